@@ -1,0 +1,44 @@
+# make test is everything; go test ./... is the Go half. make soak is what takes long.
+
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: build test check go cross e2e browser soak bench
+
+build:
+	CGO_ENABLED=0 go build -trimpath -o bin/openleash ./cmd/openleash
+
+test: check cross go browser e2e
+
+check:
+	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go vet -tags e2e ./e2e
+	go vet -tags browser ./portal
+	$(STATICCHECK) ./...
+
+go:
+	go test -race ./...
+
+# One static binary for each system, without cgo.
+cross:
+	for os in linux darwin windows; do for arch in amd64 arm64; do \
+	  echo "build $$os/$$arch"; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -o /dev/null ./cmd/openleash || exit 1; \
+	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go vet ./... || exit 1; \
+	done; done
+
+# The pages in a real browser.
+browser:
+	./e2e/install-chromium
+	go test -tags browser -run Browser ./portal
+
+# Real hosts and real servers, pinned in e2e/package-lock.json.
+e2e:
+	cd e2e && npm ci --no-audit --no-fund --ignore-scripts
+	go test -tags e2e -count=1 ./e2e
+
+# Minutes-long holds, hundreds of kills.
+soak:
+	go test -tags soak -count=1 -timeout 60m -run Soak ./...
+
+bench:
+	cd bench && go run .

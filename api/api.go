@@ -1,0 +1,161 @@
+// Package api is /v1 over HTTP: what programs ask of OpenLeash. It decides
+// nothing itself.
+//
+// Every body is JSON and is read strictly (action.Parse): duplicate keys, keys
+// that nobody knows, trailing data and wrong types are refused, so that no
+// other parser can have seen another request. Every refusal is
+//
+//	{"error":{"code":"INVALID_JSON","message":"…","field_errors":{"token":"…"}}}
+//
+// with the status that fits: 400 for what cannot be read, 404 for a route that
+// there is not, 405 (with Allow) for a method that it has not, 413, 415. Fields
+// that do not apply are null or absent as openapi.yaml, which is served at
+// /v1/openapi.yaml, says.
+//
+// The package trusts the door in front of it (internal/door.Guard) for Host and
+// Origin.
+package api
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/policy"
+	"github.com/openleash/openleash-go/proof"
+)
+
+// maxBody is what a request may carry: 1 MiB, as the public version takes.
+const maxBody = 1 << 20
+
+//go:embed openapi.yaml
+var spec []byte
+
+// Config is what the API is made of.
+type Config struct {
+	Key      *proof.Key               // signs the answer to /v1/installation
+	Keys     func() []proof.PublicKey // all keys that were ever used; nil: only Key
+	Policies *policy.Keeper           // nil: health says that no policy is in force
+	LogErr   func() error             // why the log cannot be written; nil: it can
+	Version  string
+	Now      func() time.Time // nil: time.Now
+	Log      zerolog.Logger
+}
+
+type server struct {
+	Config
+}
+
+// handler answers with a value that becomes JSON, or with an error: a *fault
+// is told to the caller, any other becomes 500 and is told to our log only.
+type handler func(r *http.Request) (any, error)
+
+type route struct {
+	method, path string
+	handle       handler
+}
+
+// routes is every URL of the API, as openapi.yaml has them.
+func (s *server) routes() []route {
+	return []route{
+		{"GET", "/v1/health", s.health},
+		{"GET", "/v1/public-keys", s.publicKeys},
+		{"GET", "/v1/installation", s.installation},
+		{"POST", "/v1/verify-proof", s.verifyProof},
+		{"POST", "/v1/playground/run", s.playground},
+	}
+}
+
+// New returns the handler of everything below /v1/.
+func New(c Config) (http.Handler, error) {
+	if c.Key == nil {
+		return nil, errors.New("api: a key is needed")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Keys == nil {
+		c.Keys = func() []proof.PublicKey { return []proof.PublicKey{c.Key.Public()} }
+	}
+	if c.LogErr == nil {
+		c.LogErr = func() error { return nil }
+	}
+	s := &server{c}
+	mux := http.NewServeMux()
+	allowed := map[string][]string{"/v1/openapi.yaml": {"GET", "HEAD"}}
+	for _, rt := range s.routes() {
+		mux.Handle(rt.method+" "+rt.path, s.serve(rt.handle))
+		allowed[rt.path] = append(allowed[rt.path], rt.method)
+		if rt.method == "GET" {
+			allowed[rt.path] = append(allowed[rt.path], "HEAD")
+		}
+	}
+	mux.HandleFunc("GET /v1/openapi.yaml", serveSpec)
+	mux.Handle("/", noRoute(allowed))
+	return door.Body(door.Carries{MediaType: "application/json", Bytes: maxBody}, mux), nil
+}
+
+// noRoute answers what no route has taken: 405 where the path is right, else 404.
+func noRoute(allowed map[string][]string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		methods, known := allowed[r.URL.Path]
+		if !known {
+			door.JSONError(w, http.StatusNotFound, "NOT_FOUND", "There is no "+r.Method+" "+r.URL.Path+". GET /v1/openapi.yaml tells what there is.")
+			return
+		}
+		slices.Sort(methods)
+		list := strings.Join(slices.Compact(methods), ", ")
+		w.Header().Set("Allow", list)
+		door.JSONError(w, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", r.URL.Path+" takes "+list+".")
+	}
+}
+
+func serveSpec(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	w.Write(spec)
+}
+
+// serve is the one way from a handler's answer to the wire.
+func (s *server) serve(handle handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		answer, err := handle(r)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		s.write(w, r, http.StatusOK, answer)
+	}
+}
+
+// refuse writes an error; what is not meant for the caller goes to the log.
+func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var f *fault
+	if !errors.As(err, &f) {
+		s.Log.Error().Err(err).Str("path", r.URL.Path).Msg("api: request failed")
+		f = &fault{status: http.StatusInternalServerError, Code: "INTERNAL", Message: "OpenLeash could not do this; its log says why."}
+	}
+	s.write(w, r, f.status, map[string]*fault{"error": f})
+}
+
+func (s *server) write(w http.ResponseWriter, r *http.Request, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		s.Log.Error().Err(err).Str("path", r.URL.Path).Msg("api: writing answer")
+		door.JSONError(w, http.StatusInternalServerError, "INTERNAL", "OpenLeash could not write its answer; its log says why.")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n')) // the caller may be gone: nobody is left to tell
+}
+
+// timestamp writes a time as the wire does: UTC, milliseconds.
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

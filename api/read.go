@@ -1,0 +1,78 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+
+	"github.com/openleash/openleash-go/action"
+)
+
+// A fault is a refusal that the caller is told.
+type fault struct {
+	status      int
+	Code        string            `json:"code"`
+	Message     string            `json:"message"`
+	FieldErrors map[string]string `json:"field_errors,omitempty"`
+}
+
+func (f *fault) Error() string { return f.Code + ": " + f.Message }
+
+func badRequest(code, format string, args ...any) *fault {
+	return &fault{status: http.StatusBadRequest, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// badField is a fault in one field.
+func badField(name, format string, args ...any) *fault {
+	f := badRequest("VALIDATION_ERROR", name+": "+format, args...)
+	f.FieldErrors = map[string]string{name: fmt.Sprintf(format, args...)}
+	return f
+}
+
+// readObject reads a body that must be one JSON object with no other keys than known.
+func readObject(r *http.Request, known ...string) (action.Value, error) {
+	body, err := io.ReadAll(r.Body)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return action.Value{}, &fault{status: http.StatusRequestEntityTooLarge, Code: "BODY_TOO_LARGE",
+			Message: fmt.Sprintf("The body is too large; at most %d bytes are accepted here.", tooLarge.Limit)}
+	case err != nil:
+		return action.Value{}, badRequest("BODY_INCOMPLETE", "The body did not arrive whole.")
+	case len(body) == 0:
+		return action.Value{}, badRequest("MISSING_BODY", "Send a JSON object as the body.")
+	}
+	v, err := action.Parse(body, action.Limits{Bytes: maxBody})
+	if err != nil {
+		return action.Value{}, badRequest("INVALID_JSON", "The body is not acceptable JSON: %v.", err)
+	}
+	if v.Kind() != action.Object {
+		return action.Value{}, badRequest("INVALID_JSON", "The body must be a JSON object.")
+	}
+	return v, onlyKnown(v, known)
+}
+
+// onlyKnown refuses keys that would be ignored: a misspelt expectation would
+// else be one that nobody checks.
+func onlyKnown(v action.Value, known []string) error {
+	for key := range v.Members() {
+		if !slices.Contains(known, key) {
+			return badField(key, "unknown field; known are %v", known)
+		}
+	}
+	return nil
+}
+
+// optionalString reads a string that may be left out; null and "" say the same.
+func optionalString(v action.Value, name string) (string, error) {
+	switch field := v.Get(name); field.Kind() {
+	case action.Missing, action.Null:
+		return "", nil
+	case action.String:
+		return field.Text(), nil
+	default:
+		return "", badField(name, "want a string")
+	}
+}

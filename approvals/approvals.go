@@ -1,0 +1,102 @@
+// Package approvals is the state of actions that wait for a person.
+//
+//	                ┌─ approve ─▶ APPROVED ── redeem ─▶ REDEEMED
+//	open ─▶ PENDING ┤                 └────── time ───▶ EXPIRED
+//	                ├─ deny ────▶ DENIED ◀─── deny ────┐
+//	                └─ time ────▶ EXPIRED ─────────────┘ (if never answered)
+//
+// What is promised, in whichever process and however many at once:
+//
+//   - An agent has at most one open request for one intent: asking again finds it.
+//   - A request is answered once. Of answers that race exactly one counts, and
+//     the others are told ([ErrAnswered]).
+//   - An approval is a grant. It is good for the one action whose hash it bears,
+//     for the agent that asked, until GrantUntil, and once: redeeming spends it,
+//     also when what follows fails.
+//   - A request whose call has come to mean another action (its mapping changed)
+//     is superseded: it expires there and then, approved or not.
+//   - Time is a limit, not an event: a request is pending before ExpiresAt, and
+//     at that instant no longer, whether or not anybody wrote that down.
+//
+// The rules are the methods of [Request] in rules.go. A store asks them inside
+// the transaction that makes the change; nothing else knows them. Times are
+// kept in whole milliseconds.
+package approvals
+
+import (
+	"context"
+	"time"
+
+	"github.com/openleash/openleash-go/action"
+)
+
+// Status of a request. Expired is a Pending or Approved whose time has passed:
+// it is computed from the clock (Request.At), and written when next touched.
+type Status string
+
+const (
+	Pending  Status = "PENDING"
+	Approved Status = "APPROVED"
+	Denied   Status = "DENIED"
+	Expired  Status = "EXPIRED"
+	Redeemed Status = "REDEEMED"
+)
+
+// A Request is one action that waits, or waited, for its owner. Exactly what
+// it shows is what runs: Action is the action that was decided on, and a grant
+// is good for that hash alone.
+type Request struct {
+	ID         string
+	OwnerID    string
+	AgentID    string // the agent's name
+	DecisionID string // the decision that asked for it
+	Action     action.Request
+	ActionHash action.Hash
+	IntentHash action.Hash
+	Server     string // empty outside MCP
+	Tool       string
+	ToolInfo   action.Value // $.tool as it was: description, annotations; Missing outside MCP
+	PolicyID   string
+	RuleID     string
+	Reason     string
+	Status     Status
+	CreatedAt  time.Time
+	ExpiresAt  time.Time // pending until then
+	AnsweredAt time.Time
+	AnsweredBy string // "portal:alice", "cli:root"
+	DenyReason string
+	GrantUntil time.Time // an approved request can be redeemed until then
+	RedeemedBy string    // the decision that spent it
+}
+
+// An Answer is an owner's word on one request.
+type Answer struct {
+	RequestID string
+	Approve   bool
+	By        string
+	Reason    string // of a denial
+	At        time.Time
+	GrantFor  time.Duration // how long an approval can be redeemed
+}
+
+// Errors of answering and redeeming; they survive the store and the wire.
+var (
+	ErrNotFound = errorString("no such approval request")
+	ErrAnswered = errorString("the request was answered already")
+	ErrExpired  = errorString("the request has expired")
+	ErrSpent    = errorString("the grant was used already")
+)
+
+type errorString string
+
+func (e errorString) Error() string { return string(e) }
+
+// Reader is how approvals are looked at; the store implements it.
+type Reader interface {
+	Approval(ctx context.Context, id string) (Request, error) // ErrNotFound
+	// OpenApproval returns the newest request of that agent and intent that may
+	// still matter: pending, approved and not redeemed, or denied. ErrNotFound.
+	OpenApproval(ctx context.Context, agent string, intent action.Hash) (Request, error)
+	// Approvals lists newest first; status "" means all. Status is as stored.
+	Approvals(ctx context.Context, owner string, status Status, limit int) ([]Request, error)
+}

@@ -1,0 +1,188 @@
+package approvals
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/openleash/openleash-go/action"
+)
+
+var (
+	noon  = time.Date(2026, 5, 5, 12, 0, 0, 0, time.UTC)
+	tick  = time.Millisecond
+	mine  = action.Hash{1}
+	other = action.Hash{2}
+)
+
+// made is a request of agent bot, an hour from noon, as it is in a status.
+func made(status Status) Request {
+	r := Request{AgentID: "bot", ActionHash: mine, Status: status, CreatedAt: noon, ExpiresAt: noon.Add(time.Hour)}
+	if status != Pending && status != Expired {
+		r.AnsweredAt = noon.Add(time.Minute)
+	}
+	if status == Approved || status == Redeemed {
+		r.GrantUntil = noon.Add(2 * time.Hour)
+	}
+	return r
+}
+
+func TestAt(t *testing.T) {
+	for _, test := range []struct {
+		status Status
+		after  time.Duration
+		want   Status
+	}{
+		{Pending, 0, Pending},
+		{Pending, time.Hour - tick, Pending},
+		{Pending, time.Hour, Expired},
+		{Approved, time.Hour, Approved},
+		{Approved, 2*time.Hour - tick, Approved},
+		{Approved, 2 * time.Hour, Expired},
+		{Denied, 24 * time.Hour, Denied},
+		{Redeemed, 24 * time.Hour, Redeemed},
+		{Expired, 0, Expired},
+	} {
+		r := made(test.status)
+		got := r.At(noon.Add(test.after))
+		if got != test.want {
+			t.Errorf("%s after %s: want %s, got %s", test.status, test.after, test.want, got)
+		}
+		if open := r.Open(noon.Add(test.after)); open != (test.want == Pending || test.want == Approved) {
+			t.Errorf("%s after %s: open is %t", test.status, test.after, open)
+		}
+	}
+}
+
+func TestAnswerable(t *testing.T) {
+	lapsed := made(Expired) // a grant whose time has passed, written down
+	lapsed.AnsweredAt = noon
+	for _, test := range []struct {
+		name    string
+		request Request
+		after   time.Duration
+		approve error
+		deny    error
+	}{
+		{"pending", made(Pending), time.Hour - tick, nil, nil},
+		{"pending, too late", made(Pending), time.Hour, ErrExpired, nil},
+		{"expired", made(Expired), 0, ErrExpired, nil},
+		{"lapsed", lapsed, 0, ErrAnswered, ErrAnswered},
+		{"approved", made(Approved), 0, ErrAnswered, ErrAnswered},
+		{"denied", made(Denied), 0, ErrAnswered, ErrAnswered},
+		{"redeemed", made(Redeemed), 0, ErrAnswered, ErrAnswered},
+		{"unknown", made("SOMETHING"), 0, ErrAnswered, ErrAnswered},
+	} {
+		for approve, want := range map[bool]error{true: test.approve, false: test.deny} {
+			if got := test.request.Answerable(Answer{Approve: approve, At: noon.Add(test.after)}); got != want {
+				t.Errorf("%s, approve %t: want %v, got %v", test.name, approve, want, got)
+			}
+		}
+	}
+}
+
+func TestAnswered(t *testing.T) {
+	at := noon.Add(time.Minute)
+	r := made(Pending).Answered(Answer{Approve: true, By: "cli:root", Reason: "ignored", At: at, GrantFor: time.Minute})
+	if r.Status != Approved || r.AnsweredAt != at || r.AnsweredBy != "cli:root" || r.DenyReason != "" || r.GrantUntil != at.Add(time.Minute) {
+		t.Errorf("approved: %+v", r)
+	}
+	r = made(Pending).Answered(Answer{By: "cli:root", Reason: "no", At: at, GrantFor: time.Minute})
+	if r.Status != Denied || r.AnsweredAt != at || r.DenyReason != "no" || !r.GrantUntil.IsZero() {
+		t.Errorf("denied: %+v", r)
+	}
+}
+
+func TestRedeemable(t *testing.T) {
+	for _, test := range []struct {
+		status Status
+		after  time.Duration
+		hash   action.Hash
+		agent  string
+		want   error
+	}{
+		{Approved, 2*time.Hour - tick, mine, "bot", nil},
+		{Approved, 2 * time.Hour, mine, "bot", ErrExpired},
+		{Approved, 0, other, "bot", ErrNotFound},
+		{Approved, 0, action.Hash{}, "bot", ErrNotFound},
+		{Approved, 0, mine, "Bot", ErrNotFound},
+		{Redeemed, 0, mine, "bot", ErrSpent},
+		{Redeemed, 0, other, "bot", ErrNotFound},
+		{Expired, 0, mine, "bot", ErrExpired},
+		{Pending, 0, mine, "bot", ErrAnswered},
+		{Pending, time.Hour, mine, "bot", ErrExpired},
+		{Denied, 0, mine, "bot", ErrAnswered},
+		{"SOMETHING", 0, mine, "bot", ErrAnswered},
+	} {
+		if got := made(test.status).Redeemable(noon.Add(test.after), test.hash, test.agent); !errors.Is(got, test.want) {
+			t.Errorf("%s after %s by %s: want %v, got %v", test.status, test.after, test.agent, test.want, got)
+		}
+	}
+	want := "the request is PENDING, not APPROVED"
+	if got := made(Pending).Redeemable(noon, mine, "bot").Error(); got != want {
+		t.Errorf("want %q, got %q", want, got)
+	}
+}
+
+func TestSupersedable(t *testing.T) {
+	for status, want := range map[Status]error{
+		Pending: nil, Approved: nil, Denied: ErrAnswered, Redeemed: ErrSpent, Expired: ErrExpired, "SOMETHING": ErrAnswered,
+	} {
+		if got := made(status).Supersedable(); got != want {
+			t.Errorf("%s: want %v, got %v", status, want, got)
+		}
+	}
+}
+
+// one is a store of one request; the real ones are tested in store/storetest.
+type one struct {
+	Reader
+	get func() (Request, error)
+}
+
+func (s one) Approval(context.Context, string) (Request, error) { return s.get() }
+
+func TestWait(t *testing.T) {
+	broken := errors.New("broken")
+	for _, test := range []struct {
+		name   string
+		get    func(since time.Duration) (Request, error)
+		limit  time.Duration
+		want   Status
+		err    error
+		within time.Duration
+	}{
+		{"answered before", func(time.Duration) (Request, error) { return made(Denied), nil }, time.Hour, Denied, nil, 0},
+		{"answered later", func(since time.Duration) (Request, error) {
+			if since < time.Second {
+				return made(Pending), nil
+			}
+			return made(Approved), nil
+		}, time.Hour, Approved, nil, time.Second},
+		{"never answered", func(time.Duration) (Request, error) { return made(Pending), nil }, 2 * time.Hour, Pending, nil, time.Hour},
+		{"given up", func(time.Duration) (Request, error) { return made(Pending), nil }, 50 * time.Second, Pending, context.DeadlineExceeded, 50 * time.Second},
+		{"not there", func(time.Duration) (Request, error) { return Request{}, ErrNotFound }, time.Hour, "", ErrNotFound, 0},
+		{"broken", func(time.Duration) (Request, error) { return Request{}, broken }, time.Hour, "", broken, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), test.limit)
+				defer cancel()
+				r, err := Wait(ctx, one{get: func() (Request, error) {
+					r, err := test.get(time.Since(began))
+					r.ExpiresAt, r.GrantUntil = began.Add(time.Hour), began.Add(2*time.Hour)
+					return r, err
+				}}, "r1")
+				if r.Status != test.want || !errors.Is(err, test.err) {
+					t.Errorf("want %q, %v; got %q, %v", test.want, test.err, r.Status, err)
+				}
+				if took := time.Since(began); took < test.within || took > test.within+100*tick {
+					t.Errorf("want it after %s, got it after %s", test.within, took)
+				}
+			})
+		})
+	}
+}

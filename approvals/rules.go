@@ -1,0 +1,98 @@
+package approvals
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/openleash/openleash-go/action"
+)
+
+// At returns the status as of now: a pending request past ExpiresAt and a
+// grant past GrantUntil are Expired.
+func (r Request) At(now time.Time) Status {
+	switch {
+	case r.Status == Pending && !now.Before(r.ExpiresAt):
+		return Expired
+	case r.Status == Approved && !now.Before(r.GrantUntil):
+		return Expired
+	}
+	return r.Status
+}
+
+// Open reports whether r stands in the way of another request of the same
+// agent and intent: it can still be answered with yes, or redeemed.
+func (r Request) Open(now time.Time) bool {
+	status := r.At(now)
+	return status == Pending || status == Approved
+}
+
+// Answerable returns nil when a counts, and else why it does not: ErrAnswered,
+// or ErrExpired. Only a denial may come late: it takes nothing from anybody,
+// and says no to the next attempt too.
+func (r Request) Answerable(a Answer) error {
+	unanswered := r.Status == Pending || r.Status == Expired && r.AnsweredAt.IsZero()
+	switch {
+	case !unanswered:
+		return ErrAnswered
+	case a.Approve && r.At(a.At) == Expired:
+		return ErrExpired
+	}
+	return nil
+}
+
+// Answered returns r as a changes it. It does not ask whether a counts.
+func (r Request) Answered(a Answer) Request {
+	r.AnsweredAt, r.AnsweredBy = a.At, a.By
+	if a.Approve {
+		r.Status, r.GrantUntil = Approved, a.At.Add(a.GrantFor)
+		return r
+	}
+	r.Status, r.DenyReason = Denied, a.Reason
+	return r
+}
+
+// Redeemable returns nil when agent may now spend r's grant for the action of
+// that hash, and else why not: ErrNotFound when there is no grant for that agent
+// and action, ErrSpent, ErrExpired, or an error that is ErrAnswered and names
+// the status when r is not approved.
+func (r Request) Redeemable(now time.Time, hash action.Hash, agent string) error {
+	if r.AgentID != agent || r.ActionHash != hash {
+		return ErrNotFound
+	}
+	switch status := r.At(now); status {
+	case Approved:
+		return nil
+	case Redeemed:
+		return ErrSpent
+	case Expired:
+		return ErrExpired
+	default:
+		return notApproved{status}
+	}
+}
+
+// Supersedable returns nil when r can still come to something, so that it has to
+// be written down as expired when its call has come to mean another action, and
+// else what became of it: ErrSpent, ErrExpired, ErrAnswered.
+func (r Request) Supersedable() error {
+	switch r.Status {
+	case Pending, Approved:
+		return nil
+	case Redeemed:
+		return ErrSpent
+	case Expired:
+		return ErrExpired
+	default:
+		return ErrAnswered
+	}
+}
+
+// notApproved is why a pending or denied request cannot be redeemed.
+type notApproved struct{ status Status }
+
+func (e notApproved) Error() string {
+	return fmt.Sprintf("the request is %s, not %s", e.status, Approved)
+}
+
+// Is makes it ErrAnswered for callers: decide again.
+func (e notApproved) Is(target error) bool { return target == ErrAnswered }

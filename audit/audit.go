@@ -1,0 +1,132 @@
+// Package audit is the log: what happened, in order, in a form that shows when
+// it was changed. It promises the bytes below and nothing about what they mean:
+// a log outlives the names of its events.
+//
+// # The file
+//
+// The log is a text file of lines, each ended by one newline (0x0A). A line is
+// one JSON object without white space between its tokens. Its first two members
+// are the entry's place; the entry's own members follow, in the order of Entry:
+//
+//	{"seq":N,"prev":"sha256:HEX",…}
+//
+// N is the entry's number in decimal: 1 for the first line, and one more for
+// each line after it. HEX is 64 lower-case digits: the SHA-256 sum of the bytes
+// of the line before, without its newline; 64 zeros in the first line. Nothing
+// may stand between or before these members, and neither name comes a second
+// time.
+//
+// Strings are written with as few escapes as JSON allows, except that U+2028
+// and U+2029 are escaped; <, > and & are not. No reader needs to know that: the
+// chain is over the bytes as they stand, and nobody has to write a line again
+// to check it.
+//
+// So the entry
+//
+//	{"ts":"2026-05-05T13:42:11.000Z","event":"started","actor_type":"system",…}
+//
+// at the start of a log is the line
+//
+//	{"seq":1,"prev":"sha256:0000…0000","ts":"2026-05-05T13:42:11.000Z","event":"started",…}
+//
+// and the line after it begins with {"seq":2,"prev":"sha256: and the sum of
+// those bytes. The package example shows two lines whole.
+//
+// # What the chain shows
+//
+// Whoever changes, removes, inserts or moves a line without writing all lines
+// after it again breaks the chain at that place, and Verify names it. Whoever
+// can write all lines after it again, or cuts the end off, is found only by
+// comparing with somebody who knew an earlier head (a sequence number and the
+// hash of its line): the store, a proof, a notification. Each line, without its
+// newline, is one leaf of a Merkle tree and its place is N-1; tree and signed
+// checkpoints stand beside the file and change nothing in it.
+//
+// # The store and the file
+//
+// Entries are committed to the store together with what they record, and that
+// is when they are durable. A Sequencer gives them their places afterwards,
+// first in the store, then in the file. So the file never knows a line that the
+// store does not, and it can be completed from the store at any time.
+package audit
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+)
+
+// An Entry is one line of the log. Fields that do not apply are null where
+// product.md promises them and absent elsewhere.
+type Entry struct {
+	TS             string  `json:"ts"`         // RFC 3339, milliseconds, UTC
+	Event          string  `json:"event"`      // "decision", "outcome", "approval.answered", "policy.reloaded", …
+	ActorType      string  `json:"actor_type"` // agent, owner, system
+	ActorID        string  `json:"actor_id"`
+	ActionType     *string `json:"action_type"`
+	ActionID       *string `json:"action_id"`
+	Decision       *string `json:"decision"`
+	PolicyID       *string `json:"policy_id"`
+	ProofKID       *string `json:"proof_kid"`
+	SignatureValid *bool   `json:"signature_valid"`
+
+	DecisionID    string `json:"decision_id,omitempty"`
+	MatchedRuleID string `json:"matched_rule_id,omitempty"`
+	Reason        string `json:"reason,omitempty"`
+	Code          string `json:"code,omitempty"`
+	OwnerID       string `json:"owner_id,omitempty"`
+	Server        string `json:"server,omitempty"`
+	Tool          string `json:"tool,omitempty"`
+	ActionHash    string `json:"action_hash,omitempty"`
+	IntentHash    string `json:"intent_hash,omitempty"`
+	CallHash      string `json:"call_hash,omitempty"`
+	PolicyHash    string `json:"policy_hash,omitempty"` // of the book in force
+	ApprovalID    string `json:"approval_id,omitempty"`
+	Approver      string `json:"approver,omitempty"`
+	Outcome       string `json:"outcome,omitempty"` // ok, tool_error, protocol_error, transport_error, cancelled, unknown
+	DurationMS    *int64 `json:"duration_ms,omitempty"`
+	ResultHash    string `json:"result_hash,omitempty"`
+	Detail        string `json:"detail,omitempty"`
+}
+
+// maxEntry bounds an entry well below what a line may hold: an entry that was
+// committed and fits no line would stop the log for good.
+const maxEntry = 1 << 20
+
+// Encode writes an entry as the log has it: the object that a line is made of.
+// The store commits these bytes; an entry of more than 1 MiB is refused.
+func Encode(e Entry) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(e); err != nil {
+		return nil, fmt.Errorf("writing the %s entry: %w", e.Event, err)
+	}
+	if b.Len() > maxEntry {
+		return nil, fmt.Errorf("writing the %s entry: it has %d bytes, at most %d can be recorded", e.Event, b.Len(), maxEntry)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// Sequenced is an entry with its place: what one line of the file is.
+type Sequenced struct {
+	Seq  uint64
+	Line []byte // the whole line without its newline, "seq" and "prev" first
+	Hash [32]byte
+}
+
+// Store is what the sequencer needs of the store. Committed entries have an id
+// (their order of commit) and get their place afterwards, by one process at a time.
+type Store interface {
+	// Head returns the last place given, and its line's hash (zero at the start).
+	Head(ctx context.Context) (seq uint64, hash [32]byte, err error)
+	// Unsequenced returns up to limit committed entries without a place, in order.
+	Unsequenced(ctx context.Context, limit int) (ids []int64, entries [][]byte, err error)
+	// SetSequenced gives the places, atomically; it fails when Head moved meanwhile.
+	SetSequenced(ctx context.Context, ids []int64, lines []Sequenced) error
+	// Lines returns lines by place, from (inclusive), up to limit.
+	Lines(ctx context.Context, from uint64, limit int) ([]Sequenced, error)
+	// LockSequencer takes the one seat, without waiting; ok is false when another process has it.
+	LockSequencer(ctx context.Context) (release func(), ok bool, err error)
+}

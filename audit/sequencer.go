@@ -1,0 +1,339 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	poll      = 75 * time.Millisecond  // other processes commit too, and cannot wake us
+	gather    = 20 * time.Millisecond  // after a Wake: one sync for what comes together
+	seatPoll  = 250 * time.Millisecond // how soon another process takes over
+	lookAfter = 2 * time.Second        // how often an idle log is looked at
+	grace     = time.Second            // a store may be busy for that long
+	passLimit = 10 * time.Second       // a pass that takes longer goes on with the next
+	chunk     = 500                    // entries at a time
+)
+
+// A Sequencer gives committed entries their places and appends them to the file.
+//
+// It keeps one order, and every crash leaves a state that the next pass knows:
+//
+//  1. The store has entries without a place. Nothing has happened yet.
+//  2. SetSequenced: the store knows the lines, the file does not.
+//  3. The lines are appended to the file, perhaps in part, perhaps not synced.
+//  4. The file is synced.
+//
+// A pass begins by comparing the file's last whole line with the store's line
+// of that number, so whatever 3 left behind is completed. A line in the file
+// that the store does not have is never explained by a crash: it is reported,
+// and nothing is written over it.
+type Sequencer struct {
+	store Store
+	file  string
+	wake  chan struct{}
+	err   atomic.Pointer[error]
+
+	// What follows belongs to the goroutine in Run.
+
+	failing time.Time // when what Err would report began; zero: all is well
+	looked  time.Time // when the file was last found complete and synced
+	synced  bool      // everything that we know of in the file is on disk
+
+	// The file's system calls, for the tests that let them fail.
+	write func(*os.File, []byte) (int, error)
+	fsync func(*os.File) error
+}
+
+// storeError is a failure of the store. It is not the file's: the store's own
+// commits fail as well when it lasts.
+type storeError struct {
+	step string
+	err  error
+}
+
+func (e *storeError) Error() string {
+	return "sequencing the audit log: " + e.step + ": " + e.err.Error()
+}
+func (e *storeError) Unwrap() error { return e.err }
+
+func storeErr(step string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &storeError{step, err}
+}
+
+// NewSequencer prepares one for file and looks whether the file can be written;
+// Run does the work.
+func NewSequencer(store Store, file string) *Sequencer {
+	s := &Sequencer{
+		store: store, file: file, wake: make(chan struct{}, 1),
+		write: (*os.File).Write, fsync: (*os.File).Sync,
+	}
+	s.note(s.writable())
+	return s
+}
+
+// Wake says that something was committed.
+func (s *Sequencer) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Err is why the log cannot be kept at present, or nil. While it is not nil
+// nothing may be allowed (authz asks before each decision). It becomes nil by
+// itself when the cause is gone.
+func (s *Sequencer) Err() error {
+	if err := s.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// note keeps what Err reports. A failure of the store is kept to ourselves for
+// a moment: it may be busy, and nothing is allowed without its commit anyway.
+func (s *Sequencer) note(err error) {
+	if err == nil {
+		s.failing = time.Time{}
+		s.err.Store(nil)
+		return
+	}
+	if s.failing.IsZero() {
+		s.failing = time.Now()
+	}
+	var ours *storeError
+	if errors.As(err, &ours) && time.Since(s.failing) < grace {
+		return
+	}
+	s.err.Store(&err)
+}
+
+// Run sequences until ctx ends, then once more: at most 100 ms behind. Any
+// process may run one; one at a time does the work. It returns the failure of
+// the last pass: what was committed is then in the store and not in the file,
+// and whoever runs next completes it.
+func (s *Sequencer) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := s.sit(ctx, s.work)
+		if ctx.Err() == nil {
+			s.note(err)
+			sleep(ctx, seatPoll)
+		}
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), passLimit)
+	defer cancel()
+	return s.sit(last, s.pass)
+}
+
+// sit takes the one seat for as long as do runs. While another process has it,
+// all there is to do is to look whether we could write.
+func (s *Sequencer) sit(ctx context.Context, do func(context.Context) error) error {
+	release, ok, err := s.store.LockSequencer(ctx)
+	if err != nil {
+		return storeErr("taking the sequencer's seat", err)
+	}
+	if !ok {
+		if s.Err() == nil && time.Since(s.looked) < lookAfter {
+			return nil
+		}
+		s.looked = time.Now()
+		return s.writable()
+	}
+	defer release()
+	return do(ctx)
+}
+
+// writable opens the file as an append would.
+func (s *Sequencer) writable() error {
+	f, err := openAppend(s.file)
+	if err != nil {
+		return fmt.Errorf("opening the audit log for writing: %w; nothing is allowed until it can be written", err)
+	}
+	return f.Close()
+}
+
+// work does one pass after another until ctx ends.
+func (s *Sequencer) work(ctx context.Context) error {
+	s.looked, s.synced = time.Time{}, false
+	for ctx.Err() == nil {
+		// A pass that has begun is finished, also at shutdown.
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), passLimit)
+		s.note(s.pass(limited))
+		cancel()
+		s.pause(ctx)
+	}
+	return nil
+}
+
+// pause waits for the next pass.
+func (s *Sequencer) pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(poll):
+	case <-s.wake:
+		sleep(ctx, gather)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// pass gives places to what was committed and brings the file up to the store.
+func (s *Sequencer) pass(ctx context.Context) error {
+	n, err := s.sequence(ctx)
+	if err == nil && n == 0 && time.Since(s.looked) < lookAfter {
+		return nil
+	}
+	s.looked = time.Time{} // also after a failure: what failed may have been done
+	if err == nil {
+		err = s.complete(ctx)
+	}
+	if err == nil {
+		s.looked = time.Now()
+	}
+	return err
+}
+
+// sequence gives the committed entries their places, in the store only. If we
+// crash after it, the store knows the lines and the next pass writes them.
+func (s *Sequencer) sequence(ctx context.Context) (n int, err error) {
+	for {
+		ids, entries, err := s.store.Unsequenced(ctx, chunk)
+		if err != nil || len(ids) == 0 {
+			return n, storeErr("reading the committed entries", err)
+		}
+		seq, hash, err := s.store.Head(ctx)
+		if err != nil {
+			return n, storeErr("reading the head", err)
+		}
+		lines := make([]Sequenced, len(ids))
+		for i, entry := range entries {
+			if lines[i], err = place(seq+1, hash, entry); err != nil {
+				return n, err
+			}
+			seq, hash = lines[i].Seq, lines[i].Hash
+		}
+		if err := s.store.SetSequenced(ctx, ids, lines); err != nil {
+			return n, storeErr("giving places to the entries", err)
+		}
+		if n += len(ids); len(ids) < chunk {
+			return n, nil
+		}
+	}
+}
+
+// complete appends to the file what the store has and the file has not.
+func (s *Sequencer) complete(ctx context.Context) error {
+	f, err := openAppend(s.file)
+	if err != nil {
+		return fmt.Errorf("opening the audit log: %w; nothing is allowed until it can be written", err)
+	}
+	defer f.Close()
+	have, torn, err := s.standing(ctx, f)
+	if err != nil {
+		return err
+	}
+	for {
+		lines, err := s.store.Lines(ctx, have+1, chunk)
+		if err != nil {
+			return storeErr("reading the lines", err)
+		}
+		if len(lines) == 0 {
+			break
+		}
+		text, err := join(have, lines)
+		if err != nil {
+			return err
+		}
+		missing, ok := bytes.CutPrefix(text, torn)
+		if !ok {
+			return s.fault("after line %d it goes on with %.60q, which does not begin the store's line %d", have, torn, have+1)
+		}
+		s.synced = false
+		if _, err := s.write(f, missing); err != nil {
+			return fmt.Errorf("appending to the audit log: %w; make room or repair the disk, it then goes on by itself", err)
+		}
+		have, torn = lines[len(lines)-1].Seq, nil
+		if len(lines) < chunk {
+			break
+		}
+	}
+	if len(torn) > 0 {
+		return s.fault("after line %d, the store's last, it goes on with %.60q", have, torn)
+	}
+	return s.sync(f)
+}
+
+// sync makes the appended lines durable. After a crash before it the file may
+// lack them or end in a part of them.
+func (s *Sequencer) sync(f *os.File) error {
+	if s.synced {
+		return nil
+	}
+	if err := s.fsync(f); err != nil {
+		return fmt.Errorf("syncing the audit log %s: %w; make room or repair the disk, it then goes on by itself", s.file, err)
+	}
+	s.synced = true
+	return nil
+}
+
+// join makes the text of the lines that follow line have.
+func join(have uint64, lines []Sequenced) ([]byte, error) {
+	var text bytes.Buffer
+	for _, l := range lines {
+		if have++; l.Seq != have {
+			return nil, fmt.Errorf("sequencing the audit log: the store has no line %d, but line %d", have, l.Seq)
+		}
+		text.Write(l.Line)
+		text.WriteByte('\n')
+	}
+	return text.Bytes(), nil
+}
+
+// standing finds how far the file goes: the number of its last whole line, which
+// must be the store's line of that number, and what a torn write left after it.
+func (s *Sequencer) standing(ctx context.Context, f *os.File) (have uint64, torn []byte, err error) {
+	last, torn, err := tail(f, 1)
+	if err != nil {
+		return 0, nil, fmt.Errorf("reading the end of the audit log %s: %w", s.file, err)
+	}
+	if len(last) == 0 {
+		return 0, torn, nil
+	}
+	have, _, err = parseLine(last[0])
+	if err != nil {
+		return 0, nil, s.fault("its last whole line, %.60q, is not a line of the log: %v", last[0], err)
+	}
+	known, err := s.store.Lines(ctx, have, 1)
+	switch {
+	case err != nil:
+		return 0, nil, storeErr("reading the last line", err)
+	case len(known) == 0 || known[0].Seq != have:
+		return 0, nil, s.fault("it has line %d, which the store has not", have)
+	case !bytes.Equal(known[0].Line, last[0]):
+		return 0, nil, s.fault("its line %d is not the store's: the sums are %s and %s", have,
+			sum(sha256.Sum256(last[0])), sum(known[0].Hash))
+	}
+	return have, torn, nil
+}
+
+// fault is what no crash explains. Nothing is written over it; the store has
+// every line, so a file that is moved away is written again.
+func (s *Sequencer) fault(format string, args ...any) error {
+	return fmt.Errorf("the audit log %s was changed from outside: %s; "+
+		"nothing is allowed until somebody has looked: keep the file, move it away, and the log is written again from the store",
+		s.file, fmt.Sprintf(format, args...))
+}

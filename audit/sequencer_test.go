@@ -1,0 +1,580 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// memory is a Store without a disk. fail, when set, is asked at each step: a
+// step can fail, or fail although it was done.
+type memory struct {
+	mu      sync.Mutex
+	pending [][]byte
+	first   int64 // the id of pending[0]
+	lines   []Sequenced
+	seated  bool
+	fail    func(step string) (before, after error)
+}
+
+var errInjected = errors.New("injected")
+
+func (m *memory) step(name string, do func() error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var before, after error
+	if m.fail != nil {
+		before, after = m.fail(name)
+	}
+	if before != nil {
+		return before
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return after
+}
+
+func (m *memory) commit(entries ...[]byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pending = append(m.pending, entries...)
+}
+
+func (m *memory) head() (seq uint64, hash [32]byte) {
+	if n := len(m.lines); n > 0 {
+		return m.lines[n-1].Seq, m.lines[n-1].Hash
+	}
+	return 0, hash
+}
+
+func (m *memory) Head(context.Context) (seq uint64, hash [32]byte, err error) {
+	err = m.step("Head", func() error { seq, hash = m.head(); return nil })
+	return seq, hash, err
+}
+
+func (m *memory) Unsequenced(_ context.Context, limit int) (ids []int64, entries [][]byte, err error) {
+	err = m.step("Unsequenced", func() error {
+		entries = slices.Clone(m.pending[:min(limit, len(m.pending))])
+		for i := range entries {
+			ids = append(ids, m.first+int64(i))
+		}
+		return nil
+	})
+	return ids, entries, err
+}
+
+func (m *memory) SetSequenced(_ context.Context, ids []int64, lines []Sequenced) error {
+	return m.step("SetSequenced", func() error {
+		seq, _ := m.head()
+		if len(ids) == 0 || ids[0] != m.first || lines[0].Seq != seq+1 {
+			return errors.New("the head moved")
+		}
+		m.lines = append(m.lines, lines...)
+		m.pending = m.pending[len(ids):]
+		m.first += int64(len(ids))
+		return nil
+	})
+}
+
+func (m *memory) Lines(_ context.Context, from uint64, limit int) (lines []Sequenced, err error) {
+	err = m.step("Lines", func() error {
+		at := min(int(from)-1, len(m.lines))
+		lines = slices.Clone(m.lines[at:min(at+limit, len(m.lines))])
+		return nil
+	})
+	return lines, err
+}
+
+func (m *memory) LockSequencer(context.Context) (release func(), ok bool, err error) {
+	err = m.step("LockSequencer", func() error {
+		ok = !m.seated
+		m.seated = true
+		return nil
+	})
+	if err != nil && ok { // failed, although it was done: the store gives the seat back
+		m.mu.Lock()
+		m.seated = false
+		m.mu.Unlock()
+		ok = false
+	}
+	return func() { m.mu.Lock(); m.seated = false; m.mu.Unlock() }, ok, err
+}
+
+// run starts a sequencer and returns what stops it, as a shutdown does.
+func run(t *testing.T, s *Sequencer) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	return sync.OnceValue(func() error { cancel(); return <-done })
+}
+
+// once runs a sequencer for as long as a start and a shutdown take.
+func once(t *testing.T, store Store, path string) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return NewSequencer(store, path).Run(ctx)
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("not after 5 s: %s", what)
+}
+
+// complete reports whether the file is exactly the store's lines.
+func complete(m *memory, path string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	got, err := os.ReadFile(path)
+	return err == nil && len(m.pending) == 0 && string(got) == strings.TrimPrefix(file(text(m.lines)), "\n")
+}
+
+// whole fails the test unless the file is the store's n lines and verifies.
+func whole(t *testing.T, m *memory, path string, n int) {
+	t.Helper()
+	if !complete(m, path) {
+		got, err := os.ReadFile(path)
+		t.Fatalf("the file is not what the store has (%v, %d entries wait):\ngot\n%s\nwant\n%s", err, len(m.pending), got, file(text(m.lines)))
+	}
+	seq, hash := m.head()
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Verify(bytes.NewReader(got), seq, sum(hash))
+	if err != nil || r.Faults != nil || r.Entries != uint64(n) {
+		t.Fatalf("Verify: %+v, %v, want %d entries", r, err, n)
+	}
+}
+
+func newLog(t *testing.T, n int) (*memory, string) {
+	m := &memory{first: 1}
+	for i := range n {
+		m.commit(entry(t, i+1))
+	}
+	return m, filepath.Join(t.TempDir(), "audit.log.jsonl")
+}
+
+func TestSequencerKeepsUp(t *testing.T) {
+	m, path := newLog(t, 3)
+	s := NewSequencer(m, path)
+	stop := run(t, s)
+	eventually(t, "three lines", func() bool { return complete(m, path) })
+
+	m.commit(entry(t, 4))
+	s.Wake()
+	began := time.Now()
+	eventually(t, "the fourth line after a Wake", func() bool { return complete(m, path) })
+	m.commit(entry(t, 5)) // as another process does: nobody wakes us
+	eventually(t, "the fifth line", func() bool { return complete(m, path) })
+	t.Logf("two lines in %v", time.Since(began))
+
+	m.commit(entry(t, 6))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	whole(t, m, path, 6) // the last one at shutdown
+	if err := s.Err(); err != nil {
+		t.Errorf("Err() = %v", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runtime.GOOS != "windows" && info.Mode() != 0o600 {
+		t.Errorf("the file has mode %v, want 0600", info.Mode())
+	}
+}
+
+func TestSequencerManyEntries(t *testing.T) {
+	const n = 3*chunk + 7
+	m, path := newLog(t, n)
+	if err := once(t, m, path); err != nil {
+		t.Fatal(err)
+	}
+	whole(t, m, path, n)
+	os.Remove(path)
+	if err := once(t, m, path); err != nil { // the file is lost: the store writes it again
+		t.Fatal(err)
+	}
+	whole(t, m, path, n)
+}
+
+// Each step fails, or fails although it was done, or is done in part; the
+// process goes on or crashes. The file is then what the store has.
+func TestSequencerRecovers(t *testing.T) {
+	type fault struct {
+		step string
+		mode string // failed, persisted, torn
+	}
+	var faults []fault
+	for _, step := range []string{"LockSequencer", "Unsequenced", "Head", "SetSequenced", "Lines", "write", "fsync"} {
+		faults = append(faults, fault{step, "failed"}, fault{step, "persisted"})
+	}
+	faults = append(faults, fault{"write", "torn"})
+	for _, f := range faults {
+		for _, crash := range []bool{false, true} {
+			for nth := 1; nth <= 3; nth++ { // which call of the step it hits
+				t.Run(fmt.Sprintf("%s %s, crash %v, call %d", f.step, f.mode, crash, nth), func(t *testing.T) {
+					m, path := newLog(t, 2)
+					if err := once(t, m, path); err != nil {
+						t.Fatal(err)
+					}
+					s := NewSequencer(m, path)
+					in := &injector{step: f.step, mode: f.mode, nth: nth}
+					in.into(m, s)
+					m.commit(entry(t, 3), entry(t, 4))
+					passes(t, s, m, 2)
+					m.commit(entry(t, 5))
+					if crash {
+						in.nth = 0
+						s = NewSequencer(m, path)
+					}
+					passes(t, s, m, 4)
+					if !in.hit && nth == 1 {
+						t.Error("the step was never called")
+					}
+					whole(t, m, path, 5)
+					if err := s.Err(); err != nil {
+						t.Errorf("Err() = %v after recovery", err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// passes does what Run does, n times, as fast as it can.
+func passes(t *testing.T, s *Sequencer, m *memory, n int) {
+	t.Helper()
+	for range n {
+		s.note(s.sit(t.Context(), s.pass))
+	}
+}
+
+// An injector lets the nth call of one step fail.
+type injector struct {
+	step, mode string
+	nth        int
+	hit        bool
+}
+
+func (in *injector) now(step string) bool {
+	if step != in.step || in.nth == 0 {
+		return false
+	}
+	in.nth--
+	in.hit = in.hit || in.nth == 0
+	return in.nth == 0
+}
+
+func (in *injector) into(m *memory, s *Sequencer) {
+	m.fail = func(step string) (before, after error) {
+		switch {
+		case !in.now(step):
+			return nil, nil
+		case in.mode == "persisted":
+			return nil, errInjected
+		}
+		return errInjected, nil
+	}
+	s.write = func(f *os.File, b []byte) (int, error) {
+		part := map[string]int{"failed": 0, "torn": len(b) / 3, "persisted": len(b)}
+		if !in.now("write") {
+			return f.Write(b)
+		}
+		n, err := f.Write(b[:part[in.mode]])
+		return n, errors.Join(err, errInjected)
+	}
+	s.fsync = func(f *os.File) error {
+		if !in.now("fsync") {
+			return f.Sync()
+		}
+		if in.mode == "persisted" {
+			f.Sync()
+		}
+		return errInjected
+	}
+}
+
+// A failed write or sync must stop decisions at once; a busy store only when it lasts.
+func TestSequencerReportsFailure(t *testing.T) {
+	for _, step := range []string{"write", "fsync"} {
+		m, path := newLog(t, 1)
+		s := NewSequencer(m, path)
+		(&injector{step: step, mode: "failed", nth: 1}).into(m, s)
+		passes(t, s, m, 1)
+		if err := s.Err(); !errors.Is(err, errInjected) {
+			t.Errorf("%s: Err() = %v, want the injected error", step, err)
+		}
+		passes(t, s, m, 1)
+		if err := s.Err(); err != nil {
+			t.Errorf("%s: Err() = %v after it went well again", step, err)
+		}
+	}
+	m, path := newLog(t, 1)
+	s := NewSequencer(m, path)
+	m.fail = func(string) (error, error) { return errInjected, nil }
+	passes(t, s, m, 1)
+	if err := s.Err(); err != nil {
+		t.Errorf("a busy store: Err() = %v", err)
+	}
+	s.failing = s.failing.Add(-grace)
+	passes(t, s, m, 1)
+	if err := s.Err(); !errors.Is(err, errInjected) {
+		t.Errorf("a store that stays away: Err() = %v, want the injected error", err)
+	}
+}
+
+// A crash may cut the file at any byte.
+func TestSequencerCompletesTornFile(t *testing.T) {
+	m, path := newLog(t, 3)
+	if err := once(t, m, path); err != nil {
+		t.Fatal(err)
+	}
+	full, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := range full {
+		if err := os.WriteFile(path, full[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := NewSequencer(m, path)
+		if passes(t, s, m, 1); s.Err() != nil {
+			t.Fatalf("cut at %d: %v", cut, s.Err())
+		}
+		whole(t, m, path, 3)
+	}
+}
+
+// What no crash explains is reported and left as it is.
+func TestSequencerReportsTampering(t *testing.T) {
+	m, path := newLog(t, 3)
+	if err := once(t, m, path); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead, err := place(4, m.lines[2].Hash, entry(t, 99))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := bytes.LastIndexByte(good[:len(good)-1], '\n') + 1
+	tests := []struct{ name, file, want string }{
+		{"ahead", string(good) + string(ahead.Line) + "\n", "it has line 4, which the store has not"},
+		{"torn ahead", string(good) + string(ahead.Line[:9]), "after line 3, the store's last"},
+		{"last line edited", strings.Replace(string(good), "number 3", "number 4", 1), "its line 3 is not the store's"},
+		{"not a line", string(good) + "hello\n", `"hello", is not a line of the log`},
+		{"torn otherwise", string(good[:cut]) + `{"seq":3,"prev":"x`, "which does not begin the store's line 3"},
+		{"torn in zeros", string(good[:cut]) + "\x00\x00\x00", "which does not begin the store's line 3"},
+		{"another file", "x", "which does not begin the store's line 1"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if err := os.WriteFile(path, []byte(test.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := NewSequencer(m, path)
+			stop := run(t, s)
+			defer stop()
+			eventually(t, "a fault", func() bool { return s.Err() != nil })
+			for _, want := range []string{test.want, path, "move it away"} {
+				if !strings.Contains(s.Err().Error(), want) {
+					t.Errorf("Err() = %v\nwant it to say %q", s.Err(), want)
+				}
+			}
+			time.Sleep(2 * poll)
+			if got, _ := os.ReadFile(path); string(got) != test.file {
+				t.Errorf("the file was written over: %q", got)
+			}
+			if err := os.Rename(path, path+".kept"); err != nil { // what the message says to do
+				t.Fatal(err)
+			}
+			eventually(t, "the log written again", func() bool { return s.Err() == nil && complete(m, path) })
+		})
+	}
+}
+
+func TestSequencerUnwritable(t *testing.T) {
+	m, path := newLog(t, 1)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := NewSequencer(m, path)
+	if err := s.Err(); err == nil || !strings.Contains(err.Error(), path) {
+		t.Fatalf("before Run: Err() = %v, want one that names %s", err, path)
+	}
+	stop := run(t, s)
+	defer stop()
+	time.Sleep(2 * poll)
+	if s.Err() == nil {
+		t.Fatal("Err() = nil while a folder is in the file's place")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "recovery", func() bool { return s.Err() == nil && complete(m, path) })
+}
+
+func TestSequencerDiskFull(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Log("only Linux has /dev/full; TestSequencerRecovers lets the write fail elsewhere")
+		return
+	}
+	m, path := newLog(t, 1)
+	if err := os.Symlink("/dev/full", path); err != nil {
+		t.Fatal(err)
+	}
+	s := NewSequencer(m, path)
+	stop := run(t, s)
+	defer stop()
+	eventually(t, "a full disk", func() bool { return errors.Is(s.Err(), syscall.ENOSPC) })
+	if !strings.Contains(s.Err().Error(), "make room") {
+		t.Errorf("Err() = %v", s.Err())
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "recovery", func() bool { return s.Err() == nil && complete(m, path) })
+}
+
+// A log that is deleted under a running sequencer comes back.
+func TestSequencerLogDeleted(t *testing.T) {
+	m, path := newLog(t, 2)
+	s := NewSequencer(m, path)
+	stop := run(t, s)
+	defer stop()
+	eventually(t, "two lines", func() bool { return complete(m, path) })
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	m.commit(entry(t, 3))
+	eventually(t, "three lines", func() bool { return complete(m, path) })
+	whole(t, m, path, 3)
+}
+
+func TestSequencersAtOnce(t *testing.T) {
+	m, path := newLog(t, 0)
+	var stops []func() error
+	for range 3 {
+		stops = append(stops, run(t, NewSequencer(m, path)))
+	}
+	for i := range 60 {
+		m.commit(entry(t, i+1))
+		time.Sleep(2 * time.Millisecond)
+	}
+	for i, stop := range stops { // one after the other: the rest takes over
+		m.commit(entry(t, 61+i))
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	whole(t, m, path, 63)
+}
+
+// Without the seat there is no work, but a broken log must show.
+func TestSequencerWithoutSeat(t *testing.T) {
+	m, path := newLog(t, 1)
+	m.seated = true
+	s := NewSequencer(m, path)
+	passes(t, s, m, 1)
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(path); len(got) > 0 || len(m.lines) > 0 {
+		t.Errorf("wrote %q without the seat", got)
+	}
+	os.Remove(path)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.looked = s.looked.Add(-lookAfter)
+	if passes(t, s, m, 1); s.Err() == nil {
+		t.Error("Err() = nil though the file cannot be written")
+	}
+	os.Remove(path)
+	if passes(t, s, m, 1); s.Err() != nil {
+		t.Errorf("Err() = %v though the file can be written again", s.Err())
+	}
+}
+
+func TestTail(t *testing.T) {
+	long := strings.Repeat("x", 10000)
+	tests := []struct {
+		name, file string
+		n          int
+		want       []string
+	}{
+		{"empty", "", 3, nil},
+		{"none", "a\nb\n", 0, nil},
+		{"negative", "a\nb\n", -1, nil},
+		{"one", "a\nb\n", 1, []string{"b"}},
+		{"all", "a\nb\n", 2, []string{"a", "b"}},
+		{"more than there are", "a\nb\n", 9, []string{"a", "b"}},
+		{"torn", "a\nb\nc", 1, []string{"b"}},
+		{"only torn", "c", 1, nil},
+		{"empty lines", "\n\na\n", 9, []string{"", "", "a"}},
+		{"long lines", long + "1\n" + long + "2\n" + long + "3\n", 2, []string{long + "2", long + "3"}},
+		{"long torn", long + "1\n" + long, 1, []string{long + "1"}},
+	}
+	for _, test := range tests {
+		path := filepath.Join(t.TempDir(), "log")
+		if err := os.WriteFile(path, []byte(test.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		lines, err := Tail(path, test.n)
+		var got []string
+		for _, l := range lines {
+			got = append(got, string(l))
+		}
+		if err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("%s: Tail = %.60q, %v, want %.60q", test.name, got, err, test.want)
+		}
+	}
+	if _, err := Tail(filepath.Join(t.TempDir(), "none"), 1); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
+func TestTailBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, make([]byte, 3*maxLine), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Tail(path, 1); err == nil || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func BenchmarkSequencer(b *testing.B) {
+	m := &memory{first: 1}
+	path := filepath.Join(b.TempDir(), "log")
+	s := NewSequencer(m, path)
+	e := entry(b, 1)
+	for b.Loop() {
+		m.commit(e)
+		if err := s.pass(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

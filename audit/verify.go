@@ -1,0 +1,332 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Report is what Verify found.
+type Report struct {
+	Entries uint64  // lines that are entries, wherever they stand
+	Head    string  // "sha256:" and the sum of the last entry's line; empty: there is none
+	Faults  []Fault // in the order of the file; nil: the log is whole
+}
+
+// Fault is one thing wrong with the file.
+type Fault struct {
+	Line   int // in the file, from 1
+	Reason string
+}
+
+func (f Fault) String() string { return fmt.Sprintf("line %d: %s", f.Line, f.Reason) }
+
+// maxFaults bounds a report: a file that is something else altogether has a
+// fault in each line.
+const maxFaults = 1000
+
+// Verify reads a log file and checks its chain: edits, removals, insertions,
+// reordering. A cut tail shows only against something that knew the head:
+// pass wantSeq and wantHash (from the store, a checkpoint, a proof), or 0 and "".
+// The file may go on beyond wantSeq. wantHash is "sha256:HEX" or bare HEX.
+//
+// One change is one fault, where it was made, as far as the chain can tell: the
+// lines after it are judged by what they say of each other. The error is not
+// nil when the file could not be read to its end, or wantHash is not a hash.
+func Verify(r io.Reader, wantSeq uint64, wantHash string) (Report, error) {
+	c := checker{wantSeq: wantSeq}
+	if wantHash != "" {
+		hash, ok := parseSum(sumHead + strings.TrimPrefix(strings.ToLower(wantHash), sumHead))
+		if !ok {
+			return Report{}, fmt.Errorf("verifying the audit log: want a hash as sha256:HEX, got %.80q", wantHash)
+		}
+		c.wantHash = &hash
+	}
+	lines := lineReader{r: bufio.NewReaderSize(r, 256<<10)}
+	for n := 1; ; n++ {
+		line, ending, err := lines.next()
+		if err != nil && err != io.EOF {
+			return c.end(n), fmt.Errorf("verifying the audit log: reading line %d: %w", n, err)
+		}
+		if err == io.EOF {
+			if ending == torn {
+				c.unreadable(n, "the line is not complete: a write was cut short, or the end was cut off")
+				n++
+			}
+			return c.end(n), nil
+		}
+		if ending == tooLong {
+			c.unreadable(n, fmt.Sprintf("the line is longer than %d bytes", maxLine))
+			continue
+		}
+		c.check(n, line)
+	}
+}
+
+// A checker is the state between two lines.
+type checker struct {
+	report   Report
+	cut      bool // there were more faults than maxFaults
+	wantSeq  uint64
+	wantHash *[32]byte
+
+	// The last entry in the chain: its number, its line's sum, where it stands.
+	seq  uint64
+	hash [32]byte
+	line int
+	// suspect: a fault names that line already, so that the next line does not
+	// fit it is no news.
+	suspect bool
+	// unread counts the lines since then that are no entries. Each may have
+	// been the next one.
+	unread uint64
+
+	broken broken
+	gap    *gap
+	twin   *twin
+}
+
+// broken is a run of links that do not fit, each to the line after it. One
+// broken link is a change of the line before it; two in a row are a change of
+// the line between them.
+type broken struct {
+	links       int
+	first       int // the line before the first link
+	second      int // the line after it
+	named, real [32]byte
+}
+
+// A gap is the last range of numbers that was passed over. Lines that turn up
+// later belong to the same fault: they were moved.
+type gap struct {
+	lo, hi uint64   // what is missing
+	before [32]byte // sum of the line before lo
+	after  [32]byte // the sum of hi, as the line after it has it
+	line   int      // where the fault is
+	fault  int      // its index in the report
+}
+
+// A twin is a second line with the number of the last entry: what follows says
+// which of the two is the real one.
+type twin struct {
+	hash  [32]byte
+	line  int
+	fault int
+}
+
+// fault reports one and returns its index, or -1 when the report is full.
+func (c *checker) fault(line int, format string, args ...any) int {
+	if len(c.report.Faults) == maxFaults {
+		c.cut = true
+		return -1
+	}
+	c.report.Faults = append(c.report.Faults, Fault{line, fmt.Sprintf(format, args...)})
+	return len(c.report.Faults) - 1
+}
+
+// restate replaces the reason of a fault when a later line explains it better.
+func (c *checker) restate(i, line int, format string, args ...any) {
+	if i >= 0 {
+		c.report.Faults[i] = Fault{line, fmt.Sprintf(format, args...)}
+	}
+}
+
+// unreadable is a line that is no entry.
+func (c *checker) unreadable(line int, reason string) {
+	c.flush()
+	c.fault(line, "%s", reason)
+	c.unread++
+}
+
+// check takes the next line.
+func (c *checker) check(n int, line []byte) {
+	seq, prev, err := parseLine(line)
+	if err != nil {
+		c.unreadable(n, err.Error())
+		return
+	}
+	c.report.Entries++
+	hash := sha256.Sum256(line)
+	next := c.seq + 1
+	switch {
+	case seq == next:
+		c.advance(n, seq, hash, c.link(n, prev))
+	case seq > next && seq <= next+c.unread:
+		// The unreadable lines were the entries between.
+		c.advance(n, seq, hash, false)
+	case prev == c.hash && c.unread == 0:
+		c.flush()
+		c.fault(n, "the number was changed: it says entry %d, and by the chain it is entry %d", seq, next)
+		c.advance(n, next, hash, true)
+	case c.gap != nil && c.gap.lo <= seq && seq <= c.gap.hi:
+		c.fill(n, seq, prev, hash)
+	case seq < next:
+		c.again(n, seq, hash)
+	default:
+		c.skip(n, seq, prev)
+		c.advance(n, seq, hash, false)
+	}
+}
+
+// link compares what line n says of the line before it with that line, and
+// reports whether line n has a fault by that alone.
+func (c *checker) link(n int, prev [32]byte) (faulty bool) {
+	switch {
+	case c.twin != nil && prev == c.twin.hash && prev != c.hash:
+		c.restate(c.twin.fault, c.line, "a second line says that it is entry %d: the chain goes on from line %d", c.seq, c.twin.line)
+		if c.broken.links == 1 { // it led to the false line
+			c.broken = broken{}
+		}
+		c.flush()
+	case prev == c.hash || c.suspect:
+		c.flush()
+	case c.line == 0:
+		c.fault(n, `the log begins here, but "prev" is not 64 zeros`)
+		return true
+	case c.broken.links == 0:
+		c.broken = broken{1, c.line, n, prev, c.hash}
+	default:
+		c.broken.links++
+	}
+	return false
+}
+
+// advance makes line n the last entry.
+func (c *checker) advance(n int, seq uint64, hash [32]byte, suspect bool) {
+	c.seq, c.hash, c.line, c.suspect, c.unread, c.twin = seq, hash, n, suspect, 0, nil
+	if c.wantHash != nil && seq == c.wantSeq {
+		c.known(n)
+	}
+}
+
+// known compares the entry whose hash the caller brought.
+func (c *checker) known(n int) {
+	if c.hash == *c.wantHash || c.suspect {
+		return
+	}
+	c.suspect = true
+	if c.broken.links > 0 {
+		c.broken.links++ // the link to the caller's knowledge
+		c.flush()
+		return
+	}
+	c.fault(n, "entry %d was changed: its sum is %s, expected %s", c.seq, sum(c.hash), sum(*c.wantHash))
+}
+
+// flush reports the run of links that do not fit, when it has ended.
+func (c *checker) flush() {
+	b := c.broken
+	c.broken = broken{}
+	switch {
+	case b.links == 0:
+	case b.links == 1:
+		c.fault(b.first, "the line was changed: its sum is %s, and line %d says it was %s", sum(b.real), b.second, sum(b.named))
+	case b.links == 2:
+		c.fault(b.second, "the line was changed: it fits neither the line before it nor the line after it")
+	default:
+		c.fault(b.second, "the lines %d to %d were changed: none fits its neighbours", b.second, b.second+b.links-2)
+	}
+}
+
+// skip reports the entries between the last one and line n.
+func (c *checker) skip(n int, seq uint64, prev [32]byte) {
+	c.flush()
+	g := gap{lo: c.seq + 1, hi: seq - 1, before: c.hash, after: prev, line: n}
+	if g.lo == g.hi {
+		g.fault = c.fault(n, "entry %d is missing before this line", g.lo)
+	} else {
+		g.fault = c.fault(n, "entries %d to %d are missing before this line", g.lo, g.hi)
+	}
+	c.gap = &g
+}
+
+// fill takes a line whose number was passed over before: it was moved, which
+// the fault of the gap then says.
+func (c *checker) fill(n int, seq uint64, prev, hash [32]byte) {
+	g := c.gap
+	c.restate(g.fault, g.line, "the entries from here on are not in their order: entry %d comes later, in line %d", seq, n)
+	if seq == g.lo && prev != g.before || seq == g.hi && hash != g.after {
+		c.flush()
+		c.fault(n, "entry %d stands in the wrong place, and was changed", seq)
+	}
+	g.lo, g.before = seq+1, hash
+}
+
+// again reports a line whose number was there before.
+func (c *checker) again(n int, seq uint64, hash [32]byte) {
+	if g := c.gap; g != nil && g.lo > g.hi && g.line == c.line && hash == c.hash {
+		// All that seemed to be missing has come, and now the same line again.
+		c.restate(g.fault, g.line, "a copy of entry %d stands here; its place is line %d", seq, n)
+		c.gap = nil
+		return
+	}
+	i := c.fault(n, "a second line says that it is entry %d", seq)
+	if seq == c.seq && c.twin == nil {
+		c.twin = &twin{hash, n, i}
+	}
+}
+
+// end closes the report; the file ended before line n.
+func (c *checker) end(n int) Report {
+	c.flush()
+	if have := c.seq + c.unread; have < c.wantSeq {
+		c.fault(n, "the end was cut off: entries %d to %d are missing", have+1, c.wantSeq)
+	}
+	slices.SortStableFunc(c.report.Faults, func(a, b Fault) int { return a.Line - b.Line })
+	if c.cut {
+		last := &c.report.Faults[maxFaults-1]
+		last.Reason += "; more faults follow, which are not listed"
+	}
+	if c.line > 0 {
+		c.report.Head = sumHead + hex.EncodeToString(c.hash[:])
+	}
+	return c.report
+}
+
+// How a line ended.
+type ending int
+
+const (
+	newline ending = iota
+	torn           // by the end of the file
+	tooLong        // by a newline, but beyond maxLine
+)
+
+// A lineReader reads lines of bounded length.
+type lineReader struct {
+	r    *bufio.Reader
+	long []byte // a line that is longer than r's buffer
+}
+
+// next returns a line without its newline, valid until the next call. The error
+// is io.EOF when the file has ended, with torn when something stood there.
+func (l *lineReader) next() ([]byte, ending, error) {
+	piece, err := l.r.ReadSlice('\n')
+	if err == nil {
+		return piece[:len(piece)-1], newline, nil
+	}
+	l.long = l.long[:0]
+	size := 0
+	for err == bufio.ErrBufferFull {
+		if size += len(piece); size <= maxLine {
+			l.long = append(l.long, piece...)
+		}
+		piece, err = l.r.ReadSlice('\n')
+	}
+	size += len(piece)
+	switch {
+	case err == io.EOF && size > 0:
+		return nil, torn, io.EOF
+	case err != nil:
+		return nil, newline, err
+	case size > maxLine+1:
+		return nil, tooLong, nil
+	}
+	l.long = append(l.long, piece...)
+	return bytes.TrimSuffix(l.long, []byte("\n")), newline, nil
+}

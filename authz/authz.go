@@ -1,0 +1,239 @@
+// Package authz is where every decision is made: the one room behind two
+// doors (proxy and api), the context handler between the policy (PDP), the
+// people who approve, and the log.
+//
+// It promises:
+//
+//   - Nothing is allowed that is not on disk. The entry of a decision, the grant
+//     it spends and the request it opens are one commit (Store.Commit); the
+//     answer is given after it. A commit that fails is a refusal.
+//   - A decision is the policy's alone. What a person approved passes when the
+//     policy, asked again at that moment, still asks for an approval; a deny
+//     that was added meanwhile wins.
+//   - A grant is good for one action, by its hash, and for one decision.
+//   - Arguments that reach into OpenLeash itself are refused before any policy
+//     is asked (Protection).
+//   - An error, a doubt or a missing part is a refusal with a Code and a Reason.
+package authz
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/policy"
+	"github.com/openleash/openleash-go/proof"
+)
+
+// Caller is who asks, as the door it came through has established it.
+type Caller struct {
+	Agent identity.Agent
+	// SignatureValid is for the log: true for a valid token or signature, nil
+	// where the channel carries neither (stdio).
+	SignatureValid *bool
+}
+
+// Call is the tool call behind a request: what will run if it is allowed.
+type Call struct {
+	Server    string
+	Tool      string
+	Arguments action.Value // Missing counts as {}
+	Info      action.Value // $.tool for the policy and the approval page
+}
+
+// Answer is what the caller gets.
+type Answer struct {
+	DecisionID  string
+	Outcome     policy.Outcome
+	Code        Code
+	Reason      string // one sentence for people and models
+	PolicyID    string
+	RuleID      string
+	Obligations []policy.Obligation
+	ActionID    string
+	ActionType  string
+	ActionHash  action.Hash
+	Proof       string             // on ALLOW, unless the rule wants none
+	ProofExpiry time.Time          // zero without a proof
+	Approval    *approvals.Request // what waits, was granted, or was denied
+}
+
+// Code is the stable name of a kind of answer.
+type Code string
+
+const (
+	Allowed            Code = "ALLOWED"
+	PolicyDenied       Code = "POLICY_DENIED"
+	ApprovalRequired   Code = "APPROVAL_REQUIRED"
+	ApprovalDenied     Code = "APPROVAL_DENIED"
+	StepUpUnavailable  Code = "STEP_UP_UNAVAILABLE"
+	DepositUnavailable Code = "DEPOSIT_UNAVAILABLE"
+	Protected          Code = "PROTECTED"         // the arguments reach into OpenLeash itself
+	ArgumentsRefused   Code = "ARGUMENTS_REFUSED" // no action could be made of the arguments
+	PolicyInvalid      Code = "POLICY_INVALID"    // no valid policy is in force
+	LogUnavailable     Code = "LOG_UNAVAILABLE"   // audit.log.jsonl cannot be written
+	StoreUnavailable   Code = "STORE_UNAVAILABLE" // the decision could not be put on disk
+)
+
+// Config is what a Service is made of.
+type Config struct {
+	Store    Store
+	Owner    identity.Owner
+	Policies *policy.Keeper   // nil: nothing is decided in this process (CLI), Authorize refuses
+	Key      *proof.Key       // nil: as for Policies
+	Log      *audit.Sequencer // nil: nobody sequences in this process (CLI)
+	Protect  *Protection
+	Now      func() time.Time // nil: time.Now
+
+	RequestTTL time.Duration // how long a request waits for its owner; zero: 24 h
+	GrantTTL   time.Duration // how long an approval can be redeemed; zero: 1 h
+	DenyTTL    time.Duration // how long a denial sticks; zero: 15 min
+}
+
+// Service decides.
+type Service struct {
+	cfg      Config
+	finisher *finisher
+}
+
+// New returns a service; it fails when a part without which nothing can be
+// recorded is missing. Close it.
+func New(c Config) (*Service, error) {
+	if c.Store == nil || c.Owner.ID == "" {
+		return nil, errors.New("authz: a store and an owner are needed")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.RequestTTL = orDefault(c.RequestTTL, 24*time.Hour)
+	c.GrantTTL = orDefault(c.GrantTTL, time.Hour)
+	c.DenyTTL = orDefault(c.DenyTTL, 15*time.Minute)
+	s := &Service{cfg: c}
+	s.finisher = startFinisher(s.commit)
+	return s, nil
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return d
+}
+
+// Close waits for what Finish has still to write.
+func (s *Service) Close() error { return s.finisher.close() }
+
+// attempts bounds how often a decision starts anew because another process
+// changed, between its look and its commit, what it was based on.
+const attempts = 5
+
+// Authorize decides on one request and makes the decision durable. call is nil
+// outside MCP. For a call, ActionID and RequestedAt are left empty: Authorize
+// makes them, or adopts those of the request that waits for the same intent.
+//
+// The answer is complete also when err is not nil: then it is a refusal whose
+// Code and Reason may be shown; err is for the program's own log.
+func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request, call *Call) (Answer, error) {
+	a := s.newAttempt(who, req, call)
+	if code, reason := s.unable(); code != "" {
+		return s.refuse(ctx, a, code, reason)
+	}
+	if call != nil {
+		if reason := s.cfg.Protect.Check(call.Arguments); reason != "" {
+			return s.refuse(ctx, a, Protected, reason)
+		}
+	}
+	var err error
+	for range attempts {
+		var ans Answer
+		if ans, err = s.decide(ctx, a); !overtaken(err) {
+			return ans, err
+		}
+		a.decisionID = uuid.NewString()
+	}
+	return s.refuse(ctx, a, StoreUnavailable, "other processes kept changing what this decision depends on; call again"+because(err))
+}
+
+// Refuse records the refusal of a call that cannot become an action: its
+// arguments leave a doubt about what would be decided on.
+func (s *Service) Refuse(ctx context.Context, who Caller, call *Call, reason string) (Answer, error) {
+	a := s.newAttempt(who, action.Request{Payload: action.ObjectValue()}, call)
+	return s.refuse(ctx, a, ArgumentsRefused, reason)
+}
+
+// unable says why nothing can be decided at present.
+func (s *Service) unable() (Code, string) {
+	if s.cfg.Policies == nil || s.cfg.Key == nil {
+		return PolicyInvalid, "this process has no policies and no key; it cannot decide"
+	}
+	if s.cfg.Policies.Current() == nil {
+		return PolicyInvalid, "no valid policy is in force" + because(s.cfg.Policies.Err()) + "; mend the file, it is read again by itself"
+	}
+	if s.cfg.Log != nil {
+		if err := s.cfg.Log.Err(); err != nil {
+			return LogUnavailable, "the audit log cannot be written" + because(err)
+		}
+	}
+	return "", ""
+}
+
+// overtaken reports whether a commit failed only because what the decision
+// looked at has changed.
+func overtaken(err error) bool {
+	return errors.Is(err, ErrOpen) || errors.Is(err, approvals.ErrSpent) ||
+		errors.Is(err, approvals.ErrExpired) || errors.Is(err, approvals.ErrAnswered)
+}
+
+func because(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ": " + err.Error()
+}
+
+// Answer records an owner's word: approve, or deny with a reason. by names the
+// person and the door ("portal:alice", "cli:root").
+func (s *Service) Answer(ctx context.Context, by, requestID string, approve bool, reason string) (approvals.Request, error) {
+	now := s.cfg.Now().UTC()
+	r, err := s.cfg.Store.Approval(ctx, requestID)
+	if err != nil {
+		return r, err
+	}
+	b := Batch{
+		Answer:  &approvals.Answer{RequestID: requestID, Approve: approve, By: by, Reason: reason, At: now, GrantFor: s.cfg.GrantTTL},
+		Entries: []audit.Entry{answerEntry(r, by, approve, reason, now)},
+	}
+	if err := s.commit(ctx, b); err != nil {
+		return r, err
+	}
+	return s.cfg.Store.Approval(ctx, requestID)
+}
+
+// Record appends an entry that belongs to no decision: starts, reloads, tokens,
+// sign-ins.
+func (s *Service) Record(ctx context.Context, e audit.Entry) error {
+	if e.TS == "" {
+		e.TS = timestamp(s.cfg.Now())
+	}
+	return s.commit(ctx, Batch{Entries: []audit.Entry{e}})
+}
+
+func (s *Service) commit(ctx context.Context, b Batch) error {
+	err := s.cfg.Store.Commit(ctx, b)
+	if err == nil && s.cfg.Log != nil {
+		s.cfg.Log.Wake()
+	}
+	return err
+}
+
+// Approvals is how held calls are waited for and looked at.
+func (s *Service) Approvals() approvals.Reader { return s.cfg.Store }
+
+// Owner is the owner for whom this service decides.
+func (s *Service) Owner() identity.Owner { return s.cfg.Owner }

@@ -1,0 +1,236 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/policy"
+	"github.com/openleash/openleash-go/proof"
+)
+
+// attempt is one request on its way to an answer.
+type attempt struct {
+	who        Caller
+	req        action.Request
+	call       *Call
+	intent     action.Hash
+	decisionID string
+	now        time.Time
+}
+
+func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt {
+	a := attempt{who: who, req: req, call: call, decisionID: uuid.NewString(), now: s.cfg.Now().UTC()}
+	a.req.AgentID, a.req.SubjectID = who.Agent.Name, s.cfg.Owner.ID
+	if call != nil {
+		a.intent = action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)
+		a.req.ActionID, a.req.RequestedAt = uuid.NewString(), timestamp(a.now)
+	}
+	return a
+}
+
+// adopt makes the attempt ask for the very action that waits already.
+func (a *attempt) adopt(open approvals.Request) {
+	a.req.ActionID, a.req.RequestedAt = open.Action.ActionID, open.Action.RequestedAt
+}
+
+// decide asks the policy and brings its decision on disk. An error for which
+// overtaken is true means: start anew.
+func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
+	book := s.cfg.Policies.Current()
+	d := s.ask(book, &a)
+	if d.Outcome != policy.RequireApproval {
+		return s.conclude(ctx, book, a, d, nil)
+	}
+	open, err := s.openRequest(ctx, a)
+	if err != nil {
+		return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
+	}
+	if open != nil {
+		a.adopt(*open)
+		if d = s.ask(book, &a); d.Outcome != policy.RequireApproval {
+			return s.conclude(ctx, book, a, d, nil)
+		}
+	}
+	return s.conclude(ctx, book, a, d, open)
+}
+
+func (s *Service) ask(book *policy.Book, a *attempt) policy.Decision {
+	env := policy.Env{}
+	if a.call != nil {
+		env.Tool = a.call.Info
+	}
+	return book.For(a.who.Agent.Name).Decide(&a.req, env)
+}
+
+// openRequest finds what is known of the same intent and still matters.
+func (s *Service) openRequest(ctx context.Context, a attempt) (*approvals.Request, error) {
+	r, err := s.cfg.Store.OpenApproval(ctx, a.who.Agent.Name, a.intent)
+	if errors.Is(err, approvals.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch r.At(a.now) {
+	case approvals.Pending, approvals.Approved:
+		return &r, nil
+	case approvals.Denied:
+		if a.now.Before(r.AnsweredAt.Add(s.cfg.DenyTTL)) {
+			return &r, nil
+		}
+	}
+	return nil, nil
+}
+
+// conclude turns a decision into an answer, in one commit. open is the request
+// for the same intent when the decision asks for an approval.
+func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d policy.Decision, open *approvals.Request) (Answer, error) {
+	ans := Answer{
+		DecisionID: a.decisionID, Outcome: d.Outcome, Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
+		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
+	}
+	var b Batch
+	switch d.Outcome {
+	case policy.Allow:
+		ans.Code = Allowed
+	case policy.RequireApproval:
+		s.approval(&a, &ans, &b, open)
+	case policy.RequireStepUp:
+		ans.Code = StepUpUnavailable
+		ans.Reason = "the policy wants a second factor, and step-up is not available yet: " + d.Reason
+	case policy.RequireDeposit:
+		ans.Code = DepositUnavailable
+		ans.Reason = "the policy wants a deposit, and deposits are not available yet: " + d.Reason
+	default:
+		ans.Outcome, ans.Code = policy.Deny, PolicyDenied
+	}
+	if ans.Outcome == policy.Allow && !d.NoProof {
+		if err := s.prove(&a, &ans, d); err != nil {
+			return s.refuse(ctx, a, StoreUnavailable, "the proof cannot be signed"+because(err))
+		}
+	}
+	b.Entries = []audit.Entry{a.entry(ans, book.Hash, s.cfg.Key.ID)}
+	if err := s.commit(ctx, b); err != nil {
+		if overtaken(err) {
+			return Answer{}, err
+		}
+		return a.unrecorded(err), err
+	}
+	return ans, nil
+}
+
+// approval says what the approvals make of a decision that needs one.
+func (s *Service) approval(a *attempt, ans *Answer, b *Batch, open *approvals.Request) {
+	if open != nil && open.ActionHash != ans.ActionHash && open.At(a.now) != approvals.Denied {
+		// The same call means another action than it did (the mapping was
+		// changed): what was shown to the owner is not what would run.
+		b.Supersede = open.ID
+		open = nil
+	}
+	if open == nil {
+		r := s.newRequest(a, ans)
+		b.Open, ans.Approval, ans.Code = &r, &r, ApprovalRequired
+		return
+	}
+	ans.Approval = open
+	switch open.At(a.now) {
+	case approvals.Approved:
+		b.Redeem = &Redemption{
+			RequestID: open.ID, DecisionID: a.decisionID, ActionHash: ans.ActionHash.String(),
+			AgentID: a.who.Agent.Name, Now: a.now.UnixMilli(),
+		}
+		ans.Outcome, ans.Code = policy.Allow, Allowed
+		ans.Reason = "approved by " + open.AnsweredBy
+	case approvals.Denied:
+		ans.Outcome, ans.Code = policy.Deny, ApprovalDenied
+		ans.Reason = deniedReason(*open)
+	default:
+		ans.Code = ApprovalRequired
+	}
+}
+
+func deniedReason(r approvals.Request) string {
+	if r.DenyReason == "" {
+		return "the owner denied this call"
+	}
+	return "the owner denied this call: " + r.DenyReason
+}
+
+func (s *Service) newRequest(a *attempt, ans *Answer) approvals.Request {
+	r := approvals.Request{
+		ID: uuid.NewString(), OwnerID: s.cfg.Owner.ID, AgentID: a.who.Agent.Name, DecisionID: a.decisionID,
+		Action: a.req, ActionHash: ans.ActionHash, IntentHash: a.intent,
+		PolicyID: ans.PolicyID, RuleID: ans.RuleID, Reason: ans.Reason,
+		Status: approvals.Pending, CreatedAt: a.now, ExpiresAt: a.now.Add(s.cfg.RequestTTL),
+	}
+	if a.call != nil {
+		r.Server, r.Tool, r.ToolInfo = a.call.Server, a.call.Tool, a.call.Info
+	}
+	return r
+}
+
+// defaultProofTTL is a proof's life where the rule names none (wire.md).
+const defaultProofTTL = 300 * time.Second
+
+func (s *Service) prove(a *attempt, ans *Answer, d policy.Decision) error {
+	issued := s.cfg.Now().UTC().Truncate(time.Millisecond)
+	c := proof.Claims{
+		Subject: a.who.Agent.Name, Audience: a.req.RelyingParty.Domain,
+		IssuedAt: issued, Expires: issued.Add(orDefault(d.ProofTTL, defaultProofTTL)), ID: uuid.NewString(),
+		Decision: policy.Allow.String(), DecisionID: a.decisionID,
+		ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: ans.ActionHash.String(),
+		PolicyID: d.PolicyID, AgentID: a.who.Agent.Name, OwnerType: s.cfg.Owner.Type, OwnerID: s.cfg.Owner.ID,
+		TrustProfile: a.req.RelyingParty.TrustProfile,
+	}
+	if d.RuleID != "" {
+		c.MatchedRuleID = &d.RuleID
+	}
+	if a.call != nil {
+		c.Server, c.Tool = a.call.Server, a.call.Tool
+		c.CallHash = action.CallHash(a.call.Tool, a.call.Arguments).String()
+		if c.Audience == "" {
+			c.Audience = "mcp:" + a.call.Server
+		}
+	}
+	if ap := ans.Approval; ap != nil {
+		c.Approval = &proof.Approval{ID: ap.ID, By: ap.AnsweredBy, At: timestamp(ap.AnsweredAt)}
+	}
+	token, err := s.cfg.Key.Sign(c)
+	ans.Proof, ans.ProofExpiry = token, c.Expires
+	return err
+}
+
+// refuse records a refusal that no policy gave. When even that cannot be
+// recorded it is a refusal all the same.
+func (s *Service) refuse(ctx context.Context, a attempt, code Code, reason string) (Answer, error) {
+	ans := Answer{
+		DecisionID: a.decisionID, Outcome: policy.Deny, Code: code, Reason: reason,
+		ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
+	}
+	bookHash := ""
+	if s.cfg.Policies != nil {
+		if book := s.cfg.Policies.Current(); book != nil {
+			bookHash = book.Hash
+		}
+	}
+	if err := s.commit(ctx, Batch{Entries: []audit.Entry{a.entry(ans, bookHash, "")}}); err != nil {
+		return ans, fmt.Errorf("recording the refusal %s: %w", code, err)
+	}
+	return ans, nil
+}
+
+// unrecorded is the answer when the decision could not be put on disk.
+func (a attempt) unrecorded(err error) Answer {
+	return Answer{
+		DecisionID: a.decisionID, Outcome: policy.Deny, Code: StoreUnavailable,
+		Reason:   "the decision could not be put on disk, so nothing was done" + because(err),
+		ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
+	}
+}

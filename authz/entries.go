@@ -1,0 +1,61 @@
+package authz
+
+import (
+	"time"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/policy"
+)
+
+// timestamp writes a time as the log and the wire do: UTC, milliseconds.
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// entry is the log's line of a decision.
+func (a attempt) entry(ans Answer, bookHash, kid string) audit.Entry {
+	decision := ans.Outcome.String()
+	e := audit.Entry{
+		TS: timestamp(a.now), Event: "decision", ActorType: "agent", ActorID: a.who.Agent.Name,
+		ActionType: filled(a.req.ActionType), ActionID: filled(a.req.ActionID), Decision: &decision,
+		PolicyID: filled(ans.PolicyID), SignatureValid: a.who.SignatureValid,
+		DecisionID: ans.DecisionID, MatchedRuleID: ans.RuleID, Reason: ans.Reason, Code: string(ans.Code),
+		OwnerID: a.req.SubjectID, ActionHash: ans.ActionHash.String(), PolicyHash: bookHash,
+	}
+	if ans.Proof != "" {
+		e.ProofKID = filled(kid)
+	}
+	if a.call != nil {
+		e.Server, e.Tool, e.IntentHash = a.call.Server, a.call.Tool, a.intent.String()
+		e.CallHash = action.CallHash(a.call.Tool, a.call.Arguments).String()
+	}
+	if ap := ans.Approval; ap != nil {
+		e.ApprovalID = ap.ID
+		if ans.Outcome == policy.Allow {
+			e.Approver = ap.AnsweredBy
+		}
+	}
+	return e
+}
+
+func answerEntry(r approvals.Request, by string, approve bool, reason string, now time.Time) audit.Entry {
+	event := "approval.denied"
+	if approve {
+		event = "approval.approved"
+	}
+	return audit.Entry{
+		TS: timestamp(now), Event: event, ActorType: "owner", ActorID: by,
+		ActionType: filled(r.Action.ActionType), ActionID: filled(r.Action.ActionID), PolicyID: filled(r.PolicyID),
+		DecisionID: r.DecisionID, MatchedRuleID: r.RuleID, Reason: reason, OwnerID: r.OwnerID,
+		Server: r.Server, Tool: r.Tool, ActionHash: r.ActionHash.String(), IntentHash: r.IntentHash.String(),
+		ApprovalID: r.ID, Approver: by,
+	}
+}
+
+// filled is a promised field's value: null where it does not apply.
+func filled(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/configs"
+	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/policy"
+	"github.com/openleash/openleash-go/proof"
+	"github.com/openleash/openleash-go/store/sqlite"
+)
+
+// app is an opened installation: what every command works on.
+type app struct {
+	home      home.Home
+	config    *Config
+	log       zerolog.Logger
+	store     *sqlite.Store
+	owner     identity.Owner
+	key       *proof.Key
+	policies  *policy.Keeper
+	sequencer *audit.Sequencer
+	service   *authz.Service
+
+	background context.Context // of what open leaves running: sessions, doors
+	end        context.CancelFunc
+	sessions   sync.WaitGroup
+
+	stop       context.CancelFunc // ends the sequencer, which outlives the sessions
+	sequencing sync.WaitGroup
+}
+
+// run runs do beside the rest, until close.
+func (a *app) run(do func(ctx context.Context)) {
+	a.sessions.Go(func() { do(a.background) })
+}
+
+// openApp opens the installation in $OPENLEASH_HOME, making what is missing.
+func openApp(ctx context.Context, log zerolog.Logger) (*app, error) {
+	return openAppWith(ctx, log, func(*app) error { return nil })
+}
+
+// openAppWith lets adjust change the configuration before anything leans on it.
+func openAppWith(ctx context.Context, log zerolog.Logger, adjust func(*app) error) (*app, error) {
+	dir, err := home.Locate(os.Getenv("OPENLEASH_HOME"))
+	if err != nil {
+		return nil, err
+	}
+	a := &app{home: home.Home{Dir: dir}, log: log}
+	a.background, a.end = context.WithCancel(ctx)
+	if err := a.home.FirstStart(ctx, func() error { return a.openParts(ctx, adjust) }); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	if err := a.openService(); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+// openParts runs while no other process starts.
+func (a *app) openParts(ctx context.Context, adjust func(*app) error) (err error) {
+	if a.config, err = loadConfig(a.home); err != nil {
+		return err
+	}
+	if err = adjust(a); err != nil {
+		return err
+	}
+	if a.store, err = sqlite.Open(ctx, a.home.Data()); err != nil {
+		return err
+	}
+	if a.owner, err = a.store.EnsureOwner(ctx, userName()); err != nil {
+		return err
+	}
+	if a.key, err = proof.LoadOrCreate(a.home.Keys(), time.Now()); err != nil {
+		return err
+	}
+	if err = a.store.PutKey(ctx, a.key.Public()); err != nil {
+		return err
+	}
+	if err = a.firstPolicy(ctx); err != nil {
+		return err
+	}
+	a.policies, err = policy.Open(ctx, a.config.Policies, a.store, a.announce)
+	return err
+}
+
+// firstPolicy writes the default policy of a new installation.
+func (a *app) firstPolicy(ctx context.Context) error {
+	last, err := a.store.LastPolicies(ctx)
+	if err != nil || last != nil {
+		return err
+	}
+	files, err := os.ReadDir(a.config.Policies)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("reading the policies: %w", err)
+	}
+	if len(files) > 0 {
+		return nil
+	}
+	return writeProfile(a.config.Policies, "balanced")
+}
+
+// writeProfile puts a shipped policy into the folder.
+func writeProfile(dir, name string) error {
+	src, err := configs.FS.ReadFile("policies/" + name + ".yaml")
+	if err != nil {
+		return fmt.Errorf("no shipped policy is named %q", name)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("writing the policy: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".yaml"), src, 0o600); err != nil {
+		return fmt.Errorf("writing the policy: %w", err)
+	}
+	return nil
+}
+
+func (a *app) openService() (err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	a.stop = cancel
+	a.sequencer = audit.NewSequencer(a.store, a.home.AuditLog())
+	a.sequencing.Go(func() {
+		if err := a.sequencer.Run(ctx); err != nil {
+			a.log.Error().Err(err).Msg("the audit log is behind the store; it is completed at the next start")
+		}
+	})
+	a.service, err = authz.New(authz.Config{
+		Store: a.store, Owner: a.owner, Policies: a.policies, Key: a.key, Log: a.sequencer,
+		Protect: authz.NewProtection([]string{a.home.Dir, a.config.Policies}, []int{a.config.port()}),
+	})
+	return err
+}
+
+// announce tells of every reload, in the program's log and in the audit log.
+func (a *app) announce(e policy.Event) {
+	entry := audit.Entry{Event: "policy.reloaded", ActorType: "system", ActorID: "openleash", PolicyHash: e.Hash}
+	switch {
+	case e.Err != nil:
+		entry.Event, entry.Reason = "policy.rejected", e.Err.Error()
+		a.log.Error().Err(e.Err).Msg("the policies are broken; the last good set stays in force")
+	default:
+		entry.Reason = reloadWords(e)
+		a.log.Info().Str("hash", e.Hash).Strs("changed", e.Changed).Strs("removed", e.Removed).Msg("policies in force")
+	}
+	if a.service == nil {
+		return // at the start: the start itself is recorded
+	}
+	if err := a.service.Record(context.Background(), entry); err != nil {
+		a.log.Error().Err(err).Msg("a reload could not be recorded")
+	}
+}
+
+func reloadWords(e policy.Event) string {
+	words := ""
+	if len(e.Changed) > 0 {
+		words = fmt.Sprintf("changed: %v", e.Changed)
+	}
+	if len(e.Removed) > 0 {
+		words += fmt.Sprintf(" removed: %v", e.Removed)
+	}
+	return words
+}
+
+// close ends everything in the order in which it leans on each other: sessions
+// and doors, calls' outcomes, the log's last lines, the store. It can be called
+// twice.
+func (a *app) close() error {
+	a.end()
+	a.sessions.Wait()
+	var errs []error
+	if a.service != nil {
+		errs = append(errs, a.service.Close())
+	}
+	if a.stop != nil {
+		a.stop()
+		a.sequencing.Wait()
+	}
+	if a.policies != nil {
+		errs = append(errs, a.policies.Close())
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	a.policies, a.store = nil, nil
+	return errors.Join(errs...)
+}
+
+// caller is an agent that came over a channel which carries no token.
+func (a *app) caller(ctx context.Context, agent string) (authz.Caller, error) {
+	if !identity.ValidName(agent) {
+		return authz.Caller{}, fmt.Errorf("agent %q: a name has letters, digits, dots, dashes and underscores, 64 at the most", agent)
+	}
+	known, err := a.store.EnsureAgent(ctx, agent, a.owner)
+	return authz.Caller{Agent: known}, err
+}
+
+// record notes that the program started or stopped.
+func (a *app) record(event, detail string) {
+	e := audit.Entry{Event: event, ActorType: "system", ActorID: "openleash", Detail: detail, PolicyHash: a.policyHash()}
+	if err := a.service.Record(context.Background(), e); err != nil {
+		a.log.Error().Err(err).Str("event", event).Msg("could not be recorded")
+	}
+}
+
+func (a *app) policyHash() string {
+	if book := a.policies.Current(); book != nil {
+		return book.Hash
+	}
+	return ""
+}
+
+func userName() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return filepath.Base(u.Username) // Windows: DOMAIN\name
+	}
+	return "owner"
+}
+
+// newLog is the program's own log. It never goes to standard output, which may
+// carry a protocol.
+func newLog(w io.Writer) zerolog.Logger {
+	console := zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: true}
+	return zerolog.New(console).With().Timestamp().Logger().Level(zerolog.InfoLevel)
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openleash/openleash-go/approvals"
+)
+
+func approvalsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "approvals",
+		Short: "See and answer what waits for you",
+		Long: `What waits for its owner can be answered here or in the portal (openleash open).
+An approval is good for exactly the action shown, once, for an hour.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.AddCommand(approvalsList(), approvalsAnswer("approve", "Let one action run, once", true), approvalsAnswer("deny", "Refuse one action; the model is told why", false))
+	return cmd
+}
+
+func approvalsList() *cobra.Command {
+	var asJSON, all bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List what waits, with everything that would run",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withApp(cmd, func(a *app) error { return a.listApprovals(cmd, all, asJSON) })
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON, one array")
+	cmd.Flags().BoolVar(&all, "all", false, "answered and expired ones too, the newest 100")
+	return cmd
+}
+
+// withApp opens the installation for one command.
+func withApp(cmd *cobra.Command, do func(*app) error) error {
+	a, err := openApp(cmd.Context(), newLog(cmd.ErrOrStderr()))
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(a), a.close())
+}
+
+func (a *app) listApprovals(cmd *cobra.Command, all, asJSON bool) error {
+	status := approvals.Pending
+	if all {
+		status = ""
+	}
+	list, err := a.store.Approvals(cmd.Context(), a.owner.ID, status, 100)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	shown := []approvalView{}
+	for _, r := range list {
+		if all || r.At(now) == approvals.Pending {
+			shown = append(shown, viewOf(r, now))
+		}
+	}
+	if asJSON {
+		enc := json.NewEncoder(cmd.OutOrStdout())
+		enc.SetIndent("", "  ")
+		return enc.Encode(shown)
+	}
+	printApprovals(cmd.OutOrStdout(), shown)
+	return nil
+}
+
+// approvalView is a request as `approvals list` shows it.
+type approvalView struct {
+	ID         string          `json:"id"`
+	Status     string          `json:"status"`
+	Agent      string          `json:"agent"`
+	Server     string          `json:"server,omitempty"`
+	Tool       string          `json:"tool,omitempty"`
+	ActionType string          `json:"action_type"`
+	Reason     string          `json:"reason"`
+	Policy     string          `json:"policy_id"`
+	Rule       string          `json:"rule_id,omitempty"`
+	Payload    json.RawMessage `json:"payload"`
+	ActionHash string          `json:"action_hash"`
+	CreatedAt  time.Time       `json:"created_at"`
+	ExpiresAt  time.Time       `json:"expires_at"`
+	AnsweredBy string          `json:"answered_by,omitempty"`
+}
+
+func viewOf(r approvals.Request, now time.Time) approvalView {
+	return approvalView{
+		ID: r.ID, Status: string(r.At(now)), Agent: r.AgentID, Server: r.Server, Tool: r.Tool, ActionType: r.Action.ActionType,
+		Reason: r.Reason, Policy: r.PolicyID, Rule: r.RuleID, Payload: r.Action.Payload.Canonical(), ActionHash: r.ActionHash.String(),
+		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy,
+	}
+}
+
+func printApprovals(w io.Writer, list []approvalView) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "Nothing waits for you.")
+		return
+	}
+	for i, v := range list {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(t, "%s\t%s\n", v.Status, v.ID)
+		if v.AnsweredBy != "" {
+			fmt.Fprintf(t, "  answered by\t%s\n", v.AnsweredBy)
+		}
+		fmt.Fprintf(t, "  who\tagent %s\n", printable(v.Agent))
+		if v.Tool != "" {
+			fmt.Fprintf(t, "  what\t%s of server %s (%s)\n", printable(v.Tool), printable(v.Server), printable(v.ActionType))
+		} else {
+			fmt.Fprintf(t, "  what\t%s\n", printable(v.ActionType))
+		}
+		fmt.Fprintf(t, "  why asked\t%s (policy %s%s)\n", printable(v.Reason), v.Policy, ruleWords(v.Rule))
+		fmt.Fprintf(t, "  asked\t%s, answer by %s\n", v.CreatedAt.Local().Format(time.DateTime), v.ExpiresAt.Local().Format(time.DateTime))
+		fmt.Fprintf(t, "  action hash\t%s\n", v.ActionHash)
+		t.Flush()
+		fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(printable(indented(v.Payload)), "\n", "\n  "))
+	}
+}
+
+func ruleWords(rule string) string {
+	if rule == "" {
+		return ", its default"
+	}
+	return ", rule " + rule
+}
+
+func indented(raw []byte) string {
+	var b bytes.Buffer
+	if json.Indent(&b, raw, "", "  ") != nil {
+		return string(raw)
+	}
+	return b.String()
+}
+
+func approvalsAnswer(verb, short string, approve bool) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   verb + " ID",
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withApp(cmd, func(a *app) error {
+				r, err := a.service.Answer(cmd.Context(), "cli:"+userName(), args[0], approve, reason)
+				if err != nil {
+					return withHint(fmt.Errorf("%s %s: %w", verb, args[0], err), "openleash approvals list shows what waits")
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", strings.ToLower(string(r.Status)), r.ID)
+				return nil
+			})
+		},
+	}
+	if !approve {
+		cmd.Flags().StringVar(&reason, "reason", "", "what the model is told")
+	}
+	return cmd
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/internal/strictyaml"
+	"github.com/openleash/openleash-go/proxy"
+)
+
+// Config is $OPENLEASH_HOME/config.yaml. All of it is optional. `openleash
+// init` writes one with comments.
+type Config struct {
+	// Listen is where portal, API and MCP over HTTP are served. Default
+	// 127.0.0.1:8787. An address that is not loopback is refused.
+	Listen string
+	// Hold is how long a held call waits for the owner before the model is told
+	// to call again. Default 50s: hosts give up after 60.
+	Hold time.Duration
+	// Policies is the folder of the policy files. Default: policies, beside
+	// the configuration.
+	Policies string
+	// MessageBytes is the largest message taken from a host. Default 16 MiB.
+	MessageBytes int
+	// Servers are the upstream MCP servers (mcpServers), by name.
+	Servers map[string]Server
+	// Mapping turns tool calls into actions; first match wins.
+	Mapping []proxy.Rule
+}
+
+// Server is one upstream, in the form that hosts use.
+type Server struct {
+	Name    string
+	Command string            // a program, started by us and spoken to over stdio …
+	Args    []string          //
+	Env     map[string]string // its variables; ${NAME} is taken from our environment
+	Cwd     string
+	URL     string            // … or a Streamable HTTP endpoint
+	Headers map[string]string // sent to it; ${NAME} is taken from our environment
+	Profile string            // a shipped profile; empty: found by command or URL
+
+	environ []string // of a wrapped command: the whole environment, instead of Env
+}
+
+const (
+	defaultListen       = "127.0.0.1:8787"
+	defaultMessageBytes = 16 << 20
+)
+
+// loadConfig reads the configuration; a missing file is an empty one.
+func loadConfig(h home.Home) (*Config, error) {
+	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Servers: map[string]Server{}}
+	src, err := os.ReadFile(h.Config())
+	if errors.Is(err, os.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if len(strings.TrimSpace(withoutComments(string(src)))) == 0 {
+		return c, nil
+	}
+	d, err := strictyaml.Parse(h.Config(), src)
+	if err != nil {
+		return nil, err
+	}
+	c.read(d, h)
+	return c, d.Err()
+}
+
+var comment = regexp.MustCompile(`(?m)^\s*#.*$`)
+
+func withoutComments(s string) string { return comment.ReplaceAllString(s, "") }
+
+func (c *Config) read(d *strictyaml.Doc, h home.Home) {
+	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "limits", "mcpServers", "mapping")
+	if s, ok := d.String(f["listen"], "listen"); ok {
+		c.Listen = s
+		if err := loopback(s); err != nil {
+			d.Errorf(f["listen"], "listen: %v", err)
+		}
+	}
+	if s, ok := d.String(f["hold"], "hold"); ok {
+		var err error
+		if c.Hold, err = time.ParseDuration(s); err != nil || c.Hold < time.Second || c.Hold > time.Hour {
+			d.Errorf(f["hold"], "hold: want a time from 1s to 1h, such as 50s, got %q", s)
+		}
+	}
+	if s, ok := d.String(f["policies"], "policies"); ok {
+		c.Policies = s
+		if !filepath.IsAbs(s) {
+			c.Policies = filepath.Join(h.Dir, s)
+		}
+	}
+	if n := f["limits"]; n != nil {
+		lf := d.Fields(n, "limits", "message_bytes")
+		if i, ok := d.Int(lf["message_bytes"], "message_bytes"); ok {
+			c.MessageBytes = int(i)
+			if i < 64<<10 || i > 256<<20 {
+				d.Errorf(lf["message_bytes"], "message_bytes: want 65536 to 268435456, got %d", i)
+			}
+		}
+	}
+	if n := f["mcpServers"]; n != nil {
+		c.readServers(d, n)
+	}
+	if n := f["mapping"]; n != nil {
+		c.Mapping = proxy.ParseMapping(d, n)
+	}
+}
+
+// loopback refuses an address that other machines can reach: agents' tokens
+// would travel in the clear.
+func loopback(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("want an address and a port, such as %s, got %q", defaultListen, addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return fmt.Errorf("want a port from 1 to 65535, got %q", port)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("want an address of this machine alone (127.0.0.1, ::1 or localhost), got %q; put a proxy with TLS in front to reach it from elsewhere", host)
+	}
+	return nil
+}
+
+func (c *Config) readServers(d *strictyaml.Doc, n *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		d.Errorf(n, "mcpServers: want a mapping of names to servers")
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name := n.Content[i].Value
+		if !identity.ValidName(name) {
+			d.Errorf(n.Content[i], "mcpServers: %q: a name has letters, digits, dots, dashes and underscores, 64 at the most", name)
+			continue
+		}
+		c.Servers[name] = readServer(d, name, n.Content[i+1])
+	}
+}
+
+func readServer(d *strictyaml.Doc, name string, n *yaml.Node) Server {
+	s := Server{Name: name}
+	f := d.Fields(n, "server "+name, "command", "args", "env", "cwd", "url", "headers", "type", "transport", "profile")
+	s.Command, _ = d.String(f["command"], "command")
+	s.Args, _ = d.Strings(f["args"], "args")
+	s.Cwd, _ = d.String(f["cwd"], "cwd")
+	s.URL, _ = d.String(f["url"], "url")
+	s.Profile, _ = d.String(f["profile"], "profile")
+	s.Env = readVariables(d, f["env"], "env")
+	s.Headers = readVariables(d, f["headers"], "headers")
+	for _, key := range []string{"type", "transport"} {
+		if kind, ok := d.OneOf(f[key], key, "stdio", "http", "streamable-http"); ok && (kind == "stdio") != (s.Command != "") {
+			d.Errorf(f[key], "%s: %s goes with %s", key, kind, map[bool]string{true: "command", false: "url"}[kind == "stdio"])
+		}
+	}
+	switch {
+	case n.Kind != yaml.MappingNode:
+	case (s.Command == "") == (s.URL == ""):
+		d.Errorf(n, "server %s: want either command (a program) or url (an endpoint)", name)
+	case s.URL != "" && !strings.HasPrefix(s.URL, "http://") && !strings.HasPrefix(s.URL, "https://"):
+		d.Errorf(f["url"], "url: want http:// or https://, got %q", s.URL)
+	}
+	return s
+}
+
+func readVariables(d *strictyaml.Doc, n *yaml.Node, what string) map[string]string {
+	vars := map[string]string{}
+	if n == nil {
+		return vars
+	}
+	if n.Kind != yaml.MappingNode {
+		d.Errorf(n, "%s: want a mapping of names to texts", what)
+		return vars
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name := n.Content[i].Value
+		vars[name], _ = d.String(n.Content[i+1], what+" "+name)
+	}
+	return vars
+}
+
+var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+
+// expand puts the environment's values into ${NAME}; one that is not set is an
+// error, since a server started without its secret fails in odder ways.
+func expand(values map[string]string, what string) (map[string]string, error) {
+	out := map[string]string{}
+	var missing []string
+	for key, v := range values {
+		out[key] = variable.ReplaceAllStringFunc(v, func(m string) string {
+			name := m[2 : len(m)-1]
+			value, ok := os.LookupEnv(name)
+			if !ok {
+				missing = append(missing, name)
+			}
+			return value
+		})
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return nil, fmt.Errorf("%s: not set in the environment: %s", what, strings.Join(slices.Compact(missing), ", "))
+	}
+	return out, nil
+}
+
+// server finds a server by name, with a hint when there is none.
+func (c *Config) server(name string) (Server, error) {
+	if s, ok := c.Servers[name]; ok {
+		return s, nil
+	}
+	names := c.serverNames()
+	if len(names) == 0 {
+		return Server{}, withHint(fmt.Errorf("no server %q: the configuration names none", name),
+			"put it under mcpServers: in the configuration, or wrap a command: openleash stdio --name NAME -- COMMAND ARGS…")
+	}
+	return Server{}, fmt.Errorf("no server %q%s; the configuration has %s", name, strictyaml.DidYouMean(name, names), strings.Join(names, ", "))
+}
+
+func (c *Config) serverNames() []string {
+	var names []string
+	for name := range c.Servers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (c *Config) port() int {
+	_, port, _ := net.SplitHostPort(c.Listen)
+	n, _ := strconv.Atoi(port)
+	return n
+}
+
+// limits bound one message of a host.
+func (c *Config) limits() action.Limits { return action.Limits{Bytes: c.MessageBytes} }
+
+// portal is the address that links use: a name with a cookie jar of its own.
+func (c *Config) portal() string { return fmt.Sprintf("http://openleash.localhost:%d", c.port()) }

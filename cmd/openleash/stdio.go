@@ -1,0 +1,126 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/proxy"
+)
+
+func stdioCommand() *cobra.Command {
+	var agent, name string
+	cmd := &cobra.Command{
+		Use:   "stdio SERVER | stdio [--agent A] [--name N] -- COMMAND ARGS…",
+		Short: "Be an MCP server for a host: what a host launches",
+		Long: `Speaks MCP over standard input and output, with a server behind it: SERVER of
+the configuration, or COMMAND, which gets our environment. Every tool call is
+mapped, decided and logged; everything else passes as it is.
+
+In a host's configuration, put "openleash" before the server's own command:
+
+  {"mcpServers": {"files": {
+    "command": "openleash",
+    "args": ["stdio", "--name", "files", "--",
+             "npx", "-y", "@modelcontextprotocol/server-filesystem", "/home/me/notes"]}}}
+
+Give every host an --agent of its own: grants and limits are per agent.`,
+		Example: `  openleash stdio files
+  openleash stdio --agent cursor --name files -- npx -y @modelcontextprotocol/server-filesystem ~/notes`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return stdio(cmd, agent, name, args)
+		},
+	}
+	cmd.Flags().StringVar(&agent, "agent", "local", "the agent on whose behalf this host calls")
+	cmd.Flags().StringVar(&name, "name", "", "the server's name in actions and policies (default: from COMMAND)")
+	return cmd
+}
+
+func stdio(cmd *cobra.Command, agent, name string, args []string) error {
+	ctx := cmd.Context()
+	stderr := cmd.ErrOrStderr()
+	a, err := openApp(ctx, newLog(stderr))
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	s, err := a.stdioServer(cmd, name, args)
+	if err != nil {
+		return err
+	}
+	who, err := a.caller(ctx, agent)
+	if err != nil {
+		return err
+	}
+	p, err := a.newProxy(s)
+	if err != nil {
+		return err
+	}
+	upstream, err := a.dial(ctx, s, stderr)
+	if err != nil {
+		return err
+	}
+	a.run(a.keepSideDoor)
+	a.record("start", fmt.Sprintf("openleash stdio, agent %s, server %s, %s", agent, s.Name, version()))
+	defer a.record("stop", "openleash stdio, agent "+agent+", server "+s.Name)
+	a.log.Info().Str("agent", agent).Str("server", s.Name).Str("portal", a.config.portal()).Msg("governing; answer held calls with `openleash open` or `openleash approvals`")
+	return p.Serve(ctx, who, proxy.StdioHost(cmd.InOrStdin(), cmd.OutOrStdout(), a.config.limits()), upstream)
+}
+
+// stdioServer is the server that the arguments name.
+func (a *app) stdioServer(cmd *cobra.Command, name string, args []string) (Server, error) {
+	if cmd.ArgsLenAtDash() < 0 {
+		if len(args) != 1 {
+			return Server{}, withHint(fmt.Errorf("want the name of one server, or -- and a command; got %q", args), "openleash stdio --help has examples")
+		}
+		if name != "" {
+			return Server{}, errors.New("--name goes with -- COMMAND; a server of the configuration has its name already")
+		}
+		return a.config.server(args[0])
+	}
+	if cmd.ArgsLenAtDash() > 0 || len(args) == 0 {
+		return Server{}, withHint(errors.New("want only flags before --, and a command after it"), "openleash stdio --help has examples")
+	}
+	if name == "" {
+		name = nameFromCommand(args)
+	}
+	if !identity.ValidName(name) {
+		return Server{}, fmt.Errorf("--name %q: a name has letters, digits, dots, dashes and underscores, 64 at the most", name)
+	}
+	return Server{Name: name, Command: args[0], Args: args[1:], environ: ourEnv()}, nil
+}
+
+// nameFromCommand makes a server's name of its command: the package that a
+// runner starts, or the program itself.
+func nameFromCommand(args []string) string {
+	word := args[0]
+	runner := strings.TrimSuffix(filepath.Base(args[0]), ".exe")
+	switch runner {
+	case "npx", "uvx", "bunx", "pnpm", "node", "python", "python3", "uv", "deno", "docker", "cmd":
+		for _, arg := range args[1:] {
+			if !strings.HasPrefix(arg, "-") && arg != "run" && arg != "dlx" && arg != "exec" && arg != "/c" && arg != "npx" {
+				word = arg
+				break
+			}
+		}
+	}
+	word = filepath.Base(filepath.ToSlash(word))
+	word, _, _ = strings.Cut(word, "@")
+	for _, affix := range []string{".js", ".py", ".mjs", ".exe"} {
+		word = strings.TrimSuffix(word, affix)
+	}
+	word = strings.TrimPrefix(strings.TrimPrefix(word, "mcp-server-"), "server-")
+	return word
+}
+
+// ourEnv is what a wrapped command gets: the host has put its secrets into our
+// environment for it. What is ours alone stays here.
+func ourEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "OPENLEASH_") })
+}

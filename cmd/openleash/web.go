@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/openleash/openleash-go/api"
+	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/portal"
+	"github.com/openleash/openleash-go/proof"
+	"github.com/openleash/openleash-go/proxy"
+)
+
+// pages is the side door: portal and API. mcp, when not nil, serves /mcp/.
+func (a *app) pages(mcp http.Handler) (http.Handler, error) {
+	v1, err := api.New(api.Config{
+		Key: a.key, Keys: a.publicKeys, Policies: a.policies, LogErr: a.sequencer.Err, Version: version(), Log: a.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	site, err := portal.New(portal.Config{
+		Service: a.service, Store: a.store, Policies: a.policies, LogErr: a.sequencer.Err, Base: a.config.portal(), Log: a.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", site)
+	mux.Handle("/v1/", v1)
+	if mcp != nil {
+		mux.Handle("/mcp/", mcp)
+	}
+	return door.Guard(door.Config{Port: a.config.port()}, mux), nil
+}
+
+func (a *app) publicKeys() []proof.PublicKey {
+	keys, err := a.store.Keys(context.Background())
+	if err != nil {
+		a.log.Error().Err(err).Msg("the public keys cannot be read; only this installation's own is known")
+		return []proof.PublicKey{a.key.Public()}
+	}
+	return keys
+}
+
+// mcpDoor serves every server of the configuration at /mcp/<name>, to agents
+// that show their token.
+func (a *app) mcpDoor(stderr io.Writer) (http.Handler, error) {
+	mux := http.NewServeMux()
+	for _, name := range a.config.serverNames() {
+		s := a.config.Servers[name]
+		p, err := a.newProxy(s)
+		if err != nil {
+			return nil, err
+		}
+		h, err := a.mcpHandler(p, s, stderr)
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle("/mcp/"+name, h)
+	}
+	mux.HandleFunc("/mcp/{name}", func(w http.ResponseWriter, r *http.Request) {
+		_, err := a.config.server(r.PathValue("name"))
+		door.JSONError(w, http.StatusNotFound, "UNKNOWN_SERVER", err.Error())
+	})
+	json := door.Carries{MediaType: "application/json", Bytes: int64(a.config.MessageBytes), Refuse: door.JSONError}
+	return door.Bearer(a.agentByToken, func(err error) { a.log.Error().Err(err).Msg("a token cannot be checked") }, door.Body(json, mux)), nil
+}
+
+func (a *app) mcpHandler(p *proxy.Proxy, s Server, stderr io.Writer) (http.Handler, error) {
+	if s.URL != "" {
+		up, err := a.httpUpstream(s)
+		if err != nil {
+			return nil, err
+		}
+		return p.HTTPPassthrough(up), nil
+	}
+	return p.HTTPHost(func(ctx context.Context, _ authz.Caller) (proxy.Conn, error) { return a.dial(ctx, s, stderr) }), nil
+}
+
+func (a *app) agentByToken(ctx context.Context, token string) (context.Context, error) {
+	agent, err := a.store.AgentByToken(ctx, identity.HashToken(token))
+	if errors.Is(err, identity.ErrNotFound) {
+		return nil, door.ErrUnknownToken
+	}
+	if err != nil {
+		return nil, err
+	}
+	valid := true
+	return proxy.WithCaller(ctx, authz.Caller{Agent: agent, SignatureValid: &valid}), nil
+}
+
+// serve answers on l until ctx ends, then lets what is under way finish.
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	server := door.Server(h)
+	streams, cut := context.WithCancel(context.Background())
+	defer cut()
+	server.BaseContext = func(net.Listener) context.Context { return streams }
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	cut() // held calls and streams end now; their hosts are told by the connection
+	grace, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if err := server.Shutdown(grace); err != nil {
+		server.Close()
+	}
+	return nil
+}
+
+// errForeign is a port that someone else holds.
+var errForeign = errors.New("is held by another program")
+
+// holder says who holds our port: nil, this installation; errForeign, someone
+// else; other errors, nobody who answers. The holder proves itself by signing
+// a challenge with the installation's key.
+func (a *app) holder(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	challenge := make([]byte, 32)
+	rand.Read(challenge)
+	url := fmt.Sprintf("http://%s/v1/installation?challenge=%s", a.config.Listen, base64.RawURLEncoding.EncodeToString(challenge))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: noRedirect}).Do(req)
+	if err != nil {
+		var refused *net.OpError
+		if errors.As(err, &refused) && refused.Op == "dial" {
+			return err
+		}
+		return errForeign // it listens, and speaks something else
+	}
+	defer resp.Body.Close()
+	var answer struct{ Installation, Signature string }
+	if json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&answer) != nil {
+		return errForeign
+	}
+	signature, err := base64.StdEncoding.DecodeString(answer.Signature)
+	if err != nil || !a.key.Public().VerifyText("installation", challenge, signature) {
+		return errForeign
+	}
+	return nil
+}
+
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// retryPort is how often a stdio process looks whether the port has come free.
+const retryPort = 2 * time.Second
+
+// keepSideDoor serves portal and API while this process can have the port:
+// the one that gets it serves, when it goes another takes over. It returns when
+// ctx ends.
+func (a *app) keepSideDoor(ctx context.Context) {
+	h, err := a.pages(nil)
+	if err != nil {
+		a.log.Error().Err(err).Msg("no portal")
+		return
+	}
+	warned := false
+	for ctx.Err() == nil {
+		if l, err := net.Listen("tcp", a.config.Listen); err == nil {
+			serve(ctx, l, h)
+			return
+		}
+		if errors.Is(a.holder(ctx), errForeign) && !warned {
+			warned = true
+			a.log.Warn().Str("address", a.config.Listen).Msg("another program holds the portal's address: there is no portal; answer by `openleash approvals`, or set listen: in the configuration")
+		}
+		select {
+		case <-time.After(retryPort):
+		case <-ctx.Done():
+		}
+	}
+}

@@ -1,0 +1,11 @@
+// Package configs holds the files that ship inside the program: policies to
+// start from (policies/*.yaml) and what is known about popular MCP servers
+// (profiles/*.yaml). Each of them is loaded, and decided on, by a test.
+package configs
+
+import "embed"
+
+// FS holds policies/*.yaml and profiles/*.yaml.
+//
+//go:embed policies/*.yaml profiles/*.yaml
+var FS embed.FS

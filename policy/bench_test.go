@@ -1,0 +1,94 @@
+package policy_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/policy"
+)
+
+// ruleSet writes a policy of n rules of one action, each for a shop of its own.
+func ruleSet(n int) string {
+	var b strings.Builder
+	b.WriteString("version: 1\ndefault: deny\nrules:\n")
+	for i := range n {
+		fmt.Fprintf(&b, `- id: shop-%d
+  effect: allow
+  action: purchase
+  when: {all: [{match: {path: $.payload.shop, op: eq, value: shop-%d}}, {match: {path: $.payload.items, op: lte, value: 10}}]}
+  constraints: {amount_max: 5000, currency: [EUR]}
+`, i, i)
+	}
+	return b.String()
+}
+
+func BenchmarkDecide(b *testing.B) {
+	for _, n := range []int{10, 1_000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			set := compileRules(b, n)
+			req := purchase(b, fmt.Sprintf(`{"shop":"shop-%d","items":3,"amount_minor":4200,"currency":"EUR"}`, n-1))
+			b.ReportAllocs()
+			for b.Loop() {
+				if d := set.Decide(&req, policy.Env{}); d.Outcome != policy.Allow {
+					b.Fatal(d)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDecideUnindexed is the worst case: a value that the index is of no
+// use for, so every rule is asked.
+func BenchmarkDecideUnindexed(b *testing.B) {
+	for _, n := range []int{10, 1_000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			set := compileRules(b, n)
+			req := purchase(b, `{"shop":7,"items":3,"amount_minor":4200,"currency":"EUR"}`)
+			for b.Loop() {
+				if d := set.Decide(&req, policy.Env{}); d.Outcome != policy.Deny {
+					b.Fatal(d)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkTrace(b *testing.B) {
+	set := compileRules(b, 1_000)
+	req := purchase(b, `{"shop":"shop-999","items":3,"amount_minor":4200,"currency":"EUR"}`)
+	for b.Loop() {
+		set.Trace(&req, policy.Env{})
+	}
+}
+
+// compileRules spreads n rules over as many policies as their size asks for.
+func compileRules(b *testing.B, n int) *policy.Set {
+	b.Helper()
+	var bindings []policy.Binding
+	text := ruleSet(n)
+	rules := strings.SplitAfter(strings.TrimPrefix(text, "version: 1\ndefault: deny\nrules:\n"), "[EUR]}\n")
+	const each = 1000
+	for i := 0; i < n; i += each {
+		src := "version: 1\ndefault: deny\nrules:\n" + strings.Join(rules[i:min(i+each, n)], "")
+		p, err := policy.Parse(fmt.Sprintf("p%d", i), "p.yaml", []byte(src))
+		if err != nil {
+			b.Fatal(err)
+		}
+		bindings = append(bindings, policy.Binding{Policy: p, Layer: policy.OwnerLayer})
+	}
+	return policy.Compile(bindings)
+}
+
+func purchase(t testing.TB, payload string) action.Request {
+	t.Helper()
+	v, err := action.Parse([]byte(payload), action.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return action.Request{
+		ActionID: "00000000-0000-0000-0000-000000000001", ActionType: "purchase", RequestedAt: "2026-05-05T13:42:11Z",
+		AgentID: "shopper", SubjectID: "00000000-0000-0000-0000-000000000002", Payload: v,
+	}
+}

@@ -1,0 +1,248 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/strictyaml"
+)
+
+// A dice makes policies and requests out of the fuzzer's bytes. What it makes is
+// narrow on purpose: few names and values, so that they meet.
+type dice struct {
+	data []byte
+}
+
+func (d *dice) roll(n int) int {
+	if len(d.data) == 0 {
+		return 0
+	}
+	b := d.data[0]
+	d.data = d.data[1:]
+	return int(b) % n
+}
+
+func (d *dice) pick(from ...string) string { return from[d.roll(len(from))] }
+
+func (d *dice) policy() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "version: 1\ndefault: %s\nrules:\n", d.pick("allow", "deny", "passthrough", "require_approval"))
+	n := d.roll(8)
+	for i := range n {
+		fmt.Fprintf(&b, "- {id: r%d%s}\n", i, d.rule())
+	}
+	if n == 0 {
+		return strings.TrimSuffix(b.String(), "\n") + " []\n"
+	}
+	return b.String()
+}
+
+func (d *dice) rule() string {
+	s := ", action: " + d.pick("a", "a", "a.b", "a.*", "a.b.*", `"*"`, "b")
+	if d.roll(2) == 0 {
+		s += ", effect: deny" + d.pick("", "", ", final: true")
+	} else {
+		s += ", effect: allow" + d.pick("", "", ", obligations: [{type: HUMAN_APPROVAL, n: 1}]", ", obligations: [{type: DEPOSIT}, {type: COUNTERPARTY_ATTESTATION}]",
+			", requirements: {min_assurance_level: HIGH}", ", proof: {required: false, ttl_seconds: 9}")
+	}
+	if d.roll(4) != 0 {
+		s += ", when: " + d.condition(3)
+	}
+	if d.roll(3) == 0 {
+		s += ", constraints: {" + d.pick("amount_max: 5", "amount_min: 1, amount_max: 5", "currency: [EUR]", "merchant_domain: [a.com]",
+			"allowed_domains: [a.com, '*.b.com']", "blocked_domains: [a.com]", "amount_min: 5, blocked_domains: ['*.a.com'], currency: [EUR, USD]", "") + "}"
+	}
+	return s
+}
+
+func (d *dice) condition(depth int) string {
+	switch n := d.roll(8); {
+	case depth == 0 || n < 4:
+		return "{match: {path: " + d.path() + ", op: " + d.operator() + "}}"
+	case n == 4:
+		return "{not: " + d.condition(depth-1) + "}"
+	case n < 7:
+		return "{all: [" + d.conditions(depth-1) + "]}"
+	}
+	return "{any: [" + d.conditions(depth-1) + "]}"
+}
+
+func (d *dice) conditions(depth int) string {
+	list := make([]string, d.roll(4))
+	for i := range list {
+		list[i] = d.condition(depth)
+	}
+	return strings.Join(list, ", ")
+}
+
+func (d *dice) path() string {
+	return d.pick("$.payload.x", "$.payload.x", "$.payload.x", "$.payload.y", "$.payload.x.y", `'$.payload.x[0]'`, `'$.payload["x"]'`, "$.payload.amount_minor", "$.payload.domain",
+		"$.payload", "$.tool.reads", "$.tool", "$.action_type", "$.relying_party.domain", "$.relying_party", "$.principal.agent_id", "$.subject.principal_id")
+}
+
+func (d *dice) operator() string {
+	return d.pick("exists", "eq, value: s", "eq, value: s", "eq, value: t", "eq, value: 5", "eq, value: true", "eq, value: null", "neq, value: s", "neq, value: 5",
+		"in, value: [s, t]", "in, value: [s, s, 5]", "nin, value: [t]", "lt, value: 5", "lte, value: 5", "gt, value: 0", "gte, value: 5.0", "regex, value: ^s", "eq, value: a.b")
+}
+
+func (d *dice) request() (action.Request, Env) {
+	var members []string
+	for _, key := range []string{"x", "y", "amount_minor", "domain", "merchant_domain", "currency", "X"} {
+		value := d.pick("", "", `"s"`, `"t"`, "5", "5.0", "-5", "5.5", "null", "true", `"5"`, `["s"]`, `{"y":"s"}`, `"a.com"`, `"x.B.com."`, `["a.com","evil.com"]`, `"EUR"`, `"eur"`)
+		if value != "" {
+			members = append(members, fmt.Sprintf("%q:%s", key, value))
+		}
+	}
+	req := action.Request{
+		ActionType: d.pick("a", "a", "a.b", "a.b.c", "ab", "b", "c"), AgentID: d.pick("bot", "s"), SubjectID: "s",
+		RelyingParty: action.RelyingParty{Domain: d.pick("", "a.com", "s")},
+	}
+	if d.roll(10) != 0 {
+		req.Payload, _ = action.Parse([]byte("{"+strings.Join(members, ",")+"}"), action.Limits{CaseTwins: true})
+	}
+	env := Env{}
+	if tool := d.pick("", `{}`, `{"reads":true}`, `{"reads":"true"}`, `"s"`); tool != "" {
+		env.Tool, _ = action.Parse([]byte(tool), action.Limits{})
+	}
+	return req, env
+}
+
+// FuzzDecide: the fast evaluator says what the simple one says, for several
+// requests with one Set, which reuses its scratch space.
+func FuzzDecide(f *testing.F) {
+	for i := range 40 {
+		f.Add([]byte(strings.Repeat(fmt.Sprintf("%c%c%d", 'a'+i, 'z'-i, i*7919), 30)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) { agree(t, &dice{data}) })
+}
+
+// TestDecideAgreesWithTrace does what FuzzDecide does, each time the tests run,
+// and makes sure that all outcomes come up.
+func TestDecideAgreesWithTrace(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	seen := make(map[Outcome]int)
+	data := make([]byte, 700)
+	for range 3000 {
+		for i := range data {
+			data[i] = byte(random.Uint32())
+		}
+		for _, d := range agree(t, &dice{data}) {
+			seen[d.Outcome]++
+		}
+	}
+	for o := Deny; o <= RequireDeposit; o++ {
+		if seen[o] < 100 {
+			t.Errorf("%v came up %d times", o, seen[o])
+		}
+	}
+}
+
+func agree(t *testing.T, d *dice) (decisions []Decision) {
+	t.Helper()
+	var bindings []Binding
+	var texts []string
+	for i := range 1 + d.roll(3) {
+		text := d.policy()
+		p, err := Parse(fmt.Sprintf("p%d", i), "p.yaml", []byte(text))
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, text)
+		}
+		bindings = append(bindings, Binding{p, Layer(d.roll(3))})
+		texts = append(texts, text)
+	}
+	set := Compile(bindings)
+	for range 4 {
+		req, env := d.request()
+		fast := set.Decide(&req, env)
+		slow, _ := set.Trace(&req, env)
+		if diff := cmp.Diff(plain(slow), plain(fast)); diff != "" {
+			t.Fatalf("-Trace +Decide:\n%s\non %s, tool %s, of\n%s", diff, req.Canonical(), env.Tool.Raw(), strings.Join(texts, "\n"))
+		}
+		if fast.Outcome != obliges(fast.Obligations) && fast.Outcome != Deny {
+			t.Fatalf("%v with %v", fast.Outcome, fast.Obligations)
+		}
+		decisions = append(decisions, fast)
+	}
+	return decisions
+}
+
+// plain is a decision in comparable form.
+func plain(d Decision) map[string]any {
+	var duties []string
+	for _, o := range d.Obligations {
+		duties = append(duties, fmt.Sprintf("%s %s", o.Type, o.Params.Canonical()))
+	}
+	return map[string]any{"outcome": d.Outcome.String(), "policy": d.PolicyID, "rule": d.RuleID, "reason": d.Reason, "duties": duties,
+		"final": d.Final, "no proof": d.NoProof, "ttl": d.ProofTTL, "errors": d.Errors}
+}
+
+// FuzzParse: no text makes the parser panic; an error is a list of places inside
+// the text; what is accepted can be decided on.
+func FuzzParse(f *testing.F) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 20 {
+		data := make([]byte, 200)
+		for i := range data {
+			data[i] = byte(random.Uint32())
+		}
+		f.Add((&dice{data}).policy())
+	}
+	f.Add("version: 1\ndefault: deny\nrules:\n  - {id: a, effect: allow, action: a, when: {match: {path: $.payload.x, op: regex, value: '(?=)'}}}\n")
+	f.Add("version: 1\ndefault: deny\nrules: &a\n  - *a\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := Parse("p", "p.yaml", []byte(text))
+		if err != nil {
+			var list strictyaml.ErrorList
+			if !errors.As(err, &list) || len(list) == 0 || p != nil {
+				t.Fatalf("%T %v", err, err)
+			}
+			lines := strings.Count(text, "\n") + 1
+			for _, e := range list {
+				if e.Line < 1 || e.Line > lines || e.Column < 1 || e.Message == "" || e.File != "p.yaml" {
+					t.Fatalf("%+v in %d lines", e, lines)
+				}
+			}
+			return
+		}
+		set := Compile([]Binding{{p, OwnerLayer}})
+		req := action.Request{ActionType: "a"}
+		if d := set.Decide(&req, Env{}); strings.Contains(d.Reason, "could not be evaluated") {
+			t.Fatalf("%v", d.Errors)
+		}
+	})
+}
+
+// FuzzNumber holds the comparison against big.Rat.
+func FuzzNumber(f *testing.F) {
+	for _, pair := range [][2]string{{"1", "1.0"}, {"-0", "0"}, {"9007199254740993", "9007199254740992"}, {"1e2", "100"}, {"0.1", "1E-1"}, {"-1.5", "-1.25"}, {"012", "1"}, {"1.", "1"}, {"1e", "1"}, {"-", "+1"}} {
+		f.Add(pair[0], pair[1])
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		x, okX := parseNumber(a)
+		y, okY := parseNumber(b)
+		_, jsonErr := action.Parse([]byte(a), action.Limits{})
+		if isNumber := strings.Trim(a, "0123456789+-.eE") == "" && a != ""; isNumber && jsonErr == nil && !okX {
+			t.Fatalf("%q is a number of JSON", a)
+		}
+		if !okX || !okY || max(abs(x.exp), abs(y.exp)) > 400 {
+			return
+		}
+		r, ok1 := new(big.Rat).SetString(a)
+		s, ok2 := new(big.Rat).SetString(b)
+		if !ok1 || !ok2 {
+			t.Fatalf("%q or %q is no number", a, b)
+		}
+		if x.compare(y) != r.Cmp(s) || x.isWhole() != r.IsInt() || x.sign() != r.Sign() {
+			t.Fatalf("%q, %q: %+v, %+v", a, b, x, y)
+		}
+	})
+}
+
+func abs(n int) int { return max(n, -n) }

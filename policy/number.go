@@ -1,0 +1,100 @@
+package policy
+
+import (
+	"cmp"
+	"strconv"
+	"strings"
+)
+
+// A number is a JSON number, exactly: 0.DIGITS × 10^exp, where digits begin and
+// end with something else than 0. Zero has no digits. Exact, because rules that
+// compare 9007199254740993 as a double compare another number.
+type number struct {
+	negative bool
+	digits   string
+	exp      int
+}
+
+// parseNumber reads a number as JSON writes it. ok is false for anything else
+// and for exponents that no computer counts to.
+func parseNumber(text string) (n number, ok bool) {
+	if !isJSONNumber(text) {
+		return n, false
+	}
+	rest, negative := strings.CutPrefix(text, "-")
+	exp := 0
+	if i := strings.IndexAny(rest, "eE"); i >= 0 {
+		e, err := strconv.ParseInt(strings.TrimPrefix(rest[i+1:], "+"), 10, 32)
+		if err != nil {
+			return n, false
+		}
+		rest, exp = rest[:i], int(e)
+	}
+	whole, fraction, _ := strings.Cut(rest, ".")
+	digits := whole + fraction
+	trimmed := strings.TrimLeft(digits, "0")
+	exp += len(whole) - (len(digits) - len(trimmed))
+	trimmed = strings.TrimRight(trimmed, "0")
+	if trimmed == "" {
+		return number{}, true
+	}
+	return number{negative, trimmed, exp}, true
+}
+
+// isJSONNumber holds text against the grammar of RFC 8259, section 6.
+func isJSONNumber(text string) bool {
+	rest := strings.TrimPrefix(text, "-")
+	whole := leadingDigits(rest)
+	if whole == 0 || whole > 1 && rest[0] == '0' {
+		return false
+	}
+	rest = rest[whole:]
+	if strings.HasPrefix(rest, ".") {
+		n := leadingDigits(rest[1:])
+		if n == 0 {
+			return false
+		}
+		rest = rest[1+n:]
+	}
+	if rest != "" && (rest[0] == 'e' || rest[0] == 'E') {
+		rest = rest[1:]
+		if rest != "" && (rest[0] == '+' || rest[0] == '-') {
+			rest = rest[1:]
+		}
+		n := leadingDigits(rest)
+		return n > 0 && n == len(rest)
+	}
+	return rest == ""
+}
+
+func leadingDigits(s string) int {
+	n := 0
+	for n < len(s) && '0' <= s[n] && s[n] <= '9' {
+		n++
+	}
+	return n
+}
+
+func (n number) sign() int {
+	switch {
+	case n.digits == "":
+		return 0
+	case n.negative:
+		return -1
+	}
+	return 1
+}
+
+func (n number) isWhole() bool { return n.digits == "" || n.exp >= len(n.digits) }
+
+// compare gives -1, 0 or 1.
+func (n number) compare(m number) int {
+	if c := cmp.Compare(n.sign(), m.sign()); c != 0 || n.digits == "" {
+		return c
+	}
+	c := cmp.Compare(n.exp, m.exp)
+	if c == 0 {
+		c = cmp.Compare(n.digits, m.digits)
+	}
+	return c * n.sign()
+}

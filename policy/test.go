@@ -1,0 +1,200 @@
+package policy
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/openleash/openleash-go/action"
+)
+
+// The paths that have a meaning of their own.
+const (
+	amountPath   = "$.payload.amount_minor"
+	currencyPath = "$.payload.currency"
+	merchantPath = "$.payload.merchant_domain"
+	domainPath   = "$.payload.domain"
+	partyPath    = "$.relying_party.domain"
+)
+
+// A literal is a value that a rule compares with.
+type literal struct {
+	value  action.Value
+	number number // when value is one
+}
+
+// equal compares without coercion; values must be of one kind.
+func (l literal) equal(v action.Value) bool {
+	if v.Kind() != l.value.Kind() {
+		return false
+	}
+	switch v.Kind() {
+	case action.Null:
+		return true
+	case action.Bool:
+		return v.IsTrue() == l.value.IsTrue()
+	case action.Number:
+		n, ok := parseNumber(v.Text())
+		return ok && n.compare(l.number) == 0
+	}
+	return v.Text() == l.value.Text()
+}
+
+// judgeIn is `in`, and `eq` for a list of one. A value of a kind that the list
+// does not hold is unknown: "5" is not 5, but nobody can say that it is another.
+// null is a kind of its own, and whether a value is null can always be said.
+func judgeIn(list []literal) func(action.Value) truth {
+	kinds := make(map[action.Kind]bool)
+	onlyNull := true
+	for _, l := range list {
+		kinds[l.value.Kind()] = true
+		onlyNull = onlyNull && l.value.Kind() == action.Null
+	}
+	return func(v action.Value) truth {
+		for _, l := range list {
+			if l.equal(v) {
+				return yes
+			}
+		}
+		if onlyNull || kinds[v.Kind()] && readable(v) {
+			return no
+		}
+		return unknown
+	}
+}
+
+// readable is false for numbers that cannot be compared.
+func readable(v action.Value) bool {
+	if v.Kind() != action.Number {
+		return true
+	}
+	_, ok := parseNumber(v.Text())
+	return ok
+}
+
+// judgeOrder is lt, lte, gt and gte: want says which results of compare hold.
+func judgeOrder(limit number, want func(int) bool) func(action.Value) truth {
+	return func(v action.Value) truth {
+		if v.Kind() != action.Number {
+			return unknown
+		}
+		n, ok := parseNumber(v.Text())
+		if !ok {
+			return unknown
+		}
+		return truthOf(want(n.compare(limit)))
+	}
+}
+
+func judgeRegexp(re *regexp.Regexp) func(action.Value) truth {
+	return func(v action.Value) truth {
+		if v.Kind() != action.String {
+			return unknown
+		}
+		return truthOf(re.MatchString(v.Text()))
+	}
+}
+
+func judgeExists(v action.Value) truth { return truthOf(v.Kind() != action.Null) }
+
+func negate(judge func(action.Value) truth) func(action.Value) truth {
+	return func(v action.Value) truth { return judge(v).not() }
+}
+
+// asMoney lets judge see whole amounts from zero up only: anything else that
+// stands where an amount belongs is no amount.
+func asMoney(judge func(action.Value) truth) func(action.Value) truth {
+	return func(v action.Value) truth {
+		if _, ok := moneyOf(v); !ok {
+			return unknown
+		}
+		return judge(v)
+	}
+}
+
+// moneyOf reads an amount in minor units.
+func moneyOf(v action.Value) (n number, ok bool) {
+	if v.Kind() != action.Number {
+		return n, false
+	}
+	n, ok = parseNumber(v.Text())
+	return n, ok && n.isWhole() && n.sign() >= 0
+}
+
+const wantsMoney = "a whole number of minor units, not negative"
+
+// amountTest is amount_min and amount_max; either may be nil.
+func amountTest(low, high *int64) *test {
+	var least, most number
+	if low != nil {
+		least, _ = parseNumber(fmt.Sprint(*low))
+	}
+	if high != nil {
+		most, _ = parseNumber(fmt.Sprint(*high))
+	}
+	under := func(n number) bool { return low != nil && n.compare(least) < 0 }
+	over := func(n number) bool { return high != nil && n.compare(most) > 0 }
+	return &test{
+		paths:  []action.Path{mustPath(amountPath)},
+		absent: missing,
+		wants:  wantsMoney,
+		judge: func(v action.Value) truth {
+			n, ok := moneyOf(v)
+			if !ok {
+				return unknown
+			}
+			return truthOf(!under(n) && !over(n))
+		},
+		limit: func(v action.Value) string {
+			if n, _ := moneyOf(v); over(n) {
+				return fmt.Sprintf("over %d", *high)
+			}
+			return fmt.Sprintf("under %d", *low)
+		},
+	}
+}
+
+// currencyTest compares codes exactly; one that differs by case only is of the
+// wrong form.
+func currencyTest(codes []string) *test {
+	return &test{
+		paths:  []action.Path{mustPath(currencyPath)},
+		absent: missing,
+		wants:  "a currency code in capital letters",
+		judge: func(v action.Value) truth {
+			switch {
+			case v.Kind() != action.String:
+				return unknown
+			case slices.Contains(codes, v.Text()):
+				return yes
+			case slices.ContainsFunc(codes, func(c string) bool { return strings.EqualFold(c, v.Text()) }):
+				return unknown
+			}
+			return no
+		},
+	}
+}
+
+// domainTest looks at own, a path of the payload, and without one at the
+// relying party.
+func domainTest(own string, list *domains, blocked bool) *test {
+	t := &test{
+		paths:  []action.Path{mustPath(own), mustPath(partyPath)},
+		absent: missing,
+		wants:  "a domain, or a list of them that are all on one side",
+		judge:  list.judge,
+	}
+	if blocked {
+		t.judge = negate(list.judge)
+	}
+	return t
+}
+
+func mustPath(text string) action.Path {
+	p, err := action.ParsePath(text)
+	if err != nil {
+		panic(err) // only constants come here
+	}
+	return p
+}

@@ -1,0 +1,155 @@
+//go:build browser
+
+package portal
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/internal/door"
+)
+
+// chromium starts a browser of its own for one test.
+func chromium(t *testing.T) context.Context {
+	t.Helper()
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromiumPath(t)),
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1200, 1000),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	ctx, stop := chromedp.NewExecAllocator(t.Context(), opts...)
+	t.Cleanup(stop)
+	ctx, stop = chromedp.NewContext(ctx)
+	t.Cleanup(stop)
+	ctx, stop = context.WithTimeout(ctx, time.Minute)
+	t.Cleanup(stop)
+	return ctx
+}
+
+// chromiumPath is $CHROMIUM, or what the machine has; without one the test fails.
+func chromiumPath(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("CHROMIUM"); path != "" {
+		return path
+	}
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Fatal("no Chromium here: install it, or set CHROMIUM to its path")
+	return ""
+}
+
+// browse is base under the name that links use.
+func (w *world) browse() string { return strings.Replace(w.base, "127.0.0.1", door.Name, 1) }
+
+// An owner follows a link, reads, and approves or denies; with script and without.
+func TestBrowserAnswers(t *testing.T) {
+	for _, script := range []bool{true, false} {
+		for _, word := range []string{"approve", "deny"} {
+			name := word + " without script"
+			if script {
+				name = word + " with script"
+			}
+			t.Run(name, func(t *testing.T) { answerInBrowser(t, script, word) })
+		}
+	}
+}
+
+func answerInBrowser(t *testing.T, script bool, word string) {
+	w := newWorld(t)
+	req := w.hold(`{"sku":"A-1","note":"left \u202e right"}`)
+	ctx := chromium(t)
+	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !script}); err != nil {
+		t.Fatal(err)
+	}
+	err := chromedp.Do(ctx,
+		chromedp.Navigate(SignInURL(w.browse(), w.link(time.Minute), "")),
+		chromedp.Click(chromedp.CSS("form button.yes")),
+		chromedp.WaitVisible(chromedp.CSS(".requests")),
+		chromedp.Click(chromedp.CSS(`a[href="/approvals/`+req.ID+`"]`)),
+		chromedp.WaitVisible(chromedp.CSS(".answer")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("main")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"shop-bot", "create_order", "A-1", `\u202e`} {
+		if !strings.Contains(shown, text) {
+			t.Errorf("%q is not to be seen:\n%s", text, shown)
+		}
+	}
+	if word == "deny" {
+		err = chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS("#reason"), "too dear"))
+	}
+	err = errors.Join(err, chromedp.Do(ctx, chromedp.Click(chromedp.CSS("form."+word+" button")), chromedp.WaitVisible(chromedp.CSS(".APPROVED, .DENIED"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if word == "approve" {
+		w.wantAnswered(req.ID, approvals.Approved)
+		return
+	}
+	if r := w.wantAnswered(req.ID, approvals.Denied); r.DenyReason != "too dear" {
+		t.Errorf("reason = %q", r.DenyReason)
+	}
+}
+
+// The inbox shows a new request by itself.
+func TestBrowserLive(t *testing.T) {
+	w := newWorld(t)
+	ctx := chromium(t)
+	err := chromedp.Do(ctx,
+		chromedp.Navigate(SignInURL(w.browse(), w.link(time.Minute), "")),
+		chromedp.Click(chromedp.CSS("form button.yes")),
+		chromedp.WaitVisible(chromedp.CSS(".lead")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := w.hold(`{"sku":"A-1"}`)
+	if err := chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(`a[href="/approvals/`+req.ID+`"]`))); err != nil {
+		t.Fatal(err)
+	}
+	title, err := chromedp.Run(ctx, chromedp.Title())
+	if err != nil || !strings.HasPrefix(title, "(1) ") {
+		t.Errorf("title = %q, %v; want it to begin with (1)", title, err)
+	}
+}
+
+// A page of another port, which the owner's browser shows too, gets nothing and
+// answers nothing.
+func TestBrowserForgery(t *testing.T) {
+	w := newWorld(t)
+	req := w.hold(`{"sku":"A-1"}`)
+	evil := filepath.Join(t.TempDir(), "evil.html")
+	write(t, evil, `<form method="post" action="`+w.browse()+`/approvals/`+req.ID+`/approve">
+		<input name="action_hash" value="`+req.ActionHash.String()+`"><button id="go">win</button></form>`)
+	ctx := chromium(t)
+	err := chromedp.Do(ctx,
+		chromedp.Navigate(SignInURL(w.browse(), w.link(time.Minute), "")),
+		chromedp.Click(chromedp.CSS("form button.yes")),
+		chromedp.WaitVisible(chromedp.CSS(".requests")),
+		chromedp.Navigate("file://"+evil),
+		chromedp.Click(chromedp.CSS("#go")),
+		chromedp.WaitNotPresent(chromedp.CSS("#go")),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("body")))
+	if err != nil || !strings.Contains(page, "refuses") {
+		t.Errorf("the forged form led to %q, %v", page, err)
+	}
+	w.wantPending(req.ID)
+}

@@ -1,0 +1,127 @@
+// Package portal is the owner's pages: what waits for an answer, everything
+// that will run if the answer is yes, the log, and the policies in force.
+//
+// It promises:
+//
+//   - Nothing is shown without a session, and a session comes only from a
+//     one-time link, redeemed by POST (a link that a mail scanner or a preview has
+//     fetched is still good).
+//   - What was shown is what is approved: the form carries the hash of the action
+//     that the page showed, and an answer to any other action is refused.
+//   - What agents and servers say is shown whole and inert: markup is text, and
+//     characters that hide, reorder or imitate are shown by their number.
+//   - Every page works without script, in light and dark, by keyboard.
+//
+// The pages are as safe as the door in front of them: put door.Guard there.
+package portal
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/policy"
+)
+
+//go:embed all:templates static
+var files embed.FS
+
+// Store is what the pages read, and the sessions that they make.
+type Store interface {
+	approvals.Reader
+	RedeemLink(ctx context.Context, link, session [32]byte, now, until time.Time) (identity.Session, error)
+	Session(ctx context.Context, hash [32]byte, now time.Time) (identity.Session, error)
+	EndSession(ctx context.Context, hash [32]byte) error
+	Head(ctx context.Context) (seq uint64, hash [32]byte, err error)
+	Lines(ctx context.Context, from uint64, limit int) ([]audit.Sequenced, error)
+}
+
+// Config is what the portal is made of.
+type Config struct {
+	Service  *authz.Service // records answers and sign-ins
+	Store    Store
+	Policies *policy.Keeper // nil: the pages say that no policy is in force
+	LogErr   func() error   // why the log cannot be written; nil: it can
+	// Isolation says what separates the agents from us: "none", "user" or
+	// "machine". Empty: "none".
+	Isolation string
+	// Base is the address of the portal, as links have it:
+	// "http://openleash.localhost:8787". Cookies are Secure when it is https.
+	Base string
+	Now  func() time.Time // nil: time.Now
+	Log  zerolog.Logger
+}
+
+type portal struct {
+	Config
+	cookie string // the cookie's name
+	secure bool
+	pages  map[string]*template.Template
+	static *assets
+}
+
+// New returns the handler of all pages.
+func New(c Config) (http.Handler, error) {
+	if c.Service == nil || c.Store == nil {
+		return nil, errors.New("portal: a service and a store are needed")
+	}
+	base, err := url.Parse(c.Base)
+	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
+		return nil, fmt.Errorf("portal: base address %q: want http://HOST:PORT", c.Base)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.LogErr == nil {
+		c.LogErr = func() error { return nil }
+	}
+	if c.Isolation == "" {
+		c.Isolation = "none"
+	}
+	p := &portal{Config: c, cookie: "openleash_" + base.Port(), secure: base.Scheme == "https"}
+	if p.static, err = loadAssets(); err != nil {
+		return nil, err
+	}
+	if p.pages, err = p.loadPages(); err != nil {
+		return nil, err
+	}
+	return p.routes(), nil
+}
+
+// maxForm is what a form may carry: a token or a hash, and a reason.
+const maxForm = 16 << 10
+
+// routes is every URL of the portal. A request passes door.Pages, then
+// door.Body, then signedIn where there is one, then the page.
+func (p *portal) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /static/{sum}/{name}", p.static)
+
+	mux.Handle("GET /sign-in/{token}", p.open(p.signInPage))
+	mux.Handle("POST /sign-in", p.open(p.signIn))
+	mux.Handle("POST /sign-out", p.open(p.signOut))
+
+	mux.Handle("GET /{$}", p.signedIn(p.inbox))
+	mux.Handle("GET /inbox/count", p.signedIn(p.inboxCount))
+	mux.Handle("GET /approvals/{id}", p.signedIn(p.approval))
+	mux.Handle("POST /approvals/{id}/approve", p.signedIn(p.approve))
+	mux.Handle("POST /approvals/{id}/deny", p.signedIn(p.deny))
+	mux.Handle("GET /audit", p.signedIn(p.audit))
+	mux.Handle("GET /policies", p.signedIn(p.policies))
+
+	mux.Handle("/", p.open(p.noPage))
+	form := door.Carries{MediaType: "application/x-www-form-urlencoded", Bytes: maxForm, Refuse: door.Text}
+	return door.Pages(door.Body(form, mux))
+}

@@ -1,0 +1,204 @@
+package proof
+
+import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The key files of a folder are proof-1.pem, proof-2.pem, … in the order in
+// which the keys were made; the last one signs. A file is PKCS #8 in PEM, as
+// other programs write it, below lines of comment.
+const (
+	keyPrefix   = "proof-"
+	keySuffix   = ".pem"
+	pemType     = "PRIVATE KEY"
+	createdLine = "# created: "
+	maxKeyFile  = 64 << 10
+)
+
+// LoadOrCreate reads the installation's signing key from dir (mode 0700; files
+// 0600, one a key), making the first one. A file others can read is an error.
+// Of several processes that make the first one, all load the one that won.
+func LoadOrCreate(dir string, now time.Time) (*Key, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the key folder: %w", err)
+	}
+	file, err := newest(dir)
+	if err != nil {
+		return nil, fmt.Errorf("looking for the signing key: %w", err)
+	}
+	if file == "" {
+		file = filepath.Join(dir, keyPrefix+"1"+keySuffix)
+		if err := create(file, now); err != nil {
+			return nil, fmt.Errorf("making the signing key %s: %w", file, err)
+		}
+	}
+	key, err := load(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the signing key %s: %w", file, err)
+	}
+	return key, nil
+}
+
+// newest returns the key file with the largest number, or "".
+func newest(dir string) (string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	last, file := uint64(0), ""
+	for _, e := range entries {
+		name, isKey := strings.CutPrefix(e.Name(), keyPrefix)
+		name, isPEM := strings.CutSuffix(name, keySuffix)
+		n, err := strconv.ParseUint(name, 10, 32)
+		if isKey && isPEM && err == nil && n > last {
+			last, file = n, filepath.Join(dir, e.Name())
+		}
+	}
+	return file, nil
+}
+
+// create makes a key and puts it at file, unless there is one by now. After a
+// crash there is either no key or a whole one: the name appears only when the
+// bytes are on disk, and a link never replaces.
+func create(file string, now time.Time) error {
+	key, err := NewKey(now)
+	if err != nil {
+		return err
+	}
+	text, err := key.pem()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(file)
+	draft, err := writeDraft(dir, text)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(draft)
+	if err := os.Link(draft, file); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w; the folder must be on a file system that has hard links", err)
+	}
+	return syncDir(dir)
+}
+
+// writeDraft puts text on disk under a name of no meaning, mode 0600.
+func writeDraft(dir string, text []byte) (name string, err error) {
+	f, err := os.CreateTemp(dir, ".draft-*")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(f.Name())
+	}
+	return f.Name(), err
+}
+
+// syncDir makes the names in a folder durable. Windows has no such call; there
+// NTFS journals them.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// pem writes a key file.
+func (k *Key) pem() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(ed25519.PrivateKey(k.secret.ExportBytes()))
+	if err != nil {
+		return nil, err
+	}
+	comment := "# OpenLeash signs proofs with this key. Keep it secret.\n" +
+		"# key id: " + k.ID + "\n" + createdLine + formatTime(k.CreatedAt) + "\n"
+	return append([]byte(comment), pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der})...), nil
+}
+
+// load reads a key file, if nobody else can.
+func load(file string) (*Key, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat() // of the open file: its name may come to mean another
+	if err != nil {
+		return nil, err
+	}
+	if err := private(file, info.Mode()); err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	if err != nil {
+		return nil, err
+	}
+	return parseKeyFile(text, info.ModTime())
+}
+
+// private says whether only the file's owner can read it.
+func private(file string, mode fs.FileMode) error {
+	switch {
+	case !mode.IsRegular():
+		return fmt.Errorf("it is not a file but %s", mode.Type())
+	case runtime.GOOS != "windows" && mode.Perm()&0o077 != 0:
+		return fmt.Errorf("other users can read it (mode %04o, want 0600); if nobody did, run: chmod 600 '%s'",
+			mode.Perm(), strings.ReplaceAll(file, "'", `'\''`))
+	}
+	return nil
+}
+
+// parseKeyFile reads a key file. Nothing of the file is quoted in an error. A
+// file of another program does not say when its key was made; then modified does.
+func parseKeyFile(text []byte, modified time.Time) (*Key, error) {
+	block, rest := pem.Decode(text)
+	switch {
+	case block == nil || block.Type != pemType:
+		return nil, fmt.Errorf("want one PEM block %q (PKCS #8), found none", pemType)
+	case strings.TrimSpace(string(rest)) != "":
+		return nil, errors.New("something stands after the PEM block, want one key in a file")
+	}
+	created := modified
+	comment, _, _ := strings.Cut(string(text), "-----BEGIN")
+	for line := range strings.Lines(comment) {
+		if at, ok := strings.CutPrefix(line, createdLine); ok {
+			var err error
+			if created, err = parseTime(strings.TrimSpace(at)); err != nil {
+				return nil, fmt.Errorf("%q: %w", createdLine, err)
+			}
+		}
+	}
+	return parsePKCS8(block.Bytes, created)
+}
+
+// parsePKCS8 reads a private key in DER.
+func parsePKCS8(der []byte, created time.Time) (*Key, error) {
+	any, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, errors.New("the PEM block is not a PKCS #8 key")
+	}
+	private, ok := any.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("want an Ed25519 key, got %T", any)
+	}
+	return newKey(private, created)
+}

@@ -1,0 +1,194 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+)
+
+// HTTPUpstream is an upstream that speaks Streamable HTTP.
+type HTTPUpstream struct {
+	Name    string            // for messages; empty: the URL's host
+	URL     string            // the MCP endpoint
+	Headers map[string]string // what it gets besides the protocol's own; a bearer, say
+	Client  *http.Client      // nil: one with sane time limits and no cookies
+}
+
+// transport is shared by the upstreams, so that connections are. There is no
+// limit on how long an answer may take: a tool may work for an hour.
+var transport = &http.Transport{
+	Proxy:                 http.ProxyFromEnvironment,
+	DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+	TLSHandshakeTimeout:   10 * time.Second,
+	ExpectContinueTimeout: time.Second,
+	ForceAttemptHTTP2:     true,
+	MaxIdleConns:          256,
+	MaxIdleConnsPerHost:   64,
+	IdleConnTimeout:       90 * time.Second,
+	DisableCompression:    true, // events must arrive when they are sent
+}
+
+// prepare fills in what was left out.
+func (u HTTPUpstream) prepare() (HTTPUpstream, error) {
+	parsed, err := url.Parse(u.URL)
+	if err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
+		return u, fmt.Errorf("upstream url %q: want http://… or https://…", u.URL)
+	}
+	if u.Name == "" {
+		u.Name = parsed.Host
+	}
+	client := http.Client{Transport: transport}
+	if u.Client != nil {
+		client = *u.Client
+	}
+	// A redirect could carry the headers' secrets, and the call, elsewhere.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client.Jar = nil
+	u.Client = &client
+	return u, nil
+}
+
+// do sends one request. The headers are the protocol's; the configured ones
+// go over them. sent tells whether a byte may have reached the upstream; wrote
+// is called when the request is on its way.
+func (u HTTPUpstream) do(ctx context.Context, method string, h http.Header, body []byte, wrote func()) (res *http.Response, sent bool, err error) {
+	var connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+		WroteRequest: func(httptrace.WroteRequestInfo) {
+			if wrote != nil {
+				wrote()
+			}
+		},
+	})
+	var content io.Reader
+	if body != nil {
+		content = bytes.NewReader(body)
+		h.Set("Content-Type", typeJSON)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u.URL, content)
+	if err != nil {
+		return nil, false, err
+	}
+	h.Set("Accept-Encoding", "identity")
+	req.Header = h
+	for name, value := range u.Headers {
+		req.Header.Set(name, value)
+		if http.CanonicalHeaderKey(name) == "Host" {
+			req.Host = value
+		}
+	}
+	res, err = u.Client.Do(req)
+	return res, connected.Load(), err
+}
+
+// unreachable says why an exchange failed: for the model, which may try again
+// when nothing was sent, and must not when something was.
+func (u HTTPUpstream) unreachable(err error, sent bool) failure {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err // without the URL, which may hold a secret
+	}
+	if errors.Is(err, context.Canceled) {
+		return failure{"cancelled", "the host went away before " + u.Name + " answered"}
+	}
+	if sent {
+		return failure{"unknown", fmt.Sprintf("the upstream server %s broke off before it answered (%v). Whether it did what was asked is not known: look before you repeat it", u.Name, err)}
+	}
+	return failure{"transport_error", fmt.Sprintf("the upstream server %s cannot be reached (%v). Nothing was sent to it. Check that it runs and that its url in the configuration is right, then try again", u.Name, err)}
+}
+
+// broken says that an answer ended before its time.
+func (u HTTPUpstream) broken(err error) failure {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("it closed the stream")
+	}
+	return u.unreachable(err, true)
+}
+
+// turnedAway reports answers that concern us and not the host: what the
+// upstream thinks of our credentials, and where it would send us.
+func (u HTTPUpstream) turnedAway(res *http.Response) (failure, bool) {
+	switch {
+	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusProxyAuthRequired,
+		res.StatusCode == http.StatusForbidden && res.Header.Get("WWW-Authenticate") != "":
+		return failure{"transport_error", fmt.Sprintf("the upstream server %s did not accept our credentials (%s). Its owner must check the headers: of this server in OpenLeash's configuration; the host's own token is never passed on", u.Name, res.Status)}, true
+	case res.StatusCode >= 300 && res.StatusCode < 400:
+		return failure{"transport_error", fmt.Sprintf("the upstream server %s redirects to %s; redirects are not followed. Write the new address into the configuration if it is right", u.Name, where(res))}, true
+	case res.Header.Get("Content-Encoding") != "" && res.Header.Get("Content-Encoding") != "identity":
+		return failure{"unknown", fmt.Sprintf("the upstream server %s answered with Content-Encoding %s, which was not asked for", u.Name, res.Header.Get("Content-Encoding"))}, true
+	}
+	return failure{}, false
+}
+
+func where(res *http.Response) string {
+	to, err := res.Location()
+	if err != nil {
+		return "nowhere"
+	}
+	return to.Scheme + "://" + to.Host + to.EscapedPath()
+}
+
+// mediaType is the type of a response's body, without parameters.
+func mediaType(h http.Header) string {
+	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil {
+		return ""
+	}
+	return kind
+}
+
+// readAnswer reads a body whole.
+func readAnswer(body io.Reader) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(body, maxUpstream+1))
+	if err == nil && len(raw) > maxUpstream {
+		err = fmt.Errorf("its answer is longer than %d bytes, the limit for one message", maxUpstream)
+	}
+	return raw, err
+}
+
+// excerpt is the beginning of a body that explains a failure, on one line.
+func excerpt(body []byte) string {
+	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(body[:min(len(body), 300)]), "")), " ")
+	if text == "" {
+		return ""
+	}
+	return ": " + text
+}
+
+// mirrorHeaders are the headers that repeat the body. "The client MUST include
+// the request metadata headers on each POST request" (2026-07-28).
+func mirrorHeaders(h http.Header, m Message) {
+	h.Set(mcp.HeaderMethod, m.Method)
+	member := nameMember(m.Method)
+	if member == "" {
+		return
+	}
+	if name, ok := stringAt(m.Raw, "params", member); ok {
+		value, _ := mcp.EncodeHeaderValue(name)
+		h.Set(mcp.HeaderName, value)
+	}
+}
+
+// nameMember is the member of params that Mcp-Name repeats.
+func nameMember(method string) string {
+	switch method {
+	case "tools/call", "prompts/get":
+		return "name"
+	case "resources/read":
+		return "uri"
+	}
+	return ""
+}

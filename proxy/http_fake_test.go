@@ -1,0 +1,328 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/policy"
+	"github.com/openleash/openleash-go/proof"
+	"github.com/openleash/openleash-go/store/sqlite"
+)
+
+const (
+	allowAll = "version: 1\ndefault: allow\nrules: []\n"
+	askAll   = "version: 1\ndefault: require_approval\nrules: []\n"
+)
+
+// realProxy is a proxy with everything behind it real: policy, service, store.
+type realProxy struct {
+	*Proxy
+	store *sqlite.Store
+	owner identity.Owner
+}
+
+func newRealProxy(t *testing.T, policyYAML string) realProxy {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "policies"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "policies", "main.yaml"), []byte(policyYAML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store := must(sqlite.Open(t.Context(), dir))(t)
+	t.Cleanup(func() { store.Close() })
+	owner := must(store.EnsureOwner(t.Context(), "alice"))(t)
+	keeper := must(policy.Open(t.Context(), filepath.Join(dir, "policies"), store, func(policy.Event) {}))(t)
+	t.Cleanup(func() { keeper.Close() })
+	service := must(authz.New(authz.Config{Store: store, Owner: owner, Policies: keeper, Key: must(proof.NewKey(time.Now()))(t)}))(t)
+	t.Cleanup(func() { service.Close() })
+	p := New(Config{Name: "shop", Service: service, Mapping: NewMapping(nil, nil), Hold: 10 * time.Second, Log: zerolog.Nop(),
+		Limits: action.Limits{Bytes: 1 << 20}})
+	return realProxy{p, store, owner}
+}
+
+// must turns (value, error) into a value or the end of the test.
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// pending waits for the request of a held call.
+func (p realProxy) pending(t *testing.T) approvals.Request {
+	t.Helper()
+	for range 500 {
+		if open := must(p.store.Approvals(t.Context(), p.owner.ID, approvals.Pending, 1))(t); len(open) > 0 {
+			return open[0]
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("no call is held")
+	return approvals.Request{}
+}
+
+func (p realProxy) approve(t *testing.T, id string) {
+	t.Helper()
+	must(p.Service.Answer(t.Context(), "test:alice", id, true, ""))(t)
+}
+
+// as serves a handler for one agent, as the door does.
+func (p realProxy) as(t *testing.T, agent string, h http.Handler) *httptest.Server {
+	t.Helper()
+	who := authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), agent, p.owner))(t)}
+	return serveAs(t, who, h)
+}
+
+func serveAs(t *testing.T, who authz.Caller, h http.Handler) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(WithCaller(r.Context(), who)))
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// plainProxy governs nothing real: for messages that no policy touches.
+func plainProxy() *Proxy {
+	return New(Config{Name: "shop", Log: zerolog.Nop(), Limits: action.Limits{Bytes: 1 << 20}})
+}
+
+func someone(name string) authz.Caller {
+	return authz.Caller{Agent: identity.Agent{ID: uuid.NewSHA1(uuid.Nil, []byte(name)).String(), Name: name, Status: "ACTIVE"}}
+}
+
+// rawUpstream is an HTTP upstream made of bytes. It notes what it received.
+type rawUpstream struct {
+	*httptest.Server
+	mu   sync.Mutex
+	seen []seenRequest
+}
+
+type seenRequest struct {
+	method string
+	header http.Header
+	body   string
+}
+
+func newRawUpstream(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, body string)) *rawUpstream {
+	t.Helper()
+	u := &rawUpstream{}
+	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		u.mu.Lock()
+		u.seen = append(u.seen, seenRequest{r.Method, maps.Clone(r.Header), string(body)})
+		u.mu.Unlock()
+		answer(w, r, string(body))
+	}))
+	t.Cleanup(func() { u.CloseClientConnections(); u.Close() })
+	return u
+}
+
+func (u *rawUpstream) requests() []seenRequest {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return append([]seenRequest(nil), u.seen...)
+}
+
+func (u *rawUpstream) count(part string) int {
+	n := 0
+	for _, s := range u.requests() {
+		if strings.Contains(s.body, part) {
+			n++
+		}
+	}
+	return n
+}
+
+func (u *rawUpstream) wait(t *testing.T, part string) {
+	t.Helper()
+	for range 500 {
+		if u.count(part) > 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("the upstream never got %q", part)
+}
+
+// answerJSON answers every POST with one body.
+func answerJSON(body string) func(http.ResponseWriter, *http.Request, string) {
+	return func(w http.ResponseWriter, r *http.Request, _ string) {
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, body)
+	}
+}
+
+func sse(w http.ResponseWriter, events ...string) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	for _, e := range events {
+		io.WriteString(w, e)
+		w.(http.Flusher).Flush()
+	}
+}
+
+// httpReply is what a host got.
+type httpReply struct {
+	Status int
+	Header http.Header
+	Body   string
+}
+
+func send(ctx context.Context, method, url, body string, headers ...string) (*http.Response, error) {
+	var content io.Reader
+	if body != "" {
+		content = strings.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, content)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if req.Header.Del(headers[i]); headers[i+1] != "" {
+			req.Header.Add(headers[i], headers[i+1])
+		}
+	}
+	return http.DefaultClient.Do(req)
+}
+
+func do(t *testing.T, method, url, body string, headers ...string) httpReply {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	res, err := send(ctx, method, url, body, headers...)
+	if err != nil {
+		t.Error(err)
+		return httpReply{}
+	}
+	defer res.Body.Close()
+	got, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return httpReply{res.StatusCode, res.Header, string(got)}
+}
+
+func post(t *testing.T, url, body string, headers ...string) httpReply {
+	t.Helper()
+	return do(t, "POST", url, body, headers...)
+}
+
+// openStream starts a request whose answer is read event by event.
+func openStream(t *testing.T, method, url, body string, headers ...string) (next func() string, hangUp func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	res, err := send(ctx, method, url, body, headers...)
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); res.Body.Close() })
+	in := newSSEReader(bufio.NewReader(res.Body), 1<<24)
+	return func() string {
+		for {
+			e, err := in.next()
+			if err != nil {
+				return "error: " + err.Error()
+			}
+			if e.data != nil {
+				return string(e.data)
+			}
+		}
+	}, cancel
+}
+
+// pipeConn is an upstream, or a host, in the same process: what one end sends
+// the other receives.
+type pipeConn struct {
+	in, out chan Message
+	gone    chan struct{}
+	once    *sync.Once
+}
+
+func newPipe() (a, b *pipeConn) {
+	left, right := make(chan Message, 64), make(chan Message, 64)
+	gone, once := make(chan struct{}), &sync.Once{}
+	return &pipeConn{left, right, gone, once}, &pipeConn{right, left, gone, once}
+}
+
+func (c *pipeConn) Recv(ctx context.Context) (Message, error) {
+	select {
+	case m := <-c.in:
+		return m, nil
+	default:
+	}
+	select {
+	case m := <-c.in:
+		return m, nil
+	case <-c.gone:
+		return Message{}, io.EOF
+	case <-ctx.Done():
+		return Message{}, ctx.Err()
+	}
+}
+
+func (c *pipeConn) Send(ctx context.Context, m Message) error {
+	select {
+	case c.out <- m:
+		return nil
+	case <-c.gone:
+		return io.ErrClosedPipe
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *pipeConn) Close() error {
+	c.once.Do(func() { close(c.gone) })
+	return nil
+}
+
+func (c *pipeConn) closed() bool {
+	select {
+	case <-c.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// write sends bytes as a message.
+func (c *pipeConn) write(raw string) {
+	m, err := ReadMessage([]byte(raw), anyMessage([]byte(raw)))
+	if err != nil {
+		panic(err)
+	}
+	c.Send(context.Background(), m)
+}
+
+// padded is a message of n bytes and a bit.
+func padded(n int) string {
+	return `{"jsonrpc":"2.0","id":1,"method":"x","params":{"pad":"` + string(bytes.Repeat([]byte("x"), n)) + `"}}`
+}

@@ -1,0 +1,546 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/openleash/openleash-go/authz"
+)
+
+// hostConn is the host's side of a session over HTTP: what is POSTed comes out
+// of Recv, and Send finds the stream that a message belongs to.
+type hostConn struct {
+	server string
+	id     string // the session's; empty for stateless requests
+	agent  string
+	shared *idMap // for stateless requests
+	up     Conn
+
+	in   chan Message
+	ctx  context.Context
+	stop context.CancelFunc
+
+	mu       sync.Mutex
+	version  string             // negotiated by initialize
+	posts    map[string]*stream // requests not answered yet, by the id that the upstream sees
+	order    []*stream          // the same, oldest first
+	listener *stream            // the host's GET
+	backlog  []Message          // for the next GET
+	backSize int
+	active   int // HTTP requests under way
+	idle     *time.Timer
+}
+
+const (
+	maxQueue   = 8 << 20 // bytes that wait for one stream of a host
+	maxBacklog = 1 << 20 // bytes that wait for a host's first GET
+)
+
+func newHostConn(h *HTTPSessions, who authz.Caller, id string, shared *idMap) *hostConn {
+	s := &hostConn{server: h.p.Name, id: id, agent: who.Agent.ID, shared: shared, in: make(chan Message), posts: map[string]*stream{}}
+	s.ctx, s.stop = context.WithCancel(h.ctx)
+	s.idle = time.AfterFunc(sessionIdle, s.endIfIdle)
+	return s
+}
+
+func (s *hostConn) negotiated() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
+}
+
+// enter and leave frame each HTTP request of the session.
+func (s *hostConn) enter() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active++
+}
+
+func (s *hostConn) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active--; s.active == 0 {
+		s.idle.Reset(sessionIdle)
+	}
+}
+
+func (s *hostConn) endIfIdle() {
+	s.mu.Lock()
+	idle := s.active == 0
+	s.mu.Unlock()
+	if idle {
+		s.stop()
+	}
+}
+
+// Recv returns what the host has POSTed.
+func (s *hostConn) Recv(ctx context.Context) (Message, error) {
+	select {
+	case m := <-s.in:
+		return m, nil
+	case <-s.ctx.Done():
+		return Message{}, io.EOF
+	case <-ctx.Done():
+		return Message{}, ctx.Err()
+	}
+}
+
+// Close ends the session; requests that wait are told so.
+func (s *hostConn) Close() error {
+	s.stop()
+	s.idle.Stop()
+	return nil
+}
+
+// take hands a message of the host to Recv.
+func (s *hostConn) take(ctx context.Context, m Message) error {
+	select {
+	case s.in <- m:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return errors.New("the session with " + s.server + " has ended")
+	}
+}
+
+// post serves one message: m as the host wrote it, up as the upstream sees it.
+func (s *hostConn) post(w http.ResponseWriter, r *http.Request, m, up Message) {
+	s.enter()
+	defer s.leave()
+	if !m.IsRequest() {
+		if err := s.take(r.Context(), up); err != nil {
+			(&httpError{http.StatusNotFound, "", codeInvalidRequest, err.Error()}).write(w)
+			return
+		}
+		w.WriteHeader(http.StatusAccepted) // "with no body"
+		return
+	}
+	st := newStream(accepts(r.Header, typeSSE))
+	st.method, st.token = m.Method, idAt(up.Raw, "params", "_meta", "progressToken")
+	if !s.open(up.ID, st) {
+		(&httpError{http.StatusBadRequest, m.ID, codeInvalidRequest, "id " + m.ID + " is that of a request which has not been answered yet: use another"}).write(w)
+		return
+	}
+	defer s.close(up.ID, st)
+	a := &sessionAnswer{s: s, w: w, m: m, json: accepts(r.Header, typeJSON)}
+	if err := s.take(r.Context(), up); err != nil {
+		a.last(errorReply(m.ID, codeInternal, err.Error()))
+		return
+	}
+	if !a.write(r.Context(), st) {
+		s.withdraw(up.ID)
+	}
+}
+
+// open notes a request; false when its id is taken.
+func (s *hostConn) open(id string, st *stream) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.posts[id] != nil {
+		return false
+	}
+	s.posts[id] = st
+	s.order = append(s.order, st)
+	return true
+}
+
+func (s *hostConn) close(id string, st *stream) {
+	s.mu.Lock()
+	if s.posts[id] == st {
+		delete(s.posts, id)
+	}
+	s.order = slices.DeleteFunc(s.order, func(o *stream) bool { return o == st })
+	s.mu.Unlock()
+	st.abandon()
+	if s.shared != nil {
+		s.shared.forget(id)
+	}
+}
+
+// listen serves a GET. A newer one takes the place of an older, whose host may
+// be gone without a word.
+func (s *hostConn) listen(w http.ResponseWriter, r *http.Request) {
+	s.enter()
+	defer s.leave()
+	st := newStream(true)
+	s.mu.Lock()
+	old := s.listener
+	s.listener = st
+	for _, m := range s.backlog {
+		st.queue = append(st.queue, item{raw: m.Raw})
+	}
+	s.backlog, s.backSize = nil, 0
+	s.mu.Unlock()
+	if old != nil {
+		old.abandon()
+	}
+	defer func() {
+		s.mu.Lock()
+		if s.listener == st {
+			s.listener = nil
+		}
+		s.mu.Unlock()
+		st.abandon()
+	}()
+	a := &sessionAnswer{s: s, w: w}
+	a.begin()
+	a.write(r.Context(), st)
+}
+
+// hostGone is the reason in the cancellations that we write.
+const hostGone = "openleash: the host closed the stream of this request"
+
+// withdraw cancels a request whose host went away, so that a held call never
+// runs. In the stateless era that is the cancellation also of what was
+// forwarded; before it was not (withdrawals).
+func (s *hostConn) withdraw(id string) {
+	raw := fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s,"reason":%q}}`, id, hostGone)
+	s.take(context.Background(), Message{Raw: raw, Method: "notifications/cancelled"})
+}
+
+// withdrawals is an upstream that does not hear of our cancellations where
+// "Disconnection SHOULD NOT be interpreted as the client cancelling its
+// request" (2025-11-25): they were meant for held calls.
+type withdrawals struct {
+	Conn
+	s *hostConn
+}
+
+func (u withdrawals) Send(ctx context.Context, m Message) error {
+	if u.s.shared == nil && m.Method == "notifications/cancelled" {
+		if reason, _ := stringAt(m.Raw, "params", "reason"); reason == hostGone {
+			return nil
+		}
+	}
+	return u.Conn.Send(ctx, m)
+}
+
+// Fate is the upstream's, for Serve.
+func (u withdrawals) Fate() error {
+	if f, ok := u.Conn.(interface{ Fate() error }); ok {
+		return f.Fate()
+	}
+	return nil
+}
+
+// Send hands a message of the upstream to the stream that it belongs to.
+func (s *hostConn) Send(ctx context.Context, m Message) error {
+	raw, request := m.Raw, ""
+	if s.shared != nil {
+		raw, request = s.shared.down(m)
+	}
+	out := m
+	out.Raw = raw
+	if m.IsResponse() {
+		s.respond(ctx, m, raw)
+		return nil
+	}
+	if s.shared != nil && m.IsRequest() {
+		// "The server MUST NOT send independent JSON-RPC requests on this stream."
+		return s.refuse(ctx, m, codeMethodNotFound, "this host takes no requests (2026-07-28)")
+	}
+	s.mu.Lock()
+	st := s.route(m, request)
+	if st == nil {
+		overflow := s.keep(out)
+		s.mu.Unlock()
+		for _, lost := range overflow {
+			if lost.IsRequest() {
+				s.refuse(ctx, lost, codeInternal, "the host has no stream open on which it could be asked")
+			}
+		}
+		return nil
+	}
+	s.mu.Unlock()
+	st.push(ctx, item{raw: raw}, s.shared == nil)
+	return nil
+}
+
+// respond gives a response to the POST that asked. One that nobody waits for
+// is dropped: "The server MUST NOT send a JSON-RPC response on the [GET] stream
+// unless resuming".
+func (s *hostConn) respond(ctx context.Context, m Message, raw []byte) {
+	s.mu.Lock()
+	st := s.posts[m.ID]
+	if st != nil {
+		delete(s.posts, m.ID)
+	}
+	if v, ok := stringAt(raw, "result", "protocolVersion"); ok && st != nil && st.method == "initialize" {
+		s.version = v
+	}
+	s.mu.Unlock()
+	if st != nil {
+		st.push(ctx, item{raw: raw, last: true}, s.shared == nil)
+	}
+}
+
+// refuse answers a request of the upstream that cannot reach its host.
+func (s *hostConn) refuse(ctx context.Context, m Message, code int, reason string) error {
+	return s.up.Send(ctx, Message{Raw: errorReply(m.ID, code, reason), ID: m.ID})
+}
+
+// route finds the stream for what is no response: the request that it names;
+// else, when just one request is open, that one, since servers mostly speak of
+// what they are doing; else the host's GET; else the latest request. s.mu is
+// held.
+func (s *hostConn) route(m Message, request string) *stream {
+	if st := s.posts[request]; st != nil {
+		return st
+	}
+	if m.Method == "notifications/progress" {
+		token := idAt(m.Raw, "params", "progressToken")
+		for _, st := range s.order {
+			if token != "" && st.token == token && st.sse {
+				return st
+			}
+		}
+	}
+	var open []*stream
+	for _, st := range s.order {
+		if st.sse && st.method != "subscriptions/listen" && !st.complete() {
+			open = append(open, st)
+		}
+	}
+	switch {
+	case s.listener != nil && (len(open) != 1 || isNews(m.Method)):
+		return s.listener
+	case len(open) > 0:
+		return open[len(open)-1]
+	}
+	return s.listener
+}
+
+// isNews tells notifications that belong to no request.
+func isNews(method string) bool {
+	return strings.HasSuffix(method, "/list_changed") || method == "notifications/resources/updated"
+}
+
+// keep stores a message for the next GET and returns those that no longer
+// fit, the oldest. s.mu is held.
+func (s *hostConn) keep(m Message) (lost []Message) {
+	if s.shared != nil {
+		return nil // there will be no GET
+	}
+	s.backlog = append(s.backlog, m)
+	s.backSize += len(m.Raw)
+	for s.backSize > maxBacklog {
+		s.backSize -= len(s.backlog[0].Raw)
+		lost = append(lost, s.backlog[0])
+		s.backlog = s.backlog[1:]
+	}
+	return lost
+}
+
+// stream is what waits to be written to one HTTP response.
+type stream struct {
+	method string
+	token  string // canonical progress token of the request
+	sse    bool   // the host takes events
+
+	mu    sync.Mutex
+	queue []item
+	size  int
+	ended bool          // the last item was pushed, or nobody reads any more
+	wake  chan struct{} // cap 1: there is something to read
+	room  chan struct{} // closed and replaced when something was taken
+}
+
+type item struct {
+	raw  []byte
+	last bool
+}
+
+func newStream(sse bool) *stream {
+	return &stream{sse: sse, wake: make(chan struct{}, 1), room: make(chan struct{})}
+}
+
+func (st *stream) complete() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.ended
+}
+
+// push queues an item. When the host reads too slowly it waits, or, where
+// others must not wait for that host, gives the stream up.
+func (st *stream) push(ctx context.Context, it item, wait bool) {
+	for {
+		st.mu.Lock()
+		if st.ended {
+			st.mu.Unlock()
+			return
+		}
+		if st.size+len(it.raw) <= maxQueue || len(st.queue) == 0 {
+			st.queue = append(st.queue, it)
+			st.size += len(it.raw)
+			st.ended = it.last
+			st.mu.Unlock()
+			st.signal()
+			return
+		}
+		room := st.room
+		if !wait {
+			st.ended = true
+		}
+		st.mu.Unlock()
+		if !wait {
+			st.signal()
+			return
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (st *stream) signal() {
+	select {
+	case st.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pop takes the next item. over is true when there will be none.
+func (st *stream) pop() (it item, ok, over bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(st.queue) == 0 {
+		return item{}, false, st.ended
+	}
+	it = st.queue[0]
+	st.queue = st.queue[1:]
+	st.size -= len(it.raw)
+	close(st.room)
+	st.room = make(chan struct{})
+	return it, true, false
+}
+
+// abandon says that nobody reads any more.
+func (st *stream) abandon() {
+	st.mu.Lock()
+	st.ended, st.queue, st.size = true, nil, 0
+	close(st.room)
+	st.room = make(chan struct{})
+	st.mu.Unlock()
+	st.signal()
+}
+
+// sessionAnswer writes a stream to a host: as plain JSON when the response is
+// all there is, else as events.
+type sessionAnswer struct {
+	s     *hostConn
+	w     http.ResponseWriter
+	m     Message // the request; zero for a GET
+	json  bool    // the host takes plain JSON
+	began bool    // as events
+}
+
+// write sends what comes until the response was sent. It is false when the
+// host went away before.
+func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
+	quiet := time.NewTicker(keepAlive)
+	defer quiet.Stop()
+	for {
+		it, ok, over := st.pop()
+		switch {
+		case ok && it.last:
+			return a.last(it.raw) == nil
+		case ok:
+			if a.event(it.raw) != nil {
+				return false
+			}
+			continue
+		case over:
+			return a.cutOff("the host read too slowly") == nil
+		}
+		select {
+		case <-st.wake:
+		case <-quiet.C:
+			if a.began && a.send([]byte(": \n\n")) != nil {
+				return false
+			}
+		case <-ctx.Done():
+			return false
+		case <-a.s.ctx.Done():
+			if it, ok, _ := st.pop(); ok && it.last {
+				return a.last(it.raw) == nil
+			} else if ok {
+				a.event(it.raw)
+				continue
+			}
+			return a.cutOff("the session with "+a.s.server+" has ended; begin a new one and look whether the call was done before you repeat it") == nil
+		}
+	}
+}
+
+// cutOff ends an answer whose response will not come.
+func (a *sessionAnswer) cutOff(reason string) error {
+	if !a.m.IsRequest() {
+		return nil
+	}
+	return a.last(errorReply(a.m.ID, codeInternal, reason))
+}
+
+// last sends the response.
+func (a *sessionAnswer) last(raw []byte) error {
+	if a.m.Method == "initialize" && a.s.id != "" && !a.began {
+		if _, ok := find(raw, "result"); ok {
+			a.w.Header().Set(mcp.HeaderSessionID, a.s.id)
+		} else {
+			defer a.s.stop() // no session came of it
+		}
+	}
+	if a.began || !a.json {
+		return a.event(raw)
+	}
+	status := http.StatusOK
+	if a.s.shared != nil {
+		status = statusOf(raw)
+	}
+	writeJSON(a.w, status, raw)
+	return nil
+}
+
+func (a *sessionAnswer) event(raw []byte) error {
+	a.begin()
+	return a.send(appendData(nil, raw))
+}
+
+// begin makes the answer a stream of events.
+func (a *sessionAnswer) begin() {
+	if a.began {
+		return
+	}
+	a.began = true
+	h := a.w.Header()
+	h.Set("Content-Type", typeSSE)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Accel-Buffering", "no") // "servers SHOULD include" it
+	h.Set("X-Content-Type-Options", "nosniff")
+	if a.m.Method == "initialize" && a.s.id != "" {
+		h.Set(mcp.HeaderSessionID, a.s.id)
+	}
+	a.w.WriteHeader(http.StatusOK)
+	http.NewResponseController(a.w).Flush()
+}
+
+// send writes at once; a host that reads nothing for long is given up.
+func (a *sessionAnswer) send(raw []byte) error {
+	rc := http.NewResponseController(a.w)
+	rc.SetWriteDeadline(time.Now().Add(stalledWrite))
+	if _, err := a.w.Write(raw); err != nil {
+		return err
+	}
+	return rc.Flush()
+}

@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
+)
+
+// refusalInfo is a refusal as structured content: the same as the text says,
+// with a stable code (authz.Code).
+type refusalInfo struct {
+	Code       authz.Code      `json:"code"`
+	Decision   string          `json:"decision"`
+	Reason     string          `json:"reason"`
+	Server     string          `json:"server"`
+	Tool       string          `json:"tool"`
+	ActionType string          `json:"action_type,omitempty"`
+	PolicyID   string          `json:"policy_id,omitempty"`
+	RuleID     string          `json:"rule_id,omitempty"`
+	DecisionID string          `json:"decision_id"`
+	ActionHash string          `json:"action_hash,omitempty"`
+	Approval   string          `json:"approval_id,omitempty"`
+	URL        string          `json:"url,omitempty"`
+	Arguments  json.RawMessage `json:"arguments,omitempty"` // to call again with
+	Next       string          `json:"next"`
+}
+
+// refusal is the tool result that tells the model what was refused, why, by
+// which rule, and what to do now.
+func (p *Proxy) refusal(c call, ans authz.Answer) []byte {
+	info := refusalInfo{
+		Code: ans.Code, Decision: ans.Outcome.String(), Reason: ans.Reason, Server: p.Name, Tool: c.tool,
+		ActionType: ans.ActionType, PolicyID: ans.PolicyID, RuleID: ans.RuleID, DecisionID: ans.DecisionID,
+	}
+	if ans.ActionType != "" {
+		info.ActionHash = ans.ActionHash.String()
+	}
+	if ans.Approval != nil {
+		info.Approval = ans.Approval.ID
+		if p.Portal != "" {
+			info.URL = p.Portal + "/approvals/" + ans.Approval.ID
+		}
+	}
+	if ans.Code == authz.ApprovalRequired {
+		info.Arguments = argumentsText(c.arguments)
+	}
+	info.Next = next(ans.Code)
+	return p.toolError(c, text(info), info)
+}
+
+// next is what the model should do now, by code.
+func next(code authz.Code) string {
+	switch code {
+	case authz.ApprovalRequired:
+		return "The owner has been asked and has not answered yet. Call this tool again now with exactly these arguments; I will wait again. Do not try another way to the same end."
+	case authz.ApprovalDenied:
+		return "Do not call this again as it is. Tell the user that the owner denied it, and why; go on without it."
+	case authz.PolicyDenied, authz.Protected:
+		return "Do not retry this call or look for a way around it. Tell the user what was refused and why; only the owner can change the policy."
+	case authz.ArgumentsRefused:
+		return "Correct the arguments as the reason says and call again."
+	case authz.StepUpUnavailable, authz.DepositUnavailable:
+		return "This cannot be met at present. Tell the user; do not retry."
+	default:
+		return "Nothing was done. Tell the user that OpenLeash needs attention; the call can be repeated when that is mended."
+	}
+}
+
+// text says the same in words that a model can act on.
+func text(r refusalInfo) string {
+	var b strings.Builder
+	if r.Code == authz.ApprovalRequired {
+		fmt.Fprintf(&b, "Waiting for approval: %s of server %s has not run yet.\n", r.Tool, r.Server)
+	} else {
+		fmt.Fprintf(&b, "Refused by OpenLeash: %s of server %s was not run.\n", r.Tool, r.Server)
+	}
+	fmt.Fprintf(&b, "Why: %s\n", strings.TrimSuffix(r.Reason, "."))
+	fmt.Fprintf(&b, "Rule: %s (code %s)\n", rule(r), r.Code)
+	if r.Approval != "" {
+		fmt.Fprintf(&b, "Approval: %s\n", strings.TrimSpace(r.Approval+" "+r.URL))
+	}
+	if r.Arguments != nil {
+		fmt.Fprintf(&b, "Arguments: %s\n", r.Arguments)
+	}
+	fmt.Fprintf(&b, "What now: %s", r.Next)
+	return b.String()
+}
+
+func rule(r refusalInfo) string {
+	switch {
+	case r.PolicyID == "":
+		return "none, this is OpenLeash's own"
+	case r.RuleID == "":
+		return "the default of policy " + r.PolicyID
+	default:
+		return r.RuleID + " of policy " + r.PolicyID
+	}
+}
+
+// toolError is a tool result with isError. The structured form stands in
+// structuredContent where the tool has declared no output schema (hosts check
+// against it), and always in _meta.
+func (p *Proxy) toolError(c call, text string, info refusalInfo) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":%s}],`, c.ID, quote(text))
+	structured := marshal(info)
+	if !p.hasOutputSchema(c.tool) {
+		fmt.Fprintf(&b, `"structuredContent":%s,`, structured)
+	}
+	fmt.Fprintf(&b, `"isError":true,"_meta":{"%s":%s}`, RefusalKey, structured)
+	if c.modern() {
+		b.WriteString(`,"resultType":"complete"`)
+	}
+	b.WriteString("}}")
+	return b.Bytes()
+}
+
+// modern reports whether the call speaks the revision of 2026-07-28, which
+// names the protocol in each request and types its results.
+func (c call) modern() bool {
+	return c.meta.Get("io.modelcontextprotocol/protocolVersion").Kind() == action.String
+}
+
+func argumentsText(v action.Value) json.RawMessage {
+	if v.Kind() == action.Missing {
+		return json.RawMessage("{}")
+	}
+	return v.Raw()
+}
+
+func marshal(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil { // strings, and arguments that were parsed
+		panic(err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// learnTools notes what an upstream says of its tools when a list of them
+// passes.
+func (p *Proxy) learnTools(raw []byte) {
+	if !bytes.Contains(raw, []byte(`"inputSchema"`)) || !bytes.Contains(raw, []byte(`"tools"`)) {
+		return
+	}
+	root, err := action.Parse(raw, action.Limits{Bytes: len(raw) + 1, Depth: 1000})
+	if err != nil {
+		return // what is not known is not believed either
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range root.Get("result").Get("tools").Items() {
+		if name := t.Get("name"); name.Kind() == action.String && len(p.tools) < 10_000 {
+			p.tools[name.Text()] = tool{
+				description:  t.Get("description").Text(),
+				annotations:  t.Get("annotations"),
+				outputSchema: t.Get("outputSchema").Kind() == action.Object,
+				hash:         sum(t.Canonical()),
+			}
+		}
+	}
+}
+
+func (p *Proxy) hasOutputSchema(name string) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.tools[name].outputSchema
+}
+
+// toolInfo is $.tool: what policies and the approval page may look at.
+func (p *Proxy) toolInfo(name string, m Mapped) action.Value {
+	p.mu.RLock()
+	t, listed := p.tools[name]
+	p.mu.RUnlock()
+	members := []action.Member{
+		{Key: "server", Value: action.StringValue(p.Name)},
+		{Key: "name", Value: action.StringValue(name)},
+		{Key: "reads", Value: action.BoolValue(m.Reads)},
+		{Key: "destroys", Value: action.BoolValue(m.Destroys)},
+		{Key: "listed", Value: action.BoolValue(listed)},
+	}
+	if m.Profile != "" {
+		members = append(members, action.Member{Key: "profile", Value: action.StringValue(m.Profile)})
+	}
+	if listed {
+		members = append(members, action.Member{Key: "description", Value: action.StringValue(t.description)},
+			action.Member{Key: "definition_hash", Value: action.StringValue(t.hash)})
+		if t.annotations.Kind() == action.Object {
+			members = append(members, action.Member{Key: "annotations", Value: t.annotations})
+		}
+	}
+	return action.ObjectValue(members...)
+}

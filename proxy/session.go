@@ -1,0 +1,414 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
+)
+
+// maxWaiting bounds how many messages of one host may be on their way between
+// being read and being forwarded, held ones included: beyond it the host is
+// not read from until some have left.
+const maxWaiting = 1024
+
+// session moves messages between one host and one upstream.
+type session struct {
+	p        *Proxy
+	who      authz.Caller
+	host     Conn
+	upstream Conn
+
+	queue chan *slot    // what must leave in the order in which it came
+	room  chan struct{} // one for each message on its way
+
+	mu       sync.Mutex
+	requests map[string]*request // by id: the host's, not answered yet
+	closed   bool                // the upstream has gone: no request is taken any more
+}
+
+// slot is a message's place in the queue.
+type slot struct {
+	ready chan struct{} // closed when the ruling is there, or the message is held
+	once  sync.Once
+	send  func() // set before ready is closed; nil: it has left the queue
+}
+
+// request is one request of the host.
+type request struct {
+	cancel    context.CancelFunc // nil for what is not governed
+	cancelled bool
+	forwarded bool
+	done      func([]byte, failure)
+}
+
+// Serve runs one session between a host and its upstream until either side
+// ends; it closes both. The error is that of the side which failed.
+func (p *Proxy) Serve(ctx context.Context, who authz.Caller, host, upstream Conn) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &session{
+		p: p, who: who, host: host, upstream: upstream,
+		queue: make(chan *slot, maxWaiting), room: make(chan struct{}, maxWaiting), requests: map[string]*request{},
+	}
+	defer host.Close()
+	defer upstream.Close()
+	go s.dispatch(ctx)
+
+	hostEnd, upstreamEnd := make(chan error, 1), make(chan error, 1)
+	go func() { hostEnd <- s.readHost(ctx) }()
+	go func() { upstreamEnd <- s.readUpstream(ctx) }()
+	select {
+	case err := <-hostEnd:
+		s.withdraw()
+		s.settle(ctx)
+		return clean(err)
+	case err := <-upstreamEnd:
+		return s.upstreamGone(ctx, err)
+	case <-ctx.Done():
+		s.withdraw()
+		s.leaveUnknown()
+		return nil
+	}
+}
+
+func clean(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// readHost takes the host's messages in order.
+func (s *session) readHost(ctx context.Context) error {
+	defer close(s.queue)
+	for {
+		m, err := s.host.Recv(ctx)
+		var bad *BadMessage
+		if errors.As(err, &bad) {
+			if err := s.toHost(ctx, bad.Reply()); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if s.cancelsOurs(m) {
+			continue
+		}
+		select {
+		case s.room <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		s.take(ctx, m)
+	}
+}
+
+// take gives a message its place in the queue and has it ruled on, governed
+// calls beside each other: their commits gather, their order stays.
+func (s *session) take(ctx context.Context, m Message) {
+	sl := &slot{ready: make(chan struct{})}
+	r, err := s.open(m)
+	if err != nil {
+		s.reply(ctx, errorReply(m.ID, codeInvalidRequest, err.Error()))
+		<-s.room
+		return
+	}
+	s.queue <- sl
+	if m.Method != "tools/call" {
+		s.finish(ctx, sl, m, r, s.p.rule(ctx, s.who, m, func() {}, nil))
+		return
+	}
+	callCtx, cancel := context.WithCancel(ctx)
+	s.mu.Lock()
+	if r != nil {
+		r.cancel = cancel
+	}
+	s.mu.Unlock()
+	go func() {
+		defer cancel()
+		leave := func() { sl.once.Do(func() { close(sl.ready) }) }
+		progress := func(raw []byte) { s.reply(callCtx, raw) }
+		s.finish(callCtx, sl, m, r, s.p.rule(callCtx, s.who, m, leave, progress))
+	}()
+}
+
+// open notes a request of the host, so that its answer finds it.
+func (s *session) open(m Message) (*request, error) {
+	if !m.IsRequest() {
+		return nil, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, fmt.Errorf("the server %s has ended", s.p.Name)
+	}
+	if _, taken := s.requests[m.ID]; taken {
+		return nil, fmt.Errorf("id %s is that of a request which has not been answered yet; use another", m.ID)
+	}
+	r := &request{}
+	s.requests[m.ID] = r
+	return r, nil
+}
+
+// finish does what was ruled: at the message's turn when it still has its
+// place in the queue, at once when it has left it.
+func (s *session) finish(ctx context.Context, sl *slot, m Message, r *request, ru ruling) {
+	act := func() {
+		s.act(ctx, m, r, ru)
+		<-s.room
+	}
+	late := true
+	sl.once.Do(func() {
+		late = false
+		sl.send = act
+		close(sl.ready)
+	})
+	if late {
+		act()
+	}
+}
+
+// dispatch lets messages leave in their order.
+func (s *session) dispatch(ctx context.Context) {
+	for {
+		select {
+		case sl, open := <-s.queue:
+			if !open {
+				return
+			}
+			select {
+			case <-sl.ready:
+				if sl.send != nil {
+					sl.send()
+				}
+			case <-ctx.Done():
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// act forwards or answers. The request's cancellation is looked at under the
+// lock: a cancelled call is never forwarded, a forwarded one is the upstream's
+// to cancel.
+func (s *session) act(ctx context.Context, m Message, r *request, ru ruling) {
+	if ru.forward == nil {
+		s.forget(m.ID, r)
+		if ru.reply != nil {
+			s.reply(ctx, ru.reply)
+		}
+		return
+	}
+	if r != nil && !s.depart(r, ru) {
+		s.forget(m.ID, r)
+		if ru.done != nil {
+			ru.done(nil, failure{"cancelled", "the host cancelled the call before it was forwarded"})
+		}
+		return
+	}
+	out := m
+	out.Raw = ru.forward
+	if err := s.upstream.Send(ctx, out); err != nil {
+		s.p.Log.Warn().Err(err).Str("server", s.p.Name).Msg("could not hand a message to the server")
+		s.fail(ctx, m.ID, failure{"transport_error", err.Error()})
+	}
+}
+
+// depart marks a request as forwarded, unless it was cancelled before.
+func (s *session) depart(r *request, ru ruling) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.cancelled || s.closed {
+		return false
+	}
+	r.forwarded, r.done = true, ru.done
+	return true
+}
+
+// forget ends a request that is answered here.
+func (s *session) forget(id string, r *request) {
+	if r == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.requests[id] == r {
+		delete(s.requests, id)
+	}
+}
+
+// cancelsOurs handles a cancellation of a call that has not been forwarded:
+// the upstream has never heard of it. "The receiver … SHOULD NOT send a
+// response for the cancelled request" (MCP, Cancellation).
+func (s *session) cancelsOurs(m Message) bool {
+	if m.Method != "notifications/cancelled" {
+		return false
+	}
+	root, err := action.Parse(m.Raw, s.p.Limits)
+	if err != nil {
+		return false
+	}
+	id, err := readID(root.Get("params").Get("requestId").Raw())
+	if err != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.requests[id]
+	if r == nil || r.forwarded || r.cancel == nil {
+		return false
+	}
+	r.cancelled = true
+	r.cancel()
+	return true
+}
+
+// readUpstream passes the upstream's messages to the host.
+func (s *session) readUpstream(ctx context.Context) error {
+	for {
+		m, err := s.upstream.Recv(ctx)
+		var bad *BadMessage
+		if errors.As(err, &bad) {
+			s.p.Log.Warn().Str("server", s.p.Name).Msg("the server wrote what is no JSON-RPC message; it is not passed on: " + bad.Reason)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		raw := s.p.toHost(m.Raw)
+		if m.IsResponse() {
+			s.answered(m)
+		}
+		if raw == nil {
+			continue
+		}
+		out := m
+		out.Raw = raw
+		if err := s.host.Send(ctx, out); err != nil {
+			return err
+		}
+	}
+}
+
+// answered ends a forwarded request with the upstream's response.
+func (s *session) answered(m Message) {
+	s.mu.Lock()
+	r := s.requests[m.ID]
+	if r != nil && r.forwarded {
+		delete(s.requests, m.ID)
+	}
+	s.mu.Unlock()
+	if r != nil && r.forwarded && r.done != nil {
+		r.done(m.Raw, failure{})
+	}
+}
+
+// fail answers a request that the upstream will not answer any more.
+func (s *session) fail(ctx context.Context, id string, f failure) {
+	s.mu.Lock()
+	r := s.requests[id]
+	delete(s.requests, id)
+	s.mu.Unlock()
+	if r == nil {
+		return
+	}
+	if r.done != nil {
+		r.done(nil, f)
+	}
+	s.reply(ctx, errorReply(id, codeInternal, fmt.Sprintf("the server %s did not answer: %s", s.p.Name, f.detail)))
+}
+
+// withdraw cancels every held call: its host is gone.
+func (s *session) withdraw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.requests {
+		if !r.forwarded && r.cancel != nil {
+			r.cancelled = true
+			r.cancel()
+		}
+	}
+}
+
+// settleFor is how long, after the host has closed its side, the upstream may
+// still answer what it was asked.
+const settleFor = 5 * time.Second
+
+func (s *session) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleFor)
+	defer cancel()
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		n := len(s.requests)
+		s.mu.Unlock()
+		if n == 0 && len(s.room) == 0 {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	s.leaveUnknown()
+}
+
+// leaveUnknown records the calls whose outcome nobody saw.
+func (s *session) leaveUnknown() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for id, r := range s.requests {
+		if r.forwarded && r.done != nil {
+			r.done(nil, failure{"unknown", "the host went away before the server answered"})
+		}
+		delete(s.requests, id)
+	}
+}
+
+// upstreamGone answers everything that waits, once the upstream has ended.
+func (s *session) upstreamGone(ctx context.Context, err error) error {
+	s.upstream.Close() // for a child: collects its exit status and last words
+	if e, ok := s.upstream.(interface{ Fate() error }); ok && e.Fate() != nil {
+		err = e.Fate()
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = errors.New("it closed the connection")
+	}
+	s.mu.Lock()
+	s.closed = true
+	var ids []string
+	for id, r := range s.requests {
+		ids = append(ids, id)
+		if r.cancel != nil && !r.forwarded {
+			r.cancelled = true
+			r.cancel()
+		}
+	}
+	s.mu.Unlock()
+	for _, id := range ids {
+		s.fail(ctx, id, failure{"transport_error", err.Error()})
+	}
+	return fmt.Errorf("server %s: %w", s.p.Name, err)
+}
+
+// reply sends a message of ours to the host.
+func (s *session) reply(ctx context.Context, raw []byte) {
+	if err := s.toHost(ctx, raw); err != nil && ctx.Err() == nil {
+		s.p.Log.Warn().Err(err).Msg("could not answer the host")
+	}
+}
+
+func (s *session) toHost(ctx context.Context, raw []byte) error {
+	m, err := ReadMessage(raw, action.Limits{Bytes: len(raw) + 1})
+	if err != nil {
+		return fmt.Errorf("our own message is malformed: %w", err)
+	}
+	return s.host.Send(ctx, m)
+}

@@ -1,0 +1,426 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+)
+
+// DialHTTP returns a Conn that speaks Streamable HTTP to an upstream, for a
+// host that speaks stdio. Nothing is sent before the first Send.
+//
+// Each message is a POST of its own. Send returns when the request is on its
+// way, so that messages depart in the order of calls and many requests can be
+// in flight; a notification or response is waited for until it was accepted. A
+// request is always answered: when the upstream cannot be reached, refuses, or
+// breaks off, by a JSON-RPC error that names it and the reason.
+func DialHTTP(ctx context.Context, up HTTPUpstream) (Conn, error) {
+	up, err := up.prepare()
+	if err != nil {
+		return nil, err
+	}
+	c := &httpConn{up: up, in: make(chan received, 64), open: map[string]context.CancelFunc{}, tools: map[string]*mcp.Tool{}}
+	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
+	return c, nil
+}
+
+type httpConn struct {
+	up   HTTPUpstream
+	in   chan received // bounded: an upstream that talks faster than the host reads waits
+	ctx  context.Context
+	stop context.CancelFunc
+	work sync.WaitGroup
+	once sync.Once
+
+	mu        sync.Mutex
+	session   string                        // the upstream's, since its answer to initialize
+	version   string                        // negotiated by initialize; empty in the stateless era
+	listening bool                          // the GET stream was opened
+	open      map[string]context.CancelFunc // requests in flight, by id
+	tools     map[string]*mcp.Tool          // as last listed, for the headers that repeat arguments
+}
+
+type received struct {
+	m   Message
+	err error
+}
+
+const (
+	// acceptWithin is how long a notification waits to be accepted before the
+	// next message departs anyway.
+	acceptWithin = 30 * time.Second
+	// lingerFor is how long a stream is read after its response: "the server
+	// SHOULD terminate the SSE stream" then.
+	lingerFor = 5 * time.Second
+	// maxResumes is how often in a row a stream is resumed in vain.
+	maxResumes   = 5
+	resumeAfter  = time.Second // without a retry field
+	maxRetry     = time.Minute // with one
+	farewellTime = 3 * time.Second
+)
+
+func (c *httpConn) Recv(ctx context.Context) (Message, error) {
+	select {
+	case r := <-c.in:
+		return r.m, r.err
+	default:
+	}
+	select {
+	case r := <-c.in:
+		return r.m, r.err
+	case <-c.ctx.Done():
+		return Message{}, io.EOF
+	case <-ctx.Done():
+		return Message{}, ctx.Err()
+	}
+}
+
+func (c *httpConn) Send(ctx context.Context, m Message) error {
+	if c.ctx.Err() != nil {
+		return fmt.Errorf("the connection to the upstream server %s is closed", c.up.Name)
+	}
+	if m.Method == "notifications/cancelled" && c.cancelStream(m) {
+		return nil
+	}
+	departed, accepted := make(chan struct{}), make(chan struct{})
+	c.work.Go(func() {
+		defer close(accepted)
+		c.post(m, sync.OnceFunc(func() { close(departed) }))
+	})
+	wait, limit := departed, (<-chan time.Time)(nil)
+	if !m.IsRequest() {
+		wait, limit = accepted, time.After(acceptWithin)
+	}
+	select {
+	case <-wait:
+	case <-limit:
+	case <-c.ctx.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// cancelStream cancels a request of the stateless era. "Closing the SSE
+// response stream is the cancellation signal […] No notifications/cancelled
+// message is required or expected" (2026-07-28, Cancellation).
+func (c *httpConn) cancelStream(m Message) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.version != "" {
+		return false
+	}
+	if cancel := c.open[idAt(m.Raw, "params", "requestId")]; cancel != nil {
+		cancel()
+	}
+	return true
+}
+
+// post sends one message and receives what it is answered with.
+func (c *httpConn) post(m Message, departed func()) {
+	defer departed()
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	if m.IsRequest() {
+		c.mu.Lock()
+		c.open[m.ID] = cancel
+		c.mu.Unlock()
+		defer c.forget(m.ID)
+	}
+	res, sent, err := c.up.do(ctx, http.MethodPost, c.headers(m), m.Raw, departed)
+	departed()
+	if err != nil {
+		c.fail(ctx, m, c.up.unreachable(err, sent).detail)
+		return
+	}
+	defer res.Body.Close()
+	if f, ok := c.up.turnedAway(res); ok {
+		c.fail(ctx, m, f.detail)
+		return
+	}
+	if m.Method == "initialize" && res.StatusCode < 300 {
+		c.mu.Lock()
+		c.session = res.Header.Get(mcp.HeaderSessionID)
+		c.mu.Unlock()
+	}
+	if m.Method == "notifications/initialized" && res.StatusCode < 300 {
+		c.listen()
+	}
+	if m.IsRequest() {
+		c.answer(ctx, cancel, m, res)
+	}
+}
+
+func (c *httpConn) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.open, id)
+}
+
+// headers are those of a POST. "The client MUST include an Accept header,
+// listing both application/json and text/event-stream".
+func (c *httpConn) headers(m Message) http.Header {
+	h := http.Header{"Accept": {typeJSON + ", " + typeSSE}, "User-Agent": {"openleash"}}
+	if m.Method == "initialize" {
+		return h // a new session: "without a session ID attached"
+	}
+	if v := metaVersion(m); isModern(v) {
+		h.Set(mcp.HeaderProtocolVersion, v)
+		mirrorHeaders(h, m)
+		c.paramHeaders(h, m)
+		return h
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessionHeaders(h)
+	return h
+}
+
+// sessionHeaders: "clients using the Streamable HTTP transport MUST include it
+// in the MCP-Session-Id header on all of their subsequent HTTP requests", and
+// "MUST include the MCP-Protocol-Version […] header on all subsequent
+// requests". c.mu is held.
+func (c *httpConn) sessionHeaders(h http.Header) {
+	if c.session != "" {
+		h.Set(mcp.HeaderSessionID, c.session)
+	}
+	if c.version != "" {
+		h.Set(mcp.HeaderProtocolVersion, c.version)
+	}
+}
+
+// answer receives the answer to a request.
+func (c *httpConn) answer(ctx context.Context, cancel context.CancelFunc, m Message, res *http.Response) {
+	if res.StatusCode < 300 && mediaType(res.Header) == typeSSE {
+		c.stream(ctx, cancel, m, res.Body)
+		return
+	}
+	raw, err := readAnswer(res.Body)
+	if err != nil {
+		c.fail(ctx, m, c.up.broken(err).detail)
+		return
+	}
+	if got, err := ReadMessage(raw, anyMessage(raw)); err == nil && got.IsResponse() && got.ID == m.ID {
+		c.deliver(ctx, m, raw)
+		return
+	}
+	c.answerStatus(ctx, m, res, raw)
+}
+
+// answerStatus turns an HTTP answer without a response to m into one.
+func (c *httpConn) answerStatus(ctx context.Context, m Message, res *http.Response, raw []byte) {
+	at, isError := find(raw, "error")
+	if _, hasResult := find(raw, "result"); isError && !hasResult {
+		// "The HTTP response body MAY comprise a JSON-RPC error response that has no id."
+		c.deliver(ctx, m, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":%s}`, m.ID, raw[at.from:at.to]))
+		return
+	}
+	c.mu.Lock()
+	lost := res.StatusCode == http.StatusNotFound && c.session != ""
+	c.mu.Unlock()
+	if lost {
+		c.fail(ctx, m, fmt.Sprintf("the upstream server %s has forgotten this session (404). Nothing was done. The host must connect anew: restart this server in it", c.up.Name))
+		return
+	}
+	c.fail(ctx, m, fmt.Sprintf("the upstream server %s answered %s without a JSON-RPC response%s", c.up.Name, res.Status, excerpt(raw)))
+}
+
+// fail answers a request in the upstream's stead, unless its host cancelled it:
+// then nobody waits for an answer.
+func (c *httpConn) fail(ctx context.Context, m Message, reason string) {
+	if m.IsRequest() && ctx.Err() == nil {
+		c.deliver(ctx, m, errorReply(m.ID, codeInternal, reason))
+	}
+}
+
+// deliver hands a message to Recv. request is what it came in answer to.
+func (c *httpConn) deliver(ctx context.Context, request Message, raw []byte) (answered bool) {
+	m, err := ReadMessage(raw, anyMessage(raw))
+	if err == nil && m.IsResponse() && m.ID == request.ID && request.IsRequest() {
+		answered = true
+		c.learn(request, m)
+	}
+	select {
+	case c.in <- received{m, err}:
+	case <-ctx.Done():
+	}
+	return answered
+}
+
+// learn notes what later requests need to know.
+func (c *httpConn) learn(request, response Message) {
+	switch request.Method {
+	case "initialize":
+		version, _ := stringAt(response.Raw, "result", "protocolVersion")
+		c.mu.Lock()
+		c.version = version
+		c.mu.Unlock()
+	case "tools/list":
+		c.learnTools(response.Raw)
+	}
+}
+
+// cursor is a place in a stream.
+type cursor struct {
+	id    string
+	retry time.Duration
+}
+
+// stream receives an answer that is a stream of events. One that breaks off is
+// resumed if it can be: "it SHOULD issue an HTTP GET to the MCP endpoint, and
+// include the Last-Event-ID header" (2025-11-25).
+func (c *httpConn) stream(ctx context.Context, cancel context.CancelFunc, m Message, body io.Reader) {
+	at := cursor{retry: resumeAfter}
+	answered, err := c.events(ctx, cancel, m, body, &at)
+	resumable := !isModern(metaVersion(m))
+	for tries := 0; !answered && resumable && at.id != "" && tries < maxResumes; tries++ {
+		before := at.id
+		if answered, err = c.resume(ctx, cancel, m, &at); at.id != before {
+			tries = 0
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+	switch {
+	case answered:
+	case m.Method == "subscriptions/listen" && ctx.Err() == nil:
+		// "The server tears it down […] close the SSE stream (HTTP) or send
+		// notifications/cancelled referencing the subscriptions/listen request ID (stdio)."
+		c.deliver(ctx, Message{}, fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s,"reason":"the upstream closed the stream"}}`, m.ID))
+	default:
+		c.fail(ctx, m, c.up.broken(err).detail)
+	}
+}
+
+// resume waits as the upstream asked and continues a stream.
+func (c *httpConn) resume(ctx context.Context, cancel context.CancelFunc, m Message, at *cursor) (answered bool, err error) {
+	// "The client MUST respect the retry field, waiting the given number of
+	// milliseconds before attempting to reconnect."
+	if !sleep(ctx, at.retry) {
+		return false, ctx.Err()
+	}
+	res, err := c.get(ctx, at.id)
+	if err != nil {
+		return false, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK || mediaType(res.Header) != typeSSE {
+		return false, fmt.Errorf("it answered %s when the stream was to be resumed", res.Status)
+	}
+	return c.events(ctx, cancel, m, res.Body, at)
+}
+
+func (c *httpConn) get(ctx context.Context, lastEvent string) (*http.Response, error) {
+	h := http.Header{"Accept": {typeSSE}, "User-Agent": {"openleash"}}
+	if lastEvent != "" {
+		h.Set(mcp.HeaderLastEventID, lastEvent)
+	}
+	c.mu.Lock()
+	c.sessionHeaders(h)
+	c.mu.Unlock()
+	res, _, err := c.up.do(ctx, http.MethodGet, h, nil, nil)
+	return res, err
+}
+
+// events receives the messages of one connection of a stream.
+func (c *httpConn) events(ctx context.Context, cancel context.CancelFunc, m Message, body io.Reader, at *cursor) (answered bool, err error) {
+	in := newSSEReader(body, maxUpstream)
+	for {
+		e, err := in.next()
+		if err != nil {
+			return answered, err
+		}
+		if e.hasID {
+			at.id = e.id
+		}
+		if e.retry > 0 {
+			at.retry = min(e.retry, maxRetry)
+		}
+		if len(e.data) == 0 {
+			continue
+		}
+		if c.deliver(ctx, m, e.data) {
+			answered = true
+			defer time.AfterFunc(lingerFor, cancel).Stop()
+		}
+	}
+}
+
+// listen opens the stream on which the upstream speaks unasked, and keeps it
+// open. "[The server MUST] return HTTP 405 Method Not Allowed, indicating that
+// [it] does not offer an SSE stream at this endpoint": then there is none.
+func (c *httpConn) listen() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.listening {
+		return
+	}
+	c.listening = true
+	c.work.Go(func() {
+		at := cursor{retry: resumeAfter}
+		for failures := 0; failures < maxResumes; failures++ {
+			streamed, offered := c.listenOnce(&at)
+			if !offered {
+				return
+			}
+			if streamed {
+				failures = 0
+			}
+			if !sleep(c.ctx, at.retry<<failures) {
+				return
+			}
+		}
+	})
+}
+
+// listenOnce reads one connection of that stream. It reports whether there was
+// one, and whether there may be another.
+func (c *httpConn) listenOnce(at *cursor) (streamed, offered bool) {
+	res, err := c.get(c.ctx, at.id)
+	if err != nil {
+		return false, true
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK || mediaType(res.Header) != typeSSE {
+		return false, res.StatusCode >= 500
+	}
+	c.events(c.ctx, func() {}, Message{}, res.Body, at)
+	return true, true
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Close ends the session with the upstream. "Clients that no longer need a
+// particular session SHOULD send an HTTP DELETE to the MCP endpoint".
+func (c *httpConn) Close() error {
+	c.once.Do(func() {
+		c.mu.Lock()
+		h := http.Header{"User-Agent": {"openleash"}}
+		c.sessionHeaders(h)
+		session := c.session
+		c.mu.Unlock()
+		c.stop()
+		if session != "" {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), farewellTime)
+			defer cancel()
+			if res, _, err := c.up.do(ctx, http.MethodDelete, h, nil, nil); err == nil {
+				res.Body.Close()
+			}
+		}
+		c.work.Wait()
+	})
+	return nil
+}

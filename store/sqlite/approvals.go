@@ -1,0 +1,149 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/approvals"
+)
+
+var errAltered = errors.New("the stored action is not the one that its hash names: the database was altered; deny the request")
+
+// approvalRow is a request with the bytes that are stored for its values.
+type approvalRow struct {
+	approvals.Request
+	action   []byte
+	toolInfo []byte // nil outside MCP
+}
+
+// newApprovalRow prepares a request, and sees that it can be read back: one that
+// cannot would keep its owner from all others.
+func newApprovalRow(r approvals.Request) (approvalRow, error) {
+	row := approvalRow{Request: r, action: r.Action.Canonical()}
+	if sum := action.Hash(sha256.Sum256(row.action)); sum != r.ActionHash {
+		return row, fmt.Errorf("its action has the hash %s, but it names %s", sum, r.ActionHash)
+	}
+	if r.ToolInfo.Kind() != action.Missing {
+		row.toolInfo = r.ToolInfo.Canonical()
+	}
+	readBack := row
+	return row, readBack.parse()
+}
+
+// insertApproval stores a new request: pending, whatever its Status says.
+func (t *tx) insertApproval(r approvalRow) error {
+	_, err := t.exec(`INSERT INTO approvals (id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
+		server, tool, tool_info, policy_id, rule_id, reason, status, created_at, expires_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?)`,
+		r.ID, r.OwnerID, r.AgentID, r.DecisionID, r.action, r.ActionHash[:], r.IntentHash[:],
+		r.Server, r.Tool, r.toolInfo, r.PolicyID, r.RuleID, r.Reason, r.CreatedAt.UnixMilli(), r.ExpiresAt.UnixMilli())
+	return err
+}
+
+// selectApprovals names the columns in readRow's order.
+const selectApprovals = `SELECT id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
+	server, tool, tool_info, policy_id, rule_id, reason, status, created_at, expires_at,
+	answered_at, answered_by, deny_reason, grant_until, redeemed_by FROM approvals`
+
+// readRow reads a row and leaves action and tool_info as they are.
+func readRow(scan scan) (approvalRow, error) {
+	var r approvalRow
+	var actionHash, intentHash []byte
+	var created, expires int64
+	var answered, grant sql.NullInt64
+	err := scan(&r.ID, &r.OwnerID, &r.AgentID, &r.DecisionID, &r.action, &actionHash, &intentHash,
+		&r.Server, &r.Tool, &r.toolInfo, &r.PolicyID, &r.RuleID, &r.Reason, &r.Status, &created, &expires,
+		&answered, &r.AnsweredBy, &r.DenyReason, &grant, &r.RedeemedBy)
+	copy(r.ActionHash[:], actionHash)
+	copy(r.IntentHash[:], intentHash)
+	r.CreatedAt, r.ExpiresAt = instant(created), instant(expires)
+	r.AnsweredAt, r.GrantUntil = optional(answered), optional(grant)
+	return r, err
+}
+
+// readState reads what the rules need.
+func readState(scan scan) (approvals.Request, error) {
+	row, err := readRow(scan)
+	return row.Request, err
+}
+
+// readApproval reads a request whole. What it shows is what was hashed.
+func readApproval(scan scan) (approvals.Request, error) {
+	row, err := readRow(scan)
+	if err == nil {
+		err = row.parse()
+	}
+	if err != nil {
+		return approvals.Request{}, fmt.Errorf("reading approval request %s: %w", row.ID, err)
+	}
+	return row.Request, nil
+}
+
+func (r *approvalRow) parse() error {
+	if sha256.Sum256(r.action) != r.ActionHash {
+		return errAltered
+	}
+	var err error
+	if r.Action, err = action.ReadRequest(r.action); err != nil {
+		return fmt.Errorf("its action: %w", err)
+	}
+	if r.toolInfo == nil {
+		return nil
+	}
+	// What an upstream said of its tool is not ours to find fault with.
+	if r.ToolInfo, err = action.Parse(r.toolInfo, action.Limits{Bytes: math.MaxInt, Depth: 1 << 10, CaseTwins: true}); err != nil {
+		return fmt.Errorf("its tool: %w", err)
+	}
+	return nil
+}
+
+// approval reads the state of a request inside the transaction.
+func (t *tx) approval(id string) (approvals.Request, error) {
+	return inTx(t, approvals.ErrNotFound, readState, selectApprovals+" WHERE id = ?", id)
+}
+
+// Approval returns one request.
+func (s *Store) Approval(ctx context.Context, id string) (approvals.Request, error) {
+	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+" WHERE id = ?", id)
+}
+
+// OpenApproval returns the newest request that may matter for an intent.
+func (s *Store) OpenApproval(ctx context.Context, agent string, intent action.Hash) (approvals.Request, error) {
+	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+` WHERE agent_id = ? AND intent_hash = ?
+		AND status IN ('PENDING', 'APPROVED', 'DENIED') ORDER BY created_at DESC, n DESC LIMIT 1`, agent, intent[:])
+}
+
+// Approvals lists an owner's requests, newest first; without limit when it is 0.
+func (s *Store) Approvals(ctx context.Context, owner string, status approvals.Status, limit int) ([]approvals.Request, error) {
+	if limit <= 0 {
+		limit = -1
+	}
+	if status == "" {
+		return list(ctx, s, readApproval, selectApprovals+" WHERE owner_id = ? ORDER BY created_at DESC, n DESC LIMIT ?", owner, limit)
+	}
+	return list(ctx, s, readApproval, selectApprovals+" WHERE owner_id = ? AND status = ? ORDER BY created_at DESC, n DESC LIMIT ?",
+		owner, string(status), limit)
+}
+
+// millis is how a time is stored; the zero time as NULL.
+func millis(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMilli()
+}
+
+func instant(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+
+func optional(ms sql.NullInt64) time.Time {
+	if !ms.Valid {
+		return time.Time{}
+	}
+	return instant(ms.Int64)
+}

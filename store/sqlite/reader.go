@@ -1,0 +1,109 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"sync"
+)
+
+// readers is how many connections read at once.
+const readers = 4
+
+// reader reads what was committed. It cannot write.
+type reader struct {
+	db *sql.DB
+
+	mu    sync.Mutex
+	stmts map[string]*sql.Stmt // guarded by mu
+}
+
+func openReader(path string) (*reader, error) {
+	db, err := openDB(path, []string{"query_only(1)"})
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(readers)
+	db.SetMaxIdleConns(readers)
+	return &reader{db: db, stmts: map[string]*sql.Stmt{}}, nil
+}
+
+func (r *reader) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if stmt := r.stmts[query]; stmt != nil {
+		return stmt, nil
+	}
+	stmt, err := r.db.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	r.stmts[query] = stmt
+	return stmt, nil
+}
+
+func (r *reader) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	stmt, err := r.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(ctx, args...)
+}
+
+func (r *reader) close() error {
+	return r.db.Close()
+}
+
+// scan reads one row: (*sql.Rows).Scan.
+type scan func(dest ...any) error
+
+// list reads all rows of a query.
+func list[T any](ctx context.Context, s *Store, read func(scan) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := s.reader.query(ctx, query, args...)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	out, err := collect(rows, read)
+	return out, s.explain(err)
+}
+
+// one reads the first row of a query, or answers with none.
+func one[T any](ctx context.Context, s *Store, none error, read func(scan) (T, error), query string, args ...any) (T, error) {
+	rows, err := s.reader.query(ctx, query, args...)
+	if err != nil {
+		return *new(T), s.explain(err)
+	}
+	out, err := first(rows, none, read)
+	return out, s.explain(err)
+}
+
+// inTx is one for the writer: it sees what its transaction did so far.
+func inTx[T any](t *tx, none error, read func(scan) (T, error), query string, args ...any) (T, error) {
+	rows, err := t.query(query, args...)
+	if err != nil {
+		return *new(T), err
+	}
+	return first(rows, none, read)
+}
+
+func collect[T any](rows *sql.Rows, read func(scan) (T, error)) (out []T, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		v, err := read(rows.Scan)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, rows.Err()
+}
+
+func first[T any](rows *sql.Rows, none error, read func(scan) (T, error)) (T, error) {
+	defer rows.Close()
+	if rows.Next() {
+		return read(rows.Scan)
+	}
+	if err := rows.Err(); err != nil {
+		return *new(T), err
+	}
+	return *new(T), none
+}

@@ -1,0 +1,194 @@
+package storetest
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/authz"
+)
+
+// unsequenced returns what waits for its place.
+func unsequenced(t *testing.T, s Store, limit int) (ids []int64, details []string) {
+	t.Helper()
+	ids, bodies, err := s.Unsequenced(t.Context(), limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(ids) != len(bodies) {
+		t.Fatalf("%d ids for %d entries", len(ids), len(bodies))
+	}
+	for i, body := range bodies {
+		var e audit.Entry
+		if err := json.Unmarshal(body, &e); err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 && ids[i] <= ids[i-1] {
+			t.Errorf("id %d comes after %d", ids[i], ids[i-1])
+		}
+		details = append(details, e.Detail)
+	}
+	return ids, details
+}
+
+func wantEntries(t *testing.T, s Store, want ...string) {
+	t.Helper()
+	_, got := unsequenced(t, s, 1000)
+	wantSame(t, "entries", want, got)
+}
+
+// lines makes n lines from place seq on.
+func lines(seq uint64, n int) (out []audit.Sequenced) {
+	for i := range n {
+		text := fmt.Appendf(nil, `{"seq":%d,"prev":"…"}`, seq+uint64(i))
+		out = append(out, audit.Sequenced{Seq: seq + uint64(i), Line: text, Hash: sha256.Sum256(text)})
+	}
+	return out
+}
+
+func wantHead(t *testing.T, s Store, want audit.Sequenced) {
+	t.Helper()
+	seq, hash, err := s.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seq != want.Seq || hash != want.Hash {
+		t.Errorf("head: want %d %x, got %d %x", want.Seq, want.Hash, seq, hash)
+	}
+}
+
+func testSequencing(t *testing.T, open Open) {
+	s := open(t, t.TempDir())
+	wantHead(t, s, audit.Sequenced{})
+	wantEntries(t, s)
+	two := note("two")
+	two.Entries = append(two.Entries, note("three").Entries...)
+	commit(t, s, note("one"), two, note("four"))
+	wantEntries(t, s, "one", "two", "three", "four")
+
+	ids, _ := unsequenced(t, s, 3)
+	all := lines(1, 4)
+	if err := s.SetSequenced(t.Context(), ids, all[:3]); err != nil {
+		t.Fatal(err)
+	}
+	wantHead(t, s, all[2])
+	wantEntries(t, s, "four")
+
+	ids, _ = unsequenced(t, s, 3)
+	if err := s.SetSequenced(t.Context(), ids, all[3:]); err != nil {
+		t.Fatal(err)
+	}
+	wantEntries(t, s)
+	for _, test := range []struct {
+		from  uint64
+		limit int
+		want  []audit.Sequenced
+	}{{0, 10, all}, {1, 10, all}, {1, 2, all[:2]}, {3, 10, all[2:]}, {5, 10, nil}} {
+		got, err := s.Lines(t.Context(), test.from, test.limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, fmt.Sprintf("%d lines from %d", test.limit, test.from), test.want, got)
+	}
+	commit(t, s, note("five"))
+	wantEntries(t, s, "five")
+	wantHead(t, s, all[3])
+}
+
+// SetSequenced does all of it or nothing, and only what comes next.
+func testSequencingMoved(t *testing.T, open Open) {
+	s := open(t, t.TempDir())
+	commit(t, s, note("one"), note("two"), note("three"), note("four"))
+	ids, _ := unsequenced(t, s, 10)
+	all := lines(1, 4)
+	if err := s.SetSequenced(t.Context(), ids[:1], all[:1]); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name  string
+		ids   []int64
+		lines []audit.Sequenced
+	}{
+		{"the same again", ids[:1], all[:1]},
+		{"a stale head", ids[1:2], all[:1]},
+		{"a gap in the places", ids[1:2], all[2:3]},
+		{"a gap later", ids[1:3], []audit.Sequenced{all[1], all[3]}},
+		{"an entry left out", ids[2:3], all[1:2]},
+		{"an entry left out later", []int64{ids[1], ids[3]}, all[1:3]},
+		{"out of order", []int64{ids[2], ids[1]}, all[1:3]},
+		{"an unknown entry", []int64{ids[1], ids[2], ids[3], ids[3] + 1}, lines(2, 4)},
+		{"fewer lines", ids[1:3], all[1:2]},
+	} {
+		if err := s.SetSequenced(t.Context(), test.ids, test.lines); err == nil {
+			t.Errorf("%s: want an error, got none", test.name)
+		}
+		wantHead(t, s, all[0])
+		wantEntries(t, s, "two", "three", "four")
+	}
+	if err := s.SetSequenced(t.Context(), ids[1:], all[1:]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testSequencerSeat(t *testing.T, open Open) {
+	place := t.TempDir()
+	a, b := open(t, place), open(t, place)
+	take := func(s Store, want bool) func() {
+		t.Helper()
+		release, ok, err := s.LockSequencer(t.Context())
+		if err != nil || ok != want {
+			t.Fatalf("taking the seat: want %t, got %t, %v", want, ok, err)
+		}
+		return release
+	}
+	release := take(a, true)
+	take(b, false)
+	take(a, false)
+	release()
+	take(b, true)()
+	take(a, true)()
+}
+
+// Entries of one batch stay together and in order, whoever else commits.
+func testCommitOrder(t *testing.T, open Open) {
+	place := t.TempDir()
+	a, b := open(t, place), open(t, place)
+	const each = 20
+	for i, err := range race(a, b, func(i int, s Store) error {
+		for n := range each {
+			batch := authz.Batch{}
+			for part := range 3 {
+				batch.Entries = append(batch.Entries, note(fmt.Sprintf("%d %d %d", i, n, part)).Entries...)
+			}
+			if err := s.Commit(t.Context(), batch); err != nil {
+				return err
+			}
+		}
+		return nil
+	}) {
+		if err != nil {
+			t.Errorf("committer %d: %v", i, err)
+		}
+	}
+	next := map[int]int{}
+	_, got := unsequenced(t, a, 1e6)
+	for at, detail := range got {
+		var i, n, part int
+		if _, err := fmt.Sscan(detail, &i, &n, &part); err != nil {
+			t.Fatal(err)
+		}
+		if part != at%3 || n != next[i] {
+			t.Fatalf("entry %d is %q; want part %d, and number %d of committer %d", at, detail, at%3, next[i], i)
+		}
+		if part == 2 {
+			next[i]++
+		}
+	}
+	for i, n := range next {
+		if n != each {
+			t.Errorf("committer %d: %d batches of %d are there", i, n, each)
+		}
+	}
+}

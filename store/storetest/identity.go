@@ -1,0 +1,203 @@
+package storetest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/openleash/openleash-go/identity"
+)
+
+func owner(t *testing.T, s Store) identity.Owner {
+	t.Helper()
+	o, err := s.EnsureOwner(t.Context(), "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func agent(t *testing.T, s Store, name string) identity.Agent {
+	t.Helper()
+	a, err := s.EnsureAgent(t.Context(), name, owner(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Two first starts at once make one owner.
+func testOwner(t *testing.T, open Open) {
+	place := t.TempDir()
+	a, b := open(t, place), open(t, place)
+	ids := make(chan string, 32)
+	for i, err := range race(a, b, func(i int, s Store) error {
+		o, err := s.EnsureOwner(t.Context(), "alice")
+		ids <- o.ID
+		return err
+	}) {
+		if err != nil {
+			t.Errorf("start %d: %v", i, err)
+		}
+	}
+	want := owner(t, a)
+	if want.ID == "" || want.Name != "alice" || want.Type != "user" {
+		t.Errorf("owner: want a user alice with an id, got %+v", want)
+	}
+	for range 32 {
+		if id := <-ids; id != want.ID {
+			t.Errorf("a second owner: %s beside %s", id, want.ID)
+		}
+	}
+	again, err := b.EnsureOwner(t.Context(), "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSame(t, "owner", want, again)
+}
+
+func testAgents(t *testing.T, open Open) {
+	s := open(t, t.TempDir())
+	o := owner(t, s)
+	local, bot := agent(t, s, "local"), agent(t, s, "bot")
+	if local.ID == bot.ID || local.OwnerID != o.ID || local.OwnerType != "user" || local.Status != "ACTIVE" || local.TokenHash != [32]byte{} {
+		t.Errorf("want two active agents of %s without tokens, got %+v and %+v", o.ID, local, bot)
+	}
+	if age := time.Since(local.CreatedAt); age < -time.Second || age > time.Minute {
+		t.Errorf("agent made %s ago", age)
+	}
+	wantSame(t, "agent", local, agent(t, s, "local"))
+	for _, name := range []string{"", "a b", "../x", ".x"} {
+		if _, err := s.EnsureAgent(t.Context(), name, o); err == nil {
+			t.Errorf("agent %q: want an error, got none", name)
+		}
+	}
+	if _, err := s.EnsureAgent(t.Context(), "local", identity.Owner{ID: "somebody else"}); err == nil {
+		t.Error("an agent was taken over by another owner")
+	}
+	if _, err := s.EnsureAgent(t.Context(), "stray", identity.Owner{ID: "somebody else"}); err == nil {
+		t.Error("an agent was made for an owner that is not there")
+	}
+	all, err := s.Agents(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSame(t, "agents", []identity.Agent{bot, local}, all)
+}
+
+func testTokens(t *testing.T, open Open) {
+	s := open(t, t.TempDir())
+	agent(t, s, "local")
+	bot := agent(t, s, "bot")
+	_, err := s.AgentByToken(t.Context(), [32]byte{})
+	wantErr(t, "no token", err, identity.ErrNotFound)
+	wantErr(t, "unknown agent", s.SetAgentToken(t.Context(), "who", [32]byte{1}), identity.ErrNotFound)
+
+	for _, hash := range [][32]byte{{1}, {2}} {
+		if err := s.SetAgentToken(t.Context(), "bot", hash); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.AgentByToken(t.Context(), hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bot.TokenHash = hash
+		wantSame(t, "agent", bot, got)
+	}
+	_, err = s.AgentByToken(t.Context(), [32]byte{1})
+	wantErr(t, "a replaced token", err, identity.ErrNotFound)
+	if err := s.SetAgentToken(t.Context(), "local", [32]byte{2}); err == nil {
+		t.Error("two agents have one token")
+	}
+	if err := s.SetAgentToken(t.Context(), "bot", [32]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, hash := range [][32]byte{{}, {2}} {
+		_, err = s.AgentByToken(t.Context(), hash)
+		wantErr(t, "a token taken away", err, identity.ErrNotFound)
+	}
+}
+
+func testLinks(t *testing.T, open Open) {
+	s := open(t, t.TempDir())
+	o := owner(t, s)
+	until, end := start.Add(5*time.Minute), start.Add(time.Hour)
+	for _, hash := range [][32]byte{{1}, {2}} {
+		if err := s.PutLink(t.Context(), hash, o, until); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := s.RedeemLink(t.Context(), [32]byte{9}, [32]byte{11}, start, end)
+	wantErr(t, "an unknown link", err, identity.ErrNotFound)
+
+	got, err := s.RedeemLink(t.Context(), [32]byte{1}, [32]byte{11}, until.Add(-time.Millisecond), end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSame(t, "session", identity.Session{OwnerID: o.ID, Name: "alice", Expires: end}, got)
+	_, err = s.RedeemLink(t.Context(), [32]byte{1}, [32]byte{12}, start, end)
+	wantErr(t, "a spent link", err, identity.ErrNotFound)
+	_, err = s.RedeemLink(t.Context(), [32]byte{2}, [32]byte{13}, until, end)
+	wantErr(t, "a link over its time", err, identity.ErrNotFound)
+	for _, hash := range [][32]byte{{12}, {13}, {1}} {
+		_, err = s.Session(t.Context(), hash, start)
+		wantErr(t, "a session of no link", err, identity.ErrNotFound)
+	}
+	if err := s.PutLink(t.Context(), [32]byte{3}, identity.Owner{ID: "nobody"}, until); err == nil {
+		t.Error("a link was made for an owner that is not there")
+	}
+}
+
+func testLinkRace(t *testing.T, open Open) {
+	place := t.TempDir()
+	a, b := open(t, place), open(t, place)
+	if err := a.PutLink(t.Context(), [32]byte{1}, owner(t, a), start.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	winner := oneWinner(t, race(a, b, func(i int, s Store) error {
+		_, err := s.RedeemLink(t.Context(), [32]byte{1}, [32]byte{2, byte(i)}, start, start.Add(time.Hour))
+		return err
+	}), identity.ErrNotFound)
+	for i := range 32 {
+		_, err := a.Session(t.Context(), [32]byte{2, byte(i)}, start)
+		if (err == nil) != (i == winner) || err != nil && !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("link %d won; session %d: %v", winner, i, err)
+		}
+	}
+}
+
+func testSessions(t *testing.T, open Open) {
+	s := open(t, t.TempDir())
+	end := start.Add(time.Hour)
+	signIn := func(link, session byte) {
+		t.Helper()
+		if err := s.PutLink(t.Context(), [32]byte{link}, owner(t, s), start.Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.RedeemLink(t.Context(), [32]byte{link}, [32]byte{session}, start, end); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signIn(1, 11)
+	signIn(2, 12)
+	want := identity.Session{OwnerID: owner(t, s).ID, Name: "alice", Expires: end}
+	for _, hash := range [][32]byte{{11}, {12}} {
+		got, err := s.Session(t.Context(), hash, end.Add(-time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, "session", want, got)
+		_, err = s.Session(t.Context(), hash, end)
+		wantErr(t, "a session over its time", err, identity.ErrNotFound)
+	}
+	for range 2 {
+		if err := s.EndSession(t.Context(), [32]byte{11}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Session(t.Context(), [32]byte{11}, start)
+		wantErr(t, "an ended session", err, identity.ErrNotFound)
+	}
+	if _, err := s.Session(t.Context(), [32]byte{12}, start); err != nil {
+		t.Errorf("the other session: %v", err)
+	}
+}
