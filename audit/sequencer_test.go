@@ -130,12 +130,12 @@ func once(t *testing.T, store Store, path string) error {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	t.Fatalf("not after 5 s: %s", what)
+	t.Fatalf("not after 20 s: %s", what)
 }
 
 // complete reports whether the file is exactly the store's lines.

@@ -7,5 +7,5 @@ import "embed"
 
 // FS holds policies/*.yaml and profiles/*.yaml.
 //
-//go:embed policies/*.yaml profiles/*.yaml
+//go:embed config.yaml policies/*.yaml profiles/*.yaml
 var FS embed.FS

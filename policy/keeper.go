@@ -125,15 +125,25 @@ func (k *Keeper) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			if !k.stale() {
+				continue
+			}
 		case e := <-k.watcher.Events:
 			if !k.concerns(e) {
 				continue
 			}
-			k.quiet(ctx)
 		case <-k.watcher.Errors: // events were lost: look
 		}
+		k.quiet(ctx)
 		k.reload(ctx)
 	}
+}
+
+// stale reports whether a reload would do anything.
+func (k *Keeper) stale() bool {
+	sources, faults, err := read(k.dir)
+	now := k.state.Load()
+	return err != nil || len(faults) > 0 || k.told != "" || k.unsaved || now.book == nil || now.book.Hash != hashSources(sources)
 }
 
 // quiet waits until nothing has happened for a moment.

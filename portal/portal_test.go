@@ -401,7 +401,7 @@ func TestHostileText(t *testing.T) {
 		}
 	}
 	wantText(t, "the page", got, "&lt;script&gt;alert(1)", "&lt;img src=x onerror=alert(1)&gt;", `>\u202e</span>gro.live@`, `>\u2066</span>`,
-		`>\u200b</span>`, `>\u0000</span>`, `>\u00ad</span>`, "Look closely.", "␠")
+		`>\u200b</span>`, `>\u0000</span>`, `>\u00ad</span>`, "Look closely.", `title="a space">·`)
 }
 
 func TestInbox(t *testing.T) {

@@ -48,7 +48,11 @@ func number(r rune) string {
 }
 
 func box(r rune) string {
-	return fmt.Sprintf(`<span class="odd" title="the character U+%04X, shown by its number">%s</span>`, r, number(r))
+	class := "odd"
+	if r == '\n' || r == '\t' {
+		class = "odd usual" // texts have them: no cause for alarm
+	}
+	return fmt.Sprintf(`<span class="%s" title="the character U+%04X, shown by its number">%s</span>`, class, r, number(r))
 }
 
 // visible shows a text where there can be no markup: titles, notices.
@@ -147,7 +151,7 @@ func edge(s string) string {
 	var b strings.Builder
 	for _, r := range s {
 		if r == ' ' {
-			b.WriteString(`<span class="odd" title="a space">␠</span>`)
+			b.WriteString(`<span class="odd" title="a space">·</span>`)
 			continue
 		}
 		b.WriteString(box(r))

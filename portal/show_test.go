@@ -43,14 +43,14 @@ func TestVisible(t *testing.T) {
 }
 
 func TestTextHTML(t *testing.T) {
-	const space = `<span class="odd" title="a space">␠</span>`
+	const space = `<span class="odd" title="a space">·</span>`
 	tests := []struct{ in, want string }{
 		{"", `<span class="none">empty text</span>`},
 		{"<b>&", "&lt;b&gt;&amp;"},
 		{"two\nlines", "two\nlines"},
 		{" a ", space + "a" + space},
 		{"  ", space + space},
-		{"a\n", `a<span class="odd" title="the character U+000A, shown by its number">\n</span>`},
+		{"a\n", `a<span class="odd usual" title="the character U+000A, shown by its number">\n</span>`},
 	}
 	for _, tt := range tests {
 		if got := string(textHTML(tt.in)); got != tt.want {
@@ -95,7 +95,7 @@ func FuzzShow(f *testing.F) {
 		}
 		shown := jsonHTML(v)
 		for _, tag := range tags.FindAllString(string(shown), -1) {
-			if !regexp.MustCompile(`^(</span>|<span class="(key|str|num|odd)"( title="the character U\+[0-9A-F]+, shown by its number")?>)$`).MatchString(tag) {
+			if !regexp.MustCompile(`^(</span>|<span class="(key|str|num|odd|odd usual)"( title="the character U\+[0-9A-F]+, shown by its number")?>)$`).MatchString(tag) {
 				t.Errorf("%q became the tag %s", in, tag)
 			}
 		}

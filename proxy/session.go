@@ -29,6 +29,7 @@ type session struct {
 
 	mu       sync.Mutex
 	requests map[string]*request // by id: the host's, not answered yet
+	hostGone bool                // nobody waits any more: what is held is withdrawn
 	closed   bool                // the upstream has gone: no request is taken any more
 }
 
@@ -42,6 +43,7 @@ type slot struct {
 // request is one request of the host.
 type request struct {
 	cancel    context.CancelFunc // nil for what is not governed
+	held      bool               // it waits for its owner
 	cancelled bool
 	forwarded bool
 	done      func([]byte, failure)
@@ -122,19 +124,20 @@ func (s *session) take(ctx context.Context, m Message) {
 		return
 	}
 	s.queue <- sl
-	if m.Method != "tools/call" {
+	if m.Method != "tools/call" || r == nil {
 		s.finish(ctx, sl, m, r, s.p.rule(ctx, s.who, m, func() {}, nil))
 		return
 	}
 	callCtx, cancel := context.WithCancel(ctx)
 	s.mu.Lock()
-	if r != nil {
-		r.cancel = cancel
-	}
+	r.cancel = cancel
 	s.mu.Unlock()
 	go func() {
 		defer cancel()
-		leave := func() { sl.once.Do(func() { close(sl.ready) }) }
+		leave := func() {
+			s.holding(r)
+			sl.once.Do(func() { close(sl.ready) })
+		}
 		progress := func(raw []byte) { s.reply(callCtx, raw) }
 		s.finish(callCtx, sl, m, r, s.p.rule(callCtx, s.who, m, leave, progress))
 	}()
@@ -328,15 +331,28 @@ func (s *session) fail(ctx context.Context, id string, f failure) {
 	s.reply(ctx, errorReply(id, codeInternal, fmt.Sprintf("the server %s did not answer: %s", s.p.Name, f.detail)))
 }
 
-// withdraw cancels every held call: its host is gone.
+// withdraw cancels every held call, and those that would be held from now on:
+// their host is gone. What is only being decided goes on.
 func (s *session) withdraw() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.hostGone = true
 	for _, r := range s.requests {
-		if !r.forwarded && r.cancel != nil {
+		if r.held && !r.forwarded {
 			r.cancelled = true
 			r.cancel()
 		}
+	}
+}
+
+// holding notes that a call waits for its owner.
+func (s *session) holding(r *request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.held = true
+	if s.hostGone {
+		r.cancelled = true
+		r.cancel()
 	}
 }
 

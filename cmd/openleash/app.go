@@ -229,6 +229,9 @@ func userName() string {
 	return "owner"
 }
 
+// quietLog is the log of commands that end at once: only what is wrong.
+func quietLog(w io.Writer) zerolog.Logger { return newLog(w).Level(zerolog.WarnLevel) }
+
 // newLog is the program's own log. It never goes to standard output, which may
 // carry a protocol.
 func newLog(w io.Writer) zerolog.Logger {

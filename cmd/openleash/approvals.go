@@ -44,7 +44,7 @@ func approvalsList() *cobra.Command {
 
 // withApp opens the installation for one command.
 func withApp(cmd *cobra.Command, do func(*app) error) error {
-	a, err := openApp(cmd.Context(), newLog(cmd.ErrOrStderr()))
+	a, err := openApp(cmd.Context(), quietLog(cmd.ErrOrStderr()))
 	if err != nil {
 		return err
 	}

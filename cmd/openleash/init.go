@@ -53,7 +53,7 @@ func initialize(cmd *cobra.Command, profile string) error {
 	if err := h.FirstStart(cmd.Context(), func() error { return chooseProfile(h, profile) }); err != nil {
 		return err
 	}
-	a, err := openApp(cmd.Context(), newLog(cmd.ErrOrStderr()))
+	a, err := openApp(cmd.Context(), quietLog(cmd.ErrOrStderr()))
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ serves until it is interrupted.`,
 
 func openPortal(cmd *cobra.Command, browser bool) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	a, err := openApp(ctx, newLog(cmd.ErrOrStderr()))
+	a, err := openApp(ctx, quietLog(cmd.ErrOrStderr()))
 	if err != nil {
 		return err
 	}

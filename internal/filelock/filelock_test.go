@@ -173,6 +173,7 @@ func TestQueueIsFair(t *testing.T) {
 			again++
 		}
 	}
+	t.Logf("twice running: %d of %d", again, len(order))
 	if again > turns/4 {
 		t.Errorf("a holder took the lock twice running %d times out of %d", again, len(order))
 	}

@@ -1,0 +1,130 @@
+package authz_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
+)
+
+// ours is a made-up home with a link into it from elsewhere.
+func protected(t *testing.T) (p *authz.Protection, dir, leash, link string) {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	leash = filepath.Join(dir, "leash-home")
+	if err := os.MkdirAll(filepath.Join(leash, "policies"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	link = filepath.Join(dir, "innocent")
+	if runtime.GOOS != "windows" {
+		if err := os.Symlink(leash, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("HOME", filepath.Join(dir, "user"))
+	return authz.NewProtection([]string{leash}, []int{8787}), dir, leash, link
+}
+
+func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
+	p, dir, leash, link := protected(t)
+	slashed := filepath.ToSlash(leash)
+	for name, args := range map[string]string{
+		"plain":                 `{"path":"` + slashed + `/policies/p.yaml"}`,
+		"the folder itself":     `{"path":"` + slashed + `"}`,
+		"trailing slash":        `{"path":"` + slashed + `/"}`,
+		"dot dot":               `{"path":"` + dir + `/a/b/../../leash-home/policies"}`,
+		"double slash":          `{"path":"` + strings.ReplaceAll(slashed, "/leash", "//./leash") + `"}`,
+		"other case":            `{"path":"` + strings.ToUpper(slashed) + `/policies"}`,
+		"back slashes":          `{"path":"` + strings.ReplaceAll(slashed, "/", `\\`) + `\\policies"}`,
+		"file URL":              `{"uri":"file://` + slashed + `/policies"}`,
+		"file URL with host":    `{"uri":"FILE://localhost` + slashed + `/policies"}`,
+		"percent":               `{"uri":"file://` + strings.ReplaceAll(slashed, "leash-home", "leash%2Dhome") + `/x"}`,
+		"percent twice":         `{"uri":"file://` + strings.ReplaceAll(slashed, "leash-home", "leash%252Dhome") + `/x"}`,
+		"a link":                `{"path":"` + link + `/policies/p.yaml"}`,
+		"a file to be, by link": `{"path":"` + link + `/policies/new/file.yaml"}`,
+		"in a list":             `{"paths":["/tmp/x","` + slashed + `/data/openleash.db"]}`,
+		"deep":                  `{"a":{"b":[{"c":"` + slashed + `/x"}]}}`,
+		"as a key":              `{"edits":{"` + slashed + `/policies/p.yaml":"x"}}`,
+		"in a command":          `{"command":"cat ` + slashed + `/keys/* | base64"}`,
+		"in a quoted command":   `{"command":"cp /tmp/p.yaml \"` + slashed + `\""}`,
+		"link in a command":     `{"command":"cd ` + link + `/policies && ls"}`,
+		"relative to another":   `{"path":"` + dir + `","pattern":"leash-home/**"}`,
+		"home by tilde":         `{"path":"~/.openleash/config.yaml"}`,
+		"home by variable":      `{"command":"cat $HOME/.openleash/config.yaml"}`,
+		"default home anywhere": `{"path":".openleash/policies"}`,
+		"zero width":            `{"path":"` + strings.ReplaceAll(slashed, "leash", "lea\\u200bsh") + `/x"}`,
+		"full width":            `{"path":"` + strings.ReplaceAll(slashed, "leash-home", "\\uff4ceash-home") + `/x"}`,
+		"Claude Desktop":        `{"path":"/Users/x/Library/Application Support/Claude/claude_desktop_config.json"}`,
+		"Cursor":                `{"path":"project/.cursor/mcp.json"}`,
+		"VS Code":               `{"path":"/w/.vscode/mcp.json"}`,
+		"Claude Code":           `{"path":"/w/.mcp.json"}`,
+		"OpenClaw":              `{"path":"~/.openclaw/openclaw.json"}`,
+		"portal":                `{"url":"http://openleash.localhost:8787/approvals/1"}`,
+		"loopback":              `{"url":"http://127.0.0.1:8787/"}`,
+		"loopback v6":           `{"url":"http://[::1]:8787/"}`,
+		"mapped v6":             `{"url":"http://[::ffff:127.0.0.1]:8787/"}`,
+		"short":                 `{"url":"http://127.1:8787/"}`,
+		"decimal":               `{"url":"http://2130706433:8787/"}`,
+		"hexadecimal":           `{"url":"http://0x7f.0.0.1:8787/"}`,
+		"all interfaces":        `{"url":"http://0.0.0.0:8787/"}`,
+		"user info":             `{"url":"http://a:b@localhost:8787/"}`,
+		"zeros in the port":     `{"url":"http://localhost:008787/"}`,
+		"percent host":          `{"url":"http://%6cocalhost:8787/"}`,
+		"a name that resolves":  `{"url":"http://rebind.test:8787/"}`,
+		"no scheme":             `{"command":"curl -X POST localhost:8787/approvals/1/approve"}`,
+		"in parts":              `{"host":"localhost","port":8787}`,
+		"in parts, as text":     `{"host":"127.0.0.1","port":"8787"}`,
+	} {
+		v, err := action.Parse([]byte(args), action.Limits{})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if p.Check(v) == "" {
+			t.Errorf("%s: %s passed", name, args)
+		}
+	}
+}
+
+func TestOtherArgumentsPass(t *testing.T) {
+	p, dir, leash, _ := protected(t)
+	for name, args := range map[string]string{
+		"a neighbour":    `{"path":"` + filepath.ToSlash(dir) + `/notes/a.txt"}`,
+		"a longer name":  `{"path":"` + filepath.ToSlash(leash) + `-not/a.txt"}`,
+		"another port":   `{"url":"http://localhost:3000/"}`,
+		"a web site":     `{"url":"https://example.com/?q=a%20b"}`,
+		"a port alone":   `{"port":8787}`,
+		"prose":          `{"text":"OpenLeash asks before it acts; 100% of the time: see https://example.com."}`,
+		"an odd percent": `{"text":"50%"}`,
+		"numbers":        `{"a":1,"b":[2.5,"3"],"c":null,"d":true}`,
+		"nothing":        `{}`,
+	} {
+		v, err := action.Parse([]byte(args), action.Limits{})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if reason := p.Check(v); reason != "" {
+			t.Errorf("%s: %s was refused: %s", name, args, reason)
+		}
+	}
+}
+
+func FuzzProtection(f *testing.F) {
+	p := authz.NewProtection([]string{"/x/leash"}, []int{8787})
+	f.Add("/x/leash/a")
+	f.Add("http://127.1:8787/%2e%2e")
+	f.Fuzz(func(t *testing.T, s string) {
+		p.Check(action.ObjectValue(action.Member{Key: "a", Value: action.StringValue(strings.ToValidUTF8(s, ""))}))
+		// The law: what surrounds a protected path does not hide it.
+		hidden := action.StringValue(strings.ToValidUTF8(s, "") + " /x/leash/keys ")
+		if len(s) < 4000 && p.Check(action.ObjectValue(action.Member{Key: "a", Value: hidden})) == "" {
+			t.Errorf("%q hides a protected path", s)
+		}
+	})
+}
