@@ -45,27 +45,17 @@ func (s *server) playground(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	source := body.Get("policy_yaml")
-	if source.Kind() != action.String {
-		return nil, badField("policy_yaml", "want the policy as a string")
-	}
-	tool := body.Get("tool")
-	if tool.Kind() != action.Missing && tool.Kind() != action.Null && tool.Kind() != action.Object {
-		return nil, badField("tool", "want an object, the context that rules read as $.tool")
-	}
-	if tool.Kind() == action.Null {
-		tool = action.Value{}
-	}
-	parsed, err := policy.Parse(playgroundID, "policy_yaml", []byte(source.Text()))
+	parsed, err := policyIn(body)
 	if err != nil {
-		return nil, badRequest("INVALID_POLICY", "%v", err)
+		return nil, err
 	}
-	if body.Get("action").Kind() != action.Object {
-		return nil, badField("action", "want an action: an object with action_id, action_type, requested_at, principal, subject and payload")
-	}
-	req, err := action.RequestFromValue(body.Get("action"))
+	tool, err := toolIn(body)
 	if err != nil {
-		return nil, badRequest("INVALID_ACTION_REQUEST", "action: %v", err)
+		return nil, err
+	}
+	req, err := actionIn(body)
+	if err != nil {
+		return nil, err
 	}
 	set := policy.Compile([]policy.Binding{{Policy: parsed, Layer: policy.OwnerLayer}})
 	decision, trace := set.Trace(&req, policy.Env{Tool: tool})
@@ -74,6 +64,41 @@ func (s *server) playground(r *http.Request) (any, error) {
 		Decision:   describe(req, decision),
 		Debug:      playgroundDebug{Trace: append([]policy.RuleTrace{}, trace...)},
 	}, nil
+}
+
+func policyIn(body action.Value) (*policy.Policy, error) {
+	source := body.Get("policy_yaml")
+	if source.Kind() != action.String {
+		return nil, badField("policy_yaml", "want the policy as a string")
+	}
+	parsed, err := policy.Parse(playgroundID, "policy_yaml", []byte(source.Text()))
+	if err != nil {
+		return nil, badRequest("INVALID_POLICY", "%v", err)
+	}
+	return parsed, nil
+}
+
+func toolIn(body action.Value) (action.Value, error) {
+	switch tool := body.Get("tool"); tool.Kind() {
+	case action.Object:
+		return tool, nil
+	case action.Missing, action.Null:
+		return action.Value{}, nil
+	default:
+		return tool, badField("tool", "want an object, the context that rules read as $.tool")
+	}
+}
+
+func actionIn(body action.Value) (action.Request, error) {
+	v := body.Get("action")
+	if v.Kind() != action.Object {
+		return action.Request{}, badField("action", "want an action: an object with action_id, action_type, requested_at, principal, subject and payload")
+	}
+	req, err := action.RequestFromValue(v)
+	if err != nil {
+		return req, badRequest("INVALID_ACTION_REQUEST", "action: %v", err)
+	}
+	return req, nil
 }
 
 func describe(req action.Request, d policy.Decision) playgroundDecision {

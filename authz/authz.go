@@ -237,3 +237,6 @@ func (s *Service) Approvals() approvals.Reader { return s.cfg.Store }
 
 // Owner is the owner for whom this service decides.
 func (s *Service) Owner() identity.Owner { return s.cfg.Owner }
+
+// PublicKey is the key that this service's proofs verify with.
+func (s *Service) PublicKey() proof.PublicKey { return s.cfg.Key.Public() }

@@ -124,6 +124,8 @@ rules:
   - {id: ok, effect: allow, action: mcp.s.read}
   - {id: ask, effect: allow, action: mcp.s.write, obligations: [{type: HUMAN_APPROVAL}]}
   - {id: step, effect: allow, action: mcp.s.wire, obligations: [{type: STEP_UP_AUTH}]}
+  - {id: both, effect: allow, action: mcp.s.sell, obligations: [{type: HUMAN_APPROVAL}, {type: STEP_UP_AUTH}]}
+  - {id: all, effect: allow, action: mcp.s.lend, obligations: [{type: DEPOSIT}, {type: HUMAN_APPROVAL}]}
   - {id: deposit, effect: allow, action: mcp.s.rent, obligations: [{type: DEPOSIT}]}
   - {id: quiet, effect: allow, action: mcp.s.ping, proof: {required: false}}
   - {id: never, effect: deny, action: mcp.s.drop, description: nobody drops}
@@ -142,6 +144,8 @@ func TestEachOutcomeIsAnsweredAndOnDisk(t *testing.T) {
 		{"ping", policy.Allow, authz.Allowed, "quiet", false},
 		{"write", policy.RequireApproval, authz.ApprovalRequired, "ask", false},
 		{"wire", policy.RequireStepUp, authz.StepUpUnavailable, "step", false},
+		{"sell", policy.RequireStepUp, authz.StepUpUnavailable, "both", false}, // not waved through by an approval
+		{"lend", policy.RequireDeposit, authz.DepositUnavailable, "all", false},
 		{"rent", policy.RequireDeposit, authz.DepositUnavailable, "deposit", false},
 		{"drop", policy.Deny, authz.PolicyDenied, "never", false},
 		{"other", policy.Deny, authz.PolicyDenied, "", false},

@@ -96,8 +96,9 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 		DecisionID: a.decisionID, Outcome: d.Outcome, Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
 		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
 	}
+	ans.Outcome = needed(d)
 	var b Batch
-	switch d.Outcome {
+	switch ans.Outcome {
 	case policy.Allow:
 		ans.Code = Allowed
 	case policy.RequireApproval:
@@ -124,6 +125,18 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 		return a.unrecorded(err), err
 	}
 	return ans, nil
+}
+
+// needed is the most that a decision asks for: a person's approval does not
+// meet a step-up or a deposit that the same rule wants as well.
+func needed(d policy.Decision) policy.Outcome {
+	switch {
+	case d.Outcome == policy.RequireApproval && d.Asks(policy.StepUpAuth):
+		return policy.RequireStepUp
+	case d.Outcome == policy.RequireApproval && d.Asks(policy.Deposit):
+		return policy.RequireDeposit
+	}
+	return d.Outcome
 }
 
 // approval says what the approvals make of a decision that needs one.

@@ -142,7 +142,7 @@ func (f *files) heldAndApproved(t *testing.T) {
 	file := f.path("approved.txt")
 	before := len(calls(t, f.wire, "write_file"))
 	done := f.begin(t, "write_file", writing(file, "approved"))
-	request := f.held(t, "write_file")
+	request := f.held(t, "write_file", done)
 	if diff := cmp.Diff(writing(file, "approved"), request.Payload.Arguments); diff != "" {
 		t.Errorf("the owner is shown (+) other arguments than were sent (-):\n%s", diff)
 	}
@@ -167,7 +167,7 @@ func (f *files) runsOnce(t *testing.T) {
 	writeFile(t, file, "a")
 	args := map[string]any{"path": file, "edits": []any{map[string]any{"oldText": "a", "newText": "aa"}}}
 	done := f.begin(t, "edit_file", args)
-	first := f.held(t, "edit_file")
+	first := f.held(t, "edit_file", done)
 	f.home.run(t, "approvals", "approve", first.ID)
 	if got := <-done; got.failed {
 		t.Errorf("want the edit done, got\n%s", got.out)
@@ -175,7 +175,7 @@ func (f *files) runsOnce(t *testing.T) {
 	wantFile(t, file, "aa")
 
 	done = f.begin(t, "edit_file", args)
-	second := f.held(t, "edit_file")
+	second := f.held(t, "edit_file", done)
 	if second.ID == first.ID {
 		t.Errorf("the request %s is asked a second time", first.ID)
 	}
@@ -188,7 +188,7 @@ func (f *files) heldAndDenied(t *testing.T) {
 	file := f.path("denied.txt")
 	before := len(calls(t, f.wire, "write_file"))
 	done := f.begin(t, "write_file", writing(file, "denied"))
-	f.home.run(t, "approvals", "deny", f.held(t, "write_file").ID, "--reason", "not on a Sunday")
+	f.home.run(t, "approvals", "deny", f.held(t, "write_file", done).ID, "--reason", "not on a Sunday")
 	f.wantRefusal(t, <-done, "not on a Sunday")
 	wantNoFile(t, file)
 	if after := len(calls(t, f.wire, "write_file")); after != before {

@@ -136,15 +136,18 @@ func background(t *testing.T, cmd *exec.Cmd) (end func() error) {
 	}
 }
 
-// waitFor waits up to 30 s for something to become true.
+// patience is how long anything may take on a busy machine.
+const patience = 90 * time.Second
+
+// waitFor waits for something to become true.
 func waitFor(t *testing.T, what string, ready func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if ready() {
 			return
 		}
 	}
-	t.Fatalf("waited 30 s for %s", what)
+	t.Fatalf("waited %v for %s", patience, what)
 }
 
 // A waiting is what `openleash approvals list --json` says of a request.
@@ -155,11 +158,17 @@ type waiting struct {
 	Payload struct{ Arguments map[string]any }
 }
 
-// held waits until one call waits for the owner, and gives it.
-func (h *home) held(t *testing.T, tool string) waiting {
+// held waits until a call of a tool, whose answer comes through done, waits for
+// the owner.
+func (h *home) held(t *testing.T, tool string, done <-chan answer) waiting {
 	t.Helper()
 	var found []waiting
 	waitFor(t, "a held call of "+tool, func() bool {
+		select {
+		case got := <-done:
+			t.Fatalf("the call of %s was answered before it was held:\n%s", tool, got.out)
+		default:
+		}
 		found = nil
 		if err := json.Unmarshal([]byte(h.run(t, "approvals", "list", "--json")), &found); err != nil {
 			t.Fatal(err)

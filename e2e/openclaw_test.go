@@ -28,7 +28,7 @@ func TestOpenclaw(t *testing.T) {
 	cmd := openclawTurn(t, model, home.stdio(wrapped...))
 	done := make(chan answer, 1)
 	go func() { done <- finish(cmd) }()
-	request := home.held(t, "write_file")
+	request := home.held(t, "write_file", done)
 	wantNoFile(t, file)
 	home.run(t, "approvals", "approve", request.ID)
 
@@ -43,6 +43,26 @@ func TestOpenclaw(t *testing.T) {
 	checkClawLog(t, home)
 }
 
+// TestOpenclawRefused: over HTTP, the model hears why a call was refused and the
+// turn goes on.
+func TestOpenclawRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	folder, wire := filepath.Join(dir, "folder"), filepath.Join(dir, "wire")
+	file := filepath.Join(folder, "secret", "a.txt")
+	writeFile(t, filepath.Join(folder, "secret", "keep.txt"), "")
+	home := newHome(t, filepath.Join(dir, "openleash"), filesPolicy,
+		map[string]any{"files": stdioServer(recorded(t, wire, filesystem(folder)))})
+	model := newModel(t, "s__write_file", encode(t, writing(file, "x")))
+
+	checkTurn(t, finish(openclawTurn(t, model, home.http(t, "files"))), model, "no-secrets")
+	t.Log(model.saw())
+	wantNoFile(t, file)
+	if sent := calls(t, wire, "write_file"); len(sent) != 0 {
+		t.Error("a refused call reached the upstream")
+	}
+}
+
 // openclawTurn is one turn of an agent that has one MCP server, s, and a model
 // that stands still.
 func openclawTurn(t *testing.T, m *model, to target) *exec.Cmd {
@@ -53,11 +73,15 @@ func openclawTurn(t *testing.T, m *model, to target) *exec.Cmd {
 		"contextWindow": 128000, "maxTokens": 4096}
 	provider := map[string]any{"baseUrl": m.URL, "apiKey": "none", "api": "openai-completions",
 		"models": []any{standIn}}
+	entry := serverEntry(to, "url")
+	if to.url != "" {
+		entry["transport"] = "streamable-http"
+	}
 	writeJSON(t, config, map[string]any{
 		"agents": map[string]any{"defaults": map[string]any{"model": map[string]any{"primary": "local/stand-in"}}},
 		"models": map[string]any{"mode": "replace", "providers": map[string]any{"local": provider}},
 		"tools":  map[string]any{"toolSearch": false},
-		"mcp":    map[string]any{"servers": map[string]any{"s": serverEntry(to, "url")}},
+		"mcp":    map[string]any{"servers": map[string]any{"s": entry}},
 	})
 	args := []string{openclawJS, "agent", "exec", "Use the tool.", "--config", config, "--cwd", dir, "--json",
 		"--timeout", "100"}

@@ -87,6 +87,7 @@ func outcome(k *policy.Keeper) policy.Outcome { return decide(k.Current(), "bot"
 func TestKeeperFollows(t *testing.T) {
 	dir := folder(t, map[string]string{"main.yaml": denyAll})
 	main := filepath.Join(dir, "main.yaml")
+	begun := time.Now()
 	k, events := keep(t, dir, &snapshots{})
 	if e := next(t, events); e.Err != nil || !slices.Equal(e.Changed, []string{"main"}) || e.Hash != k.Current().Hash {
 		t.Fatalf("first event: %+v", e)
@@ -143,6 +144,9 @@ func TestKeeperFollows(t *testing.T) {
 		}
 	})
 	quiet(t, events)
+	if took := time.Since(begun); took > 12*time.Second {
+		t.Errorf("12 changes took %v: they were found by looking every 2 s, not by events", took)
+	}
 }
 
 func rename(t *testing.T, from, to string) {

@@ -123,3 +123,34 @@ func TestDecideAllocates(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingIsKept: what one request left behind is not seen by the next.
+func TestNothingIsKept(t *testing.T) {
+	p, err := policy.Parse("p", "p.yaml", []byte(`version: 1
+default: deny
+rules:
+- {id: small, effect: allow, action: purchase, constraints: {amount_max: 10}}
+- {id: tool, effect: allow, action: other, when: {match: {path: $.tool.reads, op: eq, value: true}}}
+- {id: bot, effect: allow, action: other, when: {match: {path: $.principal.agent_id, op: eq, value: shopper}}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := policy.Compile([]policy.Binding{{Policy: p}})
+	near := purchase(t, `{"amount_minor":11}`)
+	reads := action.Request{ActionType: "other", AgentID: "shopper"}
+	env := policy.Env{Tool: action.ObjectValue(action.Member{Key: "reads", Value: action.BoolValue(true)})}
+	if d := set.Decide(&near, policy.Env{}); !strings.Contains(d.Reason, `"small"`) {
+		t.Errorf("near miss: %q", d.Reason)
+	}
+	if d := set.Decide(&reads, env); d.RuleID != "tool" {
+		t.Errorf("with a tool: %+v", d)
+	}
+	if d := set.Decide(&reads, policy.Env{}); d.RuleID != "bot" {
+		t.Errorf("without: %+v", d)
+	}
+	reads.AgentID = "other"
+	if d := set.Decide(&reads, policy.Env{}); d.Reason != `No rule matches; policy "p" denies the rest.` {
+		t.Errorf("another agent: %+v", d)
+	}
+}

@@ -152,10 +152,10 @@ func tell(err error) *pageError {
 	case errors.As(err, &told):
 		return told
 	case errors.Is(err, approvals.ErrNotFound):
-		return &pageError{status: http.StatusNotFound, Title: "No such request", Text: "There is no approval request at this address."}
+		return &pageError{status: http.StatusNotFound, Title: "No such request", Text: "There is no approval request at this address.", Retry: "/"}
 	default:
-		return &pageError{status: http.StatusInternalServerError, Title: "That did not work",
-			Text: "OpenLeash could not do this, and has changed nothing. Its log says why.", Hint: "openleash doctor"}
+		return &pageError{status: http.StatusInternalServerError, Title: "That did not work", Retry: "/",
+			Text: "OpenLeash could not do this, and its log says why. Look again before you repeat it."}
 	}
 }
 

@@ -26,18 +26,20 @@ type HTTPUpstream struct {
 	Client  *http.Client      // nil: one with sane time limits and no cookies
 }
 
-// transport is shared by the upstreams, so that connections are. There is no
-// limit on how long an answer may take: a tool may work for an hour.
-var transport = &http.Transport{
-	Proxy:                 http.ProxyFromEnvironment,
-	DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-	TLSHandshakeTimeout:   10 * time.Second,
-	ExpectContinueTimeout: time.Second,
-	ForceAttemptHTTP2:     true,
-	MaxIdleConns:          256,
-	MaxIdleConnsPerHost:   64,
-	IdleConnTimeout:       90 * time.Second,
-	DisableCompression:    true, // events must arrive when they are sent
+// newTransport has no limit on how long an answer may take: a tool may work
+// for an hour.
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConns:          256,
+		MaxIdleConnsPerHost:   64,
+		IdleConnTimeout:       90 * time.Second,
+		DisableCompression:    true, // events must arrive when they are sent
+	}
 }
 
 // prepare fills in what was left out.
@@ -49,9 +51,11 @@ func (u HTTPUpstream) prepare() (HTTPUpstream, error) {
 	if u.Name == "" {
 		u.Name = parsed.Host
 	}
-	client := http.Client{Transport: transport}
+	var client http.Client
 	if u.Client != nil {
 		client = *u.Client
+	} else {
+		client.Transport = newTransport()
 	}
 	// A redirect could carry the headers' secrets, and the call, elsewhere.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

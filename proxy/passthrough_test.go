@@ -139,7 +139,7 @@ func TestPassthroughRefusesBeforeForwarding(t *testing.T) {
 		{"no type", call, []string{"Content-Type", ""}, 415, `Content-Type`},
 		{"another charset", call, []string{"Content-Type", "application/json; charset=utf-16"}, 415, `Content-Type`},
 		{"packed", call, []string{"Content-Encoding", "gzip"}, 415, `Content-Encoding`},
-		{"too long", padded(1<<20), nil, 413, `longer than 1048576 bytes`},
+		{"too long", padded(1 << 20), nil, 413, `longer than 1048576 bytes`},
 		{"another's session", call, []string{"Mcp-Session-Id", "guessed"}, 404, `"id":5`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -397,7 +397,7 @@ func TestPassthroughForwardsWhatWasDecided(t *testing.T) {
 	if sent.header.Get("Content-Length") != fmt.Sprint(len(sent.body)) {
 		t.Errorf("Content-Length %s for %d bytes", sent.header.Get("Content-Length"), len(sent.body))
 	}
-	p.outcome(t, `"status":"ok"`)
+	p.outcome(t, `"outcome":"ok"`)
 }
 
 func TestPassthroughRefusal(t *testing.T) {
@@ -420,12 +420,12 @@ func TestPassthroughOutcomes(t *testing.T) {
 	}{
 		{"stream", func(w http.ResponseWriter, _ *http.Request, _ string) {
 			sse(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"n\"}\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"isError\":true}}\n\n")
-		}, `"status":"tool_error"`},
-		{"error", answerJSON(`{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}`), `"status":"protocol_error"`},
-		{"another's answer", answerJSON(`{"jsonrpc":"2.0","id":2,"result":{}}`), `"status":"unknown"`},
-		{"web page", func(w http.ResponseWriter, _ *http.Request, _ string) { http.Error(w, "oops", 500) }, `"status":"unknown"`},
-		{"hang up", func(http.ResponseWriter, *http.Request, string) { panic(http.ErrAbortHandler) }, `"status":"unknown"`},
-		{"credentials", func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(401) }, `"status":"transport_error"`},
+		}, `"outcome":"tool_error"`},
+		{"error", answerJSON(`{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}`), `"outcome":"protocol_error"`},
+		{"another's answer", answerJSON(`{"jsonrpc":"2.0","id":2,"result":{}}`), `"outcome":"unknown"`},
+		{"web page", func(w http.ResponseWriter, _ *http.Request, _ string) { http.Error(w, "oops", 500) }, `"outcome":"unknown"`},
+		{"hang up", func(http.ResponseWriter, *http.Request, string) { panic(http.ErrAbortHandler) }, `"outcome":"unknown"`},
+		{"credentials", func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(401) }, `"outcome":"transport_error"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newRealProxy(t, allowAll)
@@ -460,7 +460,7 @@ func TestPassthroughResumedStreamBringsTheOutcome(t *testing.T) {
 	if got := do(t, "GET", url, "", "Mcp-Session-Id", "s", "Last-Event-Id", "1"); !strings.Contains(got.Body, `"result":{}`) {
 		t.Errorf("second leg: %q", got.Body)
 	}
-	p.outcome(t, `"status":"ok"`)
+	p.outcome(t, `"outcome":"ok"`)
 }
 
 func TestPassthroughHeldCall(t *testing.T) {

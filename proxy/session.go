@@ -139,7 +139,8 @@ func (s *session) take(ctx context.Context, m Message) {
 			sl.once.Do(func() { close(sl.ready) })
 		}
 		progress := func(raw []byte) { s.reply(callCtx, raw) }
-		s.finish(callCtx, sl, m, r, s.p.rule(callCtx, s.who, m, leave, progress))
+		ru := s.p.rule(callCtx, s.who, m, leave, progress)
+		s.finish(ctx, sl, m, r, ru) // not callCtx: the ruling is carried out after this has returned
 	}()
 }
 

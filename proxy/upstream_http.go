@@ -100,8 +100,7 @@ func (c *httpConn) Send(ctx context.Context, m Message) error {
 	case <-wait:
 	case <-limit:
 	case <-c.ctx.Done():
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-ctx.Done(): // no error: the message is on its way, and so is its answer
 	}
 	return nil
 }
@@ -421,6 +420,7 @@ func (c *httpConn) Close() error {
 			}
 		}
 		c.work.Wait()
+		c.up.Client.CloseIdleConnections()
 	})
 	return nil
 }

@@ -396,8 +396,9 @@ func TestGroup(t *testing.T) {
 	}
 	errs := map[string]chan error{}
 	for name, run := range runs {
-		errs[name] = make(chan error, 1)
-		go func() { errs[name] <- s.write(t.Context(), run) }()
+		done := make(chan error, 1)
+		errs[name] = done
+		go func() { done <- s.write(t.Context(), run) }()
 	}
 	for len(s.writer.jobs) < len(runs)-1 { // one is in the writer's hands
 		time.Sleep(time.Millisecond)
@@ -420,6 +421,27 @@ func TestGroup(t *testing.T) {
 	}
 	if got := details(t, s); len(got) != 2 || got["a"] != 1 || got["d"] != 1 {
 		t.Errorf("want a and d, got %v", got)
+	}
+}
+
+// What Close leaves is one whole file: the last connection brings the log home.
+func TestCloseLeavesNothingOpen(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if err := s.Commit(t.Context(), note("one")); err != nil {
+		t.Fatal(err)
+	}
+	if got := details(t, s); got["one"] != 1 {
+		t.Errorf("want the entry, got %v", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(s.path + "-wal"); err != nil {
+		t.Fatal(err)
+	}
+	if got := details(t, open(t, dir)); got["one"] != 1 {
+		t.Errorf("without the log: want the entry, got %v", got)
 	}
 }
 

@@ -79,12 +79,10 @@ func newWriter(path string, lock *filelock.Queue) *writer {
 // is certain: nil means durable. When ctx ends earlier, a job that was not yet
 // taken is withdrawn; one that was is waited for.
 func (w *writer) do(ctx context.Context, run func(*tx) error) error {
-	j := &job{run: run, done: make(chan error, 1)}
-	select {
-	case <-w.closing:
-		return ErrClosed
-	default:
+	if err := w.refuses(ctx); err != nil {
+		return err
 	}
+	j := &job{run: run, done: make(chan error, 1)}
 	select {
 	case w.jobs <- j:
 	case <-w.closing:
@@ -105,6 +103,16 @@ func (w *writer) do(ctx context.Context, run func(*tx) error) error {
 		}
 	}
 	return <-j.done
+}
+
+// refuses looks before do's first select, which would choose at random.
+func (w *writer) refuses(ctx context.Context) error {
+	select {
+	case <-w.closing:
+		return ErrClosed
+	default:
+		return ctx.Err()
+	}
 }
 
 // run is the writer's goroutine.
@@ -330,7 +338,12 @@ func persistLog(conn any) error {
 	return err
 }
 
+// close closes the statements too: database/sql forgets those of a sql.Conn, and
+// SQLite keeps a connection open, with its locks, as long as it has any.
 func (t *tx) close() {
+	for _, stmt := range t.stmts {
+		stmt.Close()
+	}
 	t.conn.Close()
 	t.db.Close()
 }
