@@ -41,18 +41,23 @@ func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 type finisher struct {
 	commit func(context.Context, Batch) error
 
-	mu     sync.Mutex // held while an entry enters the queue: never taken by run
-	closed bool
-	queue  chan audit.Entry
-	done   chan struct{}
-	err    error // the last failure; owned by run until done
+	mu      sync.Mutex // held while an entry enters the queue: never taken by run
+	closed  bool
+	closing chan struct{}
+	queue   chan audit.Entry
+	done    chan struct{}
+	err     error // the last failure; owned by run until done
 }
+
+// gather is how long an outcome waits for others: a commit of its own, right
+// after its call, would stand in the way of the next call's decision.
+const gather = 20 * time.Millisecond
 
 // finishQueue is how many outcomes may wait for the disk before Finish blocks.
 const finishQueue = 4096
 
 func startFinisher(commit func(context.Context, Batch) error) *finisher {
-	f := &finisher{commit: commit, queue: make(chan audit.Entry, finishQueue), done: make(chan struct{})}
+	f := &finisher{commit: commit, closing: make(chan struct{}), queue: make(chan audit.Entry, finishQueue), done: make(chan struct{})}
 	go f.run()
 	return f
 }
@@ -69,6 +74,7 @@ func (f *finisher) add(e audit.Entry) {
 func (f *finisher) run() {
 	defer close(f.done)
 	for e := range f.queue {
+		f.linger()
 		b := Batch{Entries: []audit.Entry{e}}
 		for len(b.Entries) < 256 && len(f.queue) > 0 {
 			b.Entries = append(b.Entries, <-f.queue)
@@ -79,10 +85,19 @@ func (f *finisher) run() {
 	}
 }
 
+// linger lets outcomes gather, until close.
+func (f *finisher) linger() {
+	select {
+	case <-time.After(gather):
+	case <-f.closing:
+	}
+}
+
 func (f *finisher) close() error {
 	f.mu.Lock()
 	if !f.closed {
 		f.closed = true
+		close(f.closing)
 		close(f.queue)
 	}
 	f.mu.Unlock()

@@ -56,7 +56,6 @@ func TestOpenclawRefused(t *testing.T) {
 	model := newModel(t, "s__write_file", encode(t, writing(file, "x")))
 
 	checkTurn(t, finish(openclawTurn(t, model, home.http(t, "files"))), model, "no-secrets")
-	t.Log(model.saw())
 	wantNoFile(t, file)
 	if sent := calls(t, wire, "write_file"); len(sent) != 0 {
 		t.Error("a refused call reached the upstream")

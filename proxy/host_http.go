@@ -30,9 +30,9 @@ type HTTPSessions struct {
 	work sync.WaitGroup
 
 	mu       sync.Mutex
-	sessions map[string]*hostConn      // by session id
-	count    map[string]int            // sessions by agent
-	shared   map[string]*sharedUpgrade // by agent: the stateless era
+	sessions map[string]*hostConn       // by session id
+	count    map[string]int             // sessions by agent
+	shared   map[string]*sharedUpstream // by agent: the stateless era
 }
 
 const (
@@ -49,7 +49,7 @@ const (
 
 // HTTPHost serves Streamable HTTP in front of upstreams that dial opens.
 func (p *Proxy) HTTPHost(dial func(ctx context.Context, who authz.Caller) (Conn, error)) *HTTPSessions {
-	h := &HTTPSessions{p: p, dial: dial, sessions: map[string]*hostConn{}, count: map[string]int{}, shared: map[string]*sharedUpgrade{}}
+	h := &HTTPSessions{p: p, dial: dial, sessions: map[string]*hostConn{}, count: map[string]int{}, shared: map[string]*sharedUpstream{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -615,4 +616,26 @@ func TestHTTPHostBetweenTheirClientAndServer(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	p.outcome(t, `"outcome":"ok"`)
+}
+
+func TestHTTPHostLeavesNothingBehind(t *testing.T) {
+	h, _ := sessionsOf(t, plainProxy(), echo)
+	url := serveAs(t, someone("a"), h).URL
+	round := func(n int) int {
+		for range n {
+			id := begin(t, url)
+			post(t, url, `{"jsonrpc":"2.0","id":1,"method":"ping"}`, "Mcp-Session-Id", id)
+			do(t, "DELETE", url, "", "Mcp-Session-Id", id)
+		}
+		eventually(t, "sessions are left", func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return len(h.sessions)+len(h.count) == 0
+		})
+		return runtime.NumGoroutine()
+	}
+	before := round(20)
+	eventually(t, "goroutines are left", func() bool { return runtime.NumGoroutine() <= before+5 })
+	round(100)
+	eventually(t, "goroutines grow with the sessions", func() bool { return runtime.NumGoroutine() <= before+5 })
 }

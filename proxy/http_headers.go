@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,8 +59,16 @@ func (e *httpError) write(w http.ResponseWriter) {
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", typeJSON)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	bePatient(w)
 	w.WriteHeader(status)
 	w.Write(body)
+}
+
+// bePatient gives a host time to read what is written next.
+func bePatient(w http.ResponseWriter) *http.ResponseController {
+	rc := http.NewResponseController(w)
+	rc.SetWriteDeadline(time.Now().Add(stalledWrite)) // a recorder in a test has none
+	return rc
 }
 
 // writeError answers a request that cannot go further.
@@ -154,8 +163,10 @@ func checkMirrors(h http.Header, m Message) error {
 	if got, ok := header(h, mcp.HeaderMethod); ok && got != m.Method {
 		return mismatch(m, "Mcp-Method header %q does not match the body's method %q", got, m.Method)
 	}
-	if got, want := h.Get(mcp.HeaderProtocolVersion), metaVersion(m); want != "" && got != "" && got != want {
-		return mismatch(m, "MCP-Protocol-Version header %q does not match %q in the body's _meta", got, want)
+	if got := h.Get(mcp.HeaderProtocolVersion); got != "" {
+		if want := metaVersion(m); want != "" && got != want {
+			return mismatch(m, "MCP-Protocol-Version header %q does not match %q in the body's _meta", got, want)
+		}
 	}
 	return checkName(h, m)
 }
@@ -197,6 +208,9 @@ func mismatch(m Message, format string, args ...any) error {
 // metaVersion is the protocol version that a message of 2026-07-28 and later
 // carries itself.
 func metaVersion(m Message) string {
+	if !bytes.Contains(m.Raw, []byte(`protocolVersion"`)) && !bytes.Contains(m.Raw, []byte(`\u`)) {
+		return "" // most messages of the eras before, at a glance
+	}
 	v, _ := stringAt(m.Raw, "params", "_meta", mcp.MetaKeyProtocolVersion)
 	return v
 }

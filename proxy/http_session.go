@@ -537,8 +537,7 @@ func (a *sessionAnswer) begin() {
 
 // send writes at once; a host that reads nothing for long is given up.
 func (a *sessionAnswer) send(raw []byte) error {
-	rc := http.NewResponseController(a.w)
-	rc.SetWriteDeadline(time.Now().Add(stalledWrite))
+	rc := bePatient(a.w)
 	if _, err := a.w.Write(raw); err != nil {
 		return err
 	}

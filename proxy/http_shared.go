@@ -14,8 +14,8 @@ import (
 	"github.com/openleash/openleash-go/authz"
 )
 
-// sharedUpgrade is the upstream that an agent's stateless requests share.
-type sharedUpgrade struct {
+// sharedUpstream is the upstream that an agent's stateless requests share.
+type sharedUpstream struct {
 	mu     sync.Mutex // held while it is opened
 	conn   *hostConn
 	legacy time.Time // when it was found not to speak the stateless protocol
@@ -31,7 +31,7 @@ func (h *HTTPSessions) postShared(w http.ResponseWriter, r *http.Request, who au
 		w.WriteHeader(http.StatusAccepted) // ends nothing: closing the request's stream does
 		return
 	}
-	s, err := h.sharedFor(r.Context(), who, m)
+	s, err := h.sharedFor(who, m)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -60,11 +60,11 @@ func checkModern(h http.Header, m Message) error {
 
 // sharedFor returns the upstream of an agent's stateless requests, opening it
 // when there is none.
-func (h *HTTPSessions) sharedFor(ctx context.Context, who authz.Caller, m Message) (*hostConn, error) {
+func (h *HTTPSessions) sharedFor(who authz.Caller, m Message) (*hostConn, error) {
 	h.mu.Lock()
 	u := h.shared[who.Agent.ID]
 	if u == nil {
-		u = &sharedUpgrade{}
+		u = &sharedUpstream{}
 		h.shared[who.Agent.ID] = u
 	}
 	h.mu.Unlock()

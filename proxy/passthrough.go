@@ -24,10 +24,10 @@ import (
 // cookies, Host and Origin never do. Of the upstream's headers only those come
 // down that an MCP host reads: this endpoint shares its origin with our pages.
 func (p *Proxy) HTTPPassthrough(up HTTPUpstream) http.Handler {
-	up, err := up.prepare()
-	if err == nil && up.Name != p.Name && p.Name != "" {
+	if up.Name == "" {
 		up.Name = p.Name
 	}
+	up, err := up.prepare()
 	return &passthrough{p: p, up: up, broken: err, calls: map[hostSession][]*hostCall{}, given: map[hostSession]time.Time{}}
 }
 
@@ -400,17 +400,33 @@ func (x *exchange) whole(res *http.Response, c *hostCall) {
 		x.fail(f)
 		return
 	}
-	if x.answers(raw, c) {
+	answered := x.answers(raw, c)
+	if answered {
 		x.settle(c, raw, failure{})
 	} else {
 		x.settle(c, nil, failure{"unknown", "the upstream answered " + res.Status + " without a response to the call"})
 	}
 	clean := x.h.p.toHost(raw)
-	if clean == nil {
+	switch {
+	case clean == nil:
 		x.fail(failure{"unknown", "the answer of " + x.h.up.Name + " was not fit to be passed on"})
-		return
+	case x.streaming() && !answered: // its status can no longer be told
+		x.fail(x.answered(res, raw))
+	default:
+		x.message(res, clean)
 	}
-	x.message(res, clean)
+}
+
+// answered is the failure of an answer without a response.
+func (x *exchange) answered(res *http.Response, body []byte) failure {
+	return failure{"unknown", "the upstream server " + x.h.up.Name + " answered " + res.Status + excerpt(body)}
+}
+
+// streaming reports whether the answer has begun as a stream of events.
+func (x *exchange) streaming() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.began
 }
 
 // plain passes on what is neither JSON nor a stream: 202 without a body, or an
@@ -418,11 +434,8 @@ func (x *exchange) whole(res *http.Response, c *hostCall) {
 func (x *exchange) plain(res *http.Response, c *hostCall) {
 	x.settle(c, nil, failure{"unknown", "the upstream answered " + res.Status})
 	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	x.mu.Lock()
-	began := x.began
-	x.mu.Unlock()
-	if began {
-		x.fail(failure{"unknown", "the upstream server " + x.h.up.Name + " answered " + res.Status + excerpt(body)})
+	if x.streaming() {
+		x.fail(x.answered(res, body))
 		return
 	}
 	x.copyHeaders(res)
@@ -559,8 +572,7 @@ func (x *exchange) write(raw []byte) error {
 	if x.closed {
 		return errors.New("the answer is complete")
 	}
-	rc := http.NewResponseController(x.w)
-	rc.SetWriteDeadline(time.Now().Add(stalledWrite))
+	rc := bePatient(x.w)
 	if _, err := x.w.Write(raw); err != nil {
 		return err
 	}
@@ -569,10 +581,7 @@ func (x *exchange) write(raw []byte) error {
 
 // message answers with one message: as the body, or as the stream's last event.
 func (x *exchange) message(res *http.Response, raw []byte) {
-	x.mu.Lock()
-	began := x.began
-	x.mu.Unlock()
-	if began {
+	if x.streaming() {
 		x.write(appendData(nil, raw))
 		return
 	}
@@ -582,6 +591,7 @@ func (x *exchange) message(res *http.Response, raw []byte) {
 	}
 	x.copyHeaders(res)
 	x.w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
+	bePatient(x.w)
 	x.w.WriteHeader(res.StatusCode)
 	x.w.Write(raw)
 }

@@ -485,6 +485,24 @@ func TestPassthroughHeldCall(t *testing.T) {
 	}
 }
 
+func TestPassthroughFailureAfterProgress(t *testing.T) {
+	for name, answer := range map[string]func(http.ResponseWriter, *http.Request, string){
+		"text":  func(w http.ResponseWriter, _ *http.Request, _ string) { http.Error(w, "gone", 404) },
+		"no id": answerJSON(`{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"gone"}}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newRealProxy(t, askAll)
+			url := p.as(t, "a", p.HTTPPassthrough(HTTPUpstream{URL: newRawUpstream(t, answer).URL})).URL
+			next, _ := openStream(t, "POST", url, strings.Replace(buyCall, `"name"`, `"_meta":{"progressToken":"p"},"name"`, 1))
+			next()
+			p.approve(t, p.pending(t).ID)
+			if got := next(); !strings.HasPrefix(got, `{"jsonrpc":"2.0","id":1,"error"`) || !strings.Contains(got, "gone") {
+				t.Errorf("got %s", got)
+			}
+		})
+	}
+}
+
 func TestPassthroughWithdrawnCallNeverRuns(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
