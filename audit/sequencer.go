@@ -13,7 +13,7 @@ import (
 
 const (
 	poll      = 75 * time.Millisecond  // other processes commit too, and cannot wake us
-	gather    = 20 * time.Millisecond  // after a Wake: one sync for what comes together
+	gather    = 50 * time.Millisecond  // after a Wake: one sync for what comes together
 	seatPoll  = 250 * time.Millisecond // how soon another process takes over
 	lookAfter = 2 * time.Second        // how often an idle log is looked at
 	grace     = time.Second            // a store may be busy for that long

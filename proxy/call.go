@@ -57,7 +57,7 @@ func (p *Proxy) translate(c call) (action.Request, *authz.Call, error) {
 
 func (p *Proxy) authorize(ctx context.Context, who authz.Caller, req action.Request, call *authz.Call) authz.Answer {
 	ans, err := p.Service.Authorize(ctx, who, req, call)
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		p.Log.Error().Err(err).Str("server", p.Name).Str("tool", call.Tool).Str("code", string(ans.Code)).Msg("refused: the decision failed")
 	}
 	return ans

@@ -287,7 +287,7 @@ func TestHTTPHostTwoSessionsWithTheSameIDs(t *testing.T) {
 
 func TestHTTPHostIDInUse(t *testing.T) {
 	release := make(chan struct{})
-	h, _ := sessionsOf(t, plainProxy(), func(c *pipeConn, m Message) {
+	h, d := sessionsOf(t, plainProxy(), func(c *pipeConn, m Message) {
 		if m.Method == "slow" {
 			go func() { <-release; echo(c, m) }()
 			return
@@ -298,9 +298,10 @@ func TestHTTPHostIDInUse(t *testing.T) {
 	id := begin(t, url)
 	first := make(chan httpReply, 1)
 	go func() { first <- post(t, url, `{"jsonrpc":"2.0","id":3,"method":"slow"}`, "Mcp-Session-Id", id) }()
-	eventually(t, "the id is never in use", func() bool {
-		return post(t, url, `{"jsonrpc":"2.0","id":3,"method":"ping"}`, "Mcp-Session-Id", id).Status == 400
-	})
+	eventually(t, "the first never arrives", func() bool { return d.received("slow") == 1 })
+	if got := post(t, url, `{"jsonrpc":"2.0","id":3,"method":"ping"}`, "Mcp-Session-Id", id); got.Status != 400 {
+		t.Errorf("its id again: %d %s", got.Status, got.Body)
+	}
 	close(release)
 	if got := <-first; got.Body != `{"jsonrpc":"2.0","id":3,"result":{}}` {
 		t.Errorf("the first: %s", got.Body)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -559,11 +560,11 @@ func TestPassthroughCancelOfAForwardedCallGoesUp(t *testing.T) {
 		answerJSON(`{"jsonrpc":"2.0","id":1,"result":{}}`)(w, r, body)
 	})
 	url := p.as(t, "a", p.HTTPPassthrough(HTTPUpstream{URL: up.URL})).URL
-	go func() {
-		up.wait(t, "tools/call")
-		post(t, url, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
-	}()
-	post(t, url, buyCall)
+	var wait sync.WaitGroup
+	wait.Go(func() { post(t, url, buyCall) })
+	up.wait(t, "tools/call")
+	post(t, url, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
+	wait.Wait()
 	if up.count("notifications/cancelled") != 1 {
 		t.Error("the upstream was not told")
 	}

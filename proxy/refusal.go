@@ -45,12 +45,16 @@ func (p *Proxy) refusal(c call, ans authz.Answer) []byte {
 			info.URL = p.Portal + "/approvals/" + ans.Approval.ID
 		}
 	}
-	if ans.Code == authz.ApprovalRequired {
+	if ans.Code == authz.ApprovalRequired && len(c.arguments.Raw()) <= repeatBytes {
 		info.Arguments = argumentsText(c.arguments)
 	}
 	info.Next = next(ans.Code)
 	return p.toolError(c, text(info), info)
 }
+
+// repeatBytes is up to how many bytes of arguments are given back to copy:
+// longer ones would fill the model's context thrice over.
+const repeatBytes = 16 << 10
 
 // next is what the model should do now, by code.
 func next(code authz.Code) string {
@@ -83,8 +87,11 @@ func text(r refusalInfo) string {
 	if r.Approval != "" {
 		fmt.Fprintf(&b, "Approval: %s\n", strings.TrimSpace(r.Approval+" "+r.URL))
 	}
-	if r.Arguments != nil {
+	switch {
+	case r.Arguments != nil:
 		fmt.Fprintf(&b, "Arguments: %s\n", r.Arguments)
+	case r.Code == authz.ApprovalRequired:
+		b.WriteString("Arguments: exactly those of this call (too long to repeat here)\n")
 	}
 	fmt.Fprintf(&b, "What now: %s", r.Next)
 	return b.String()
