@@ -54,7 +54,7 @@ func (s *session) call(worker int) error {
 		return err
 	}
 	if want := said(n, s.proof); !bytes.Contains(answer, []byte(want)) {
-		return fmt.Errorf("want an answer with %q, got %s", want, answer)
+		return fmt.Errorf("want an answer with %q, got %.400s", want, answer)
 	}
 	return nil
 }

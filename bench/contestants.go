@@ -52,7 +52,7 @@ default: deny
 rules:
   - id: small
     effect: allow
-    action: mcp.*.echo
+    action: "mcp.*"
     when:
       match: {path: $.payload.arguments.n, op: lt, value: 1000000}
     proof: {required: %t}
@@ -69,7 +69,11 @@ func (l *lab) newHome(name string, proof bool, servers map[string]any) (*home, e
 		return nil, err
 	}
 	// JSON is YAML.
-	config, err := json.Marshal(map[string]any{"listen": h.listen, "mcpServers": servers})
+	settings := map[string]any{"listen": h.listen}
+	if servers != nil {
+		settings["mcpServers"] = servers
+	}
+	config, err := json.Marshal(settings)
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +85,14 @@ func (l *lab) newHome(name string, proof bool, servers map[string]any) (*home, e
 	return h, nil
 }
 
-// openLeash is a command of OpenLeash in a home.
+// openLeash is a command of OpenLeash in a home. What it says goes to a file
+// beside the home.
 func (l *lab) openLeash(h *home, args ...string) *exec.Cmd {
 	cmd := exec.Command(l.openleash, args...)
 	cmd.Env = append(os.Environ(), "OPENLEASH_HOME="+h.dir)
+	if f, err := os.OpenFile(h.dir+".stderr", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err == nil {
+		cmd.Stderr = f
+	}
 	return cmd
 }
 
@@ -175,7 +183,7 @@ func (l *lab) startOpenLeash(h *home) (*process, error) {
 func (l *lab) connect(h *home, server string, proof bool) (*session, error) {
 	token, err := l.openLeash(h, "agents", "token", "agent-"+server).Output()
 	if err != nil {
-		return nil, fmt.Errorf("making a token: %w", explain(err))
+		return nil, fmt.Errorf("making a token in %s: %w", h.dir, err)
 	}
 	t, err := openHTTP("http://"+h.listen+"/mcp/"+server, strings.TrimSpace(string(token)))
 	if err != nil {
@@ -237,14 +245,6 @@ func slug(name string) string {
 		}
 		return '-'
 	}, strings.ToLower(name)), "-")
-}
-
-// explain adds what a command wrote to standard error.
-func explain(err error) error {
-	if e, ok := err.(*exec.ExitError); ok {
-		return fmt.Errorf("%w: %s", err, e.Stderr)
-	}
-	return err
 }
 
 func listenEcho(addr string) error {

@@ -14,6 +14,9 @@ import (
 	"time"
 )
 
+// longest bounds a run, whatever happens.
+const longest = 10 * time.Minute
+
 const mcpproxyPackage = "github.com/hoophq/mcpproxy/cmd/mcpproxyd"
 
 func main() {
@@ -52,7 +55,13 @@ func bench(p plan, binary, dir string, cpu bool) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(l.dir)) }()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w\nthe homes, and what the programs said, are in %s", err, l.dir)
+			return
+		}
+		err = os.RemoveAll(l.dir)
+	}()
 	defer l.close()
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt)
@@ -69,6 +78,8 @@ func bench(p plan, binary, dir string, cpu bool) (err error) {
 		return err
 	case <-interrupted:
 		return errors.New("interrupted")
+	case <-time.After(longest):
+		return fmt.Errorf("not done after %s", longest)
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -89,7 +88,16 @@ func drive(c *contestant, n int, d time.Duration) (run, error) {
 	workers.Wait()
 	r := run{took: slices.Concat(took...), elapsed: time.Since(begin), cpu: c.process.cpu() - before}
 	slices.Sort(r.took)
-	return r, errors.Join(errs...)
+	return r, first(errs)
+}
+
+func first(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // warm calls a few times at each number of calls at once, so that connections,

@@ -22,6 +22,9 @@ func start(cmd *exec.Cmd) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", cmd, err)
 	}
+	if f, ok := cmd.Stderr.(*os.File); ok {
+		f.Close() // it has its own
+	}
 	p := &process{cmd: cmd, gone: make(chan struct{})}
 	go func() {
 		// Not Wait: it would close the pipe under its reader.

@@ -112,7 +112,7 @@ func checkLogs(l *lab, _ plan, r *report) error {
 			return fmt.Errorf("%s: %d calls were answered, the log in %s has %d decisions", c.name, c.calls(), c.home.dir, n)
 		}
 	}
-	if text, err := l.openLeash(r.loaded(), "audit", "verify").CombinedOutput(); err != nil {
+	if text, err := l.openLeash(r.loaded(), "audit", "verify").Output(); err != nil {
 		return fmt.Errorf("openleash audit verify: %w\n%s", err, text)
 	}
 	return nil

@@ -141,12 +141,7 @@ func callAll(hosts []*session, calls int) error {
 		})
 	}
 	group.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return first(errs)
 }
 
 func memoryOf(c *contestant, transport string) memory {

@@ -28,13 +28,13 @@ rules:
 // TestEverything: what is not governed passes as it is, whichever transport is
 // on either side of openleash.
 func TestEverything(t *testing.T) {
-	eachWay(t, func(t *testing.T, h host, door func(*testing.T, *home, string) target) {
+	eachWay(t, allWays, func(t *testing.T, w way) {
 		t.Run("stdio upstream", func(t *testing.T) {
-			testEverything(t, h, door, stdioServer(everything()))
+			testEverything(t, w, stdioServer(everything()))
 		})
 		t.Run("http upstream", func(t *testing.T) {
 			up := startHTTPUpstream(t)
-			home := testEverything(t, h, door, map[string]any{
+			home := testEverything(t, w, map[string]any{
 				"url": up.URL, "headers": map[string]any{"X-E2e": "from the configuration"},
 			})
 			up.check(t, home)
@@ -42,11 +42,11 @@ func TestEverything(t *testing.T) {
 	})
 }
 
-func testEverything(t *testing.T, h host, door func(*testing.T, *home, string) target, server map[string]any) *home {
+func testEverything(t *testing.T, w way, server map[string]any) *home {
 	t.Helper()
 	home := newHome(t, filepath.Join(t.TempDir(), "openleash"), everythingPolicy, map[string]any{"every": server})
-	through := newSession(t, h, door(t, home, "every"))
-	want := withoutOpenleash(t, h)
+	through := w.session(t, home, "every")
+	want := withoutOpenleash(t, w.host)
 
 	if diff := cmp.Diff(want.tools, through.tools(t)); diff != "" {
 		t.Errorf("tools through openleash (+) differ from those without (-):\n%s", diff)

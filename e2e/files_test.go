@@ -46,29 +46,8 @@ type files struct {
 	wire   string // what passed between openleash and the server
 }
 
-// doors are the two ways from a host into openleash.
-var doors = []struct {
-	name string
-	open func(*testing.T, *home, string) target
-}{
-	{"stdio", func(_ *testing.T, h *home, server string) target { return h.stdio(server) }},
-	{"http", func(t *testing.T, h *home, server string) target { return h.http(t, server) }},
-}
-
-// eachWay runs a test with each host through each door.
-func eachWay(t *testing.T, test func(t *testing.T, h host, door func(*testing.T, *home, string) target)) {
-	for _, h := range hosts {
-		for _, door := range doors {
-			t.Run(h.name+"/"+door.name, func(t *testing.T) {
-				t.Parallel()
-				test(t, h, door.open)
-			})
-		}
-	}
-}
-
 func TestFiles(t *testing.T) {
-	eachWay(t, func(t *testing.T, h host, door func(*testing.T, *home, string) target) {
+	eachWay(t, allWays, func(t *testing.T, w way) {
 		dir := t.TempDir()
 		f := &files{folder: filepath.Join(dir, "folder"), wire: filepath.Join(dir, "wire")}
 		writeFile(t, f.path("hello.txt"), "hello from a file")
@@ -76,7 +55,7 @@ func TestFiles(t *testing.T) {
 		command := recorded(t, f.wire, filesystem(f.folder))
 		f.home = newHome(t, filepath.Join(dir, "openleash"), filesPolicy,
 			map[string]any{"files": stdioServer(command)})
-		f.session = newSession(t, h, door(t, f.home, "files"))
+		f.session = w.session(t, f.home, "files")
 
 		t.Run("list", f.list)
 		t.Run("read", f.read)

@@ -18,7 +18,7 @@ const allowAll = "version: 1\ndefault: allow\nrules: []\n"
 // starts from the folder that it was given, "~" is the HOME of its environment,
 // and a name that does not exist is looked for in other Unicode forms.
 func TestProtected(t *testing.T) {
-	eachWay(t, func(t *testing.T, h host, door func(*testing.T, *home, string) target) {
+	eachWay(t, twoWays, func(t *testing.T, w way) {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "Büro", "openleash")
 		wire := filepath.Join(t.TempDir(), "wire")
@@ -31,7 +31,7 @@ func TestProtected(t *testing.T) {
 			t.Fatal(err)
 		}
 		writeFile(t, filepath.Join(parent, "free.txt"), "free for all")
-		s := newSession(t, h, door(t, home, "files"))
+		s := w.session(t, home, "files")
 
 		got := s.call(t, "read_text_file", map[string]any{"path": filepath.Join(parent, "free.txt")})
 		if got.failed || !strings.Contains(got.out, "free for all") {

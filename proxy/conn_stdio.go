@@ -87,12 +87,7 @@ func (l *lines) line() ([]byte, error) {
 func (l *lines) Send(_ context.Context, m Message) error {
 	raw := m.Raw
 	if bytes.ContainsAny(raw, "\r\n") {
-		raw = bytes.Map(func(r rune) rune {
-			if r == '\n' || r == '\r' {
-				return ' '
-			}
-			return r
-		}, raw)
+		raw = bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("\n"), []byte(" ")), []byte("\r"), []byte(" "))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

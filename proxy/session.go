@@ -251,9 +251,11 @@ func (s *session) forget(id string, r *request) {
 	}
 }
 
-// cancelsOurs handles a cancellation of a call that has not been forwarded:
-// the upstream has never heard of it. "The receiver … SHOULD NOT send a
-// response for the cancelled request" (MCP, Cancellation).
+// cancelsOurs handles a cancellation, and reports whether it ends here: the
+// upstream has never heard of a call that was not forwarded. One that was is
+// the upstream's to cancel, and is not waited for: "Receivers of a cancellation
+// notification SHOULD … Not send a response for the cancelled request" (MCP,
+// Cancellation).
 func (s *session) cancelsOurs(m Message) bool {
 	if m.Method != "notifications/cancelled" {
 		return false
@@ -269,7 +271,16 @@ func (s *session) cancelsOurs(m Message) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.requests[id]
-	if r == nil || r.forwarded || r.cancel == nil {
+	switch {
+	case r == nil:
+		return false
+	case r.forwarded:
+		delete(s.requests, id)
+		if r.done != nil {
+			r.done(nil, failure{"cancelled", "the host cancelled the call after it was forwarded; what the server did is not known"})
+		}
+		return false
+	case r.cancel == nil:
 		return false
 	}
 	r.cancelled = true

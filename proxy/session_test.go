@@ -311,6 +311,13 @@ func TestCancellationOfAForwardedCallIsTheUpstreams(t *testing.T) {
 	if got := k.next(k.upstream); got != raw {
 		t.Errorf("got %s", got)
 	}
+	k.host.write(toolCall("1", "next", `{}`)) // nobody waits for the first any more
+	if got := k.next(k.upstream); !strings.Contains(got, `"next"`) {
+		t.Errorf("the id again: %s", got)
+	}
+	if o := k.logged("outcome"); len(o) != 1 || o[0].Outcome != "cancelled" {
+		t.Errorf("outcomes: %+v", o)
+	}
 }
 
 func TestUpstreamThatDiesMidCall(t *testing.T) {

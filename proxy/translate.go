@@ -96,7 +96,9 @@ func (r *Rule) apply(mapped *Mapped, members []action.Member) ([]action.Member, 
 }
 
 // oneDomain reads the counterparty: a text, or a list that names only one.
-// Where there are several there is no one counterparty; payload has them all.
+// Where there are several there is no one counterparty, and where it is in doubt
+// (readDomain has put it into quotes) none is named: an allow that speaks of the
+// counterparty then does not match. payload has them all.
 func oneDomain(v action.Value) (string, error) {
 	switch v.Kind() {
 	case action.Missing:
@@ -111,7 +113,7 @@ func oneDomain(v action.Value) (string, error) {
 		if item.Kind() != action.String {
 			return "", fmt.Errorf("want texts in the list, got %s", item.Kind())
 		}
-		if item.Text() != v.Index(0).Text() {
+		if item.Text() != v.Index(0).Text() || strings.HasPrefix(item.Text(), `"`) {
 			return "", nil
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func agentsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "agents", Short: "Agents and their tokens", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "agents", Short: "Agents and their tokens"}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "token NAME",
 		Short: "Make a bearer token for an agent's host, to reach /mcp/<server>",

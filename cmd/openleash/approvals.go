@@ -21,7 +21,6 @@ func approvalsCommand() *cobra.Command {
 		Short: "See and answer what waits for you",
 		Long: `What waits for its owner can be answered here or in the portal (openleash open).
 An approval is good for exactly the action shown, once, for an hour.`,
-		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(approvalsList(), approvalsAnswer("approve", "Let one action run, once", true), approvalsAnswer("deny", "Refuse one action; the model is told why", false))
 	return cmd

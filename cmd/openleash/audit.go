@@ -13,7 +13,7 @@ import (
 )
 
 func auditCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "audit", Short: "Read and verify the log", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "audit", Short: "Read and verify the log"}
 	cmd.AddCommand(auditTail(), auditVerify())
 	return cmd
 }

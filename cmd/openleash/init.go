@@ -78,29 +78,42 @@ func chooseProfile(h home.Home, profile string) error {
 	if err != nil {
 		return err
 	}
+	var unedited []string
 	for _, other := range profiles {
-		if err := removeUnedited(c.Policies, other, profile); err != nil {
+		file := filepath.Join(c.Policies, other+".yaml")
+		if there, err := shippedIn(file, other); err != nil {
+			return err
+		} else if there && other != profile {
+			unedited = append(unedited, file)
+		}
+	}
+	// The new one first: there is no moment without a policy.
+	if _, err := os.Stat(filepath.Join(c.Policies, profile+".yaml")); errors.Is(err, os.ErrNotExist) {
+		if err := writeProfile(c.Policies, profile); err != nil {
 			return err
 		}
 	}
-	if _, err := os.Stat(filepath.Join(c.Policies, profile+".yaml")); err == nil {
-		return nil // it is there, edited or not
+	for _, file := range unedited {
+		if err := os.Remove(file); err != nil {
+			return fmt.Errorf("removing the former policy: %w", err)
+		}
 	}
-	return writeProfile(c.Policies, profile)
+	return nil
 }
 
-func removeUnedited(dir, other, profile string) error {
-	file := filepath.Join(dir, other+".yaml")
+// shippedIn reports whether file holds a policy as it was shipped. One that was
+// edited is an error.
+func shippedIn(file, name string) (bool, error) {
 	now, err := os.ReadFile(file)
-	if other == profile || errors.Is(err, os.ErrNotExist) {
-		return nil
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading the policy: %w", err)
+		return false, fmt.Errorf("reading the policy: %w", err)
 	}
-	shipped, err := configs.FS.ReadFile("policies/" + other + ".yaml")
+	shipped, err := configs.FS.ReadFile("policies/" + name + ".yaml")
 	if err != nil || !bytes.Equal(now, shipped) {
-		return withHint(fmt.Errorf("%s was edited; it stays", file), "remove or rename it, then run init again")
+		return false, withHint(fmt.Errorf("%s was edited; it stays", file), "remove or rename it, then run init again")
 	}
-	return os.Remove(file)
+	return true, nil
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func keysCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "keys", Short: "The keys that proofs are signed with", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "keys", Short: "The keys that proofs are signed with"}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "list",
 		Short: "List the public keys",

@@ -15,13 +15,15 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/openleash/openleash-go/internal/strictyaml"
 )
 
 func main() { os.Exit(run()) }
 
 // run is the program, so that tests start the same one.
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), ends()...)
 	defer stop()
 	cmd := root()
 	if err := cmd.ExecuteContext(ctx); err != nil {
@@ -34,6 +36,21 @@ func run() int {
 	}
 	return 0
 }
+
+// ends are the signals at which we end in good order. A program that was told
+// to outlive its terminal (nohup) does.
+func ends() []os.Signal {
+	list := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		list = append(list, syscall.SIGHUP)
+	}
+	return list
+}
+
+// outliveReaders turns a write to a host that has gone into an error: by itself
+// the system would kill us in the middle of it, before children are ended and
+// outcomes recorded. (Caught, not ignored: children would inherit that.)
+func outliveReaders() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // exitCode ends the program after everything was said already.
 type exitCode int
@@ -89,10 +106,42 @@ allowed; each tool call is allowed, refused, or held until you have answered.
 Everything lives in $OPENLEASH_HOME, or ~/.openleash when that is not set.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(startCommand(), stdioCommand(), openCommand(), demoCommand(), initCommand(), policyCommand(),
 		approvalsCommand(), auditCommand(), agentsCommand(), keysCommand(), versionCommand(), sampleCommand())
+	mindful(cmd)
 	return cmd
+}
+
+// mindful makes a command and those below it say what was wrong with their
+// arguments, and where help is. (By itself cobra answers an unknown command with
+// the help of the one above, and success.)
+func mindful(cmd *cobra.Command) {
+	help := func(c *cobra.Command) string { return c.CommandPath() + " --help" }
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return withHint(err, help(c)) })
+	if !cmd.Runnable() {
+		cmd.Args = knownCommand
+		cmd.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(c *cobra.Command, args []string) error { return withHint(check(c, args), help(c)) }
+	}
+	for _, child := range cmd.Commands() {
+		mindful(child)
+	}
+}
+
+// knownCommand refuses what is left when no command was found.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, child := range cmd.Commands() {
+		if !child.Hidden {
+			names = append(names, child.Name())
+		}
+	}
+	return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], strictyaml.DidYouMean(args[0], names))
 }

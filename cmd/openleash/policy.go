@@ -12,7 +12,7 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Check policies", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "policy", Short: "Check policies"}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "check FILE…",
 		Short: "Say whether policy files are valid, with every fault and its place",

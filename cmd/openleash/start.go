@@ -38,6 +38,7 @@ configuration is read at the start.`,
 
 // start serves until ctx ends. ready, when not nil, runs once the door is open.
 func start(ctx context.Context, out, stderr io.Writer, ready func(*app) error) error {
+	outliveReaders()
 	a, err := openApp(ctx, newLog(stderr))
 	if err != nil {
 		return err

@@ -69,7 +69,7 @@ func (a *app) mcpDoor(stderr io.Writer) (http.Handler, error) {
 		}
 		mux.Handle("/mcp/"+name, h)
 	}
-	mux.HandleFunc("/mcp/{name}", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/mcp/{name...}", func(w http.ResponseWriter, r *http.Request) {
 		_, err := a.config.server(r.PathValue("name"))
 		door.JSONError(w, http.StatusNotFound, "UNKNOWN_SERVER", err.Error())
 	})
@@ -85,7 +85,12 @@ func (a *app) mcpHandler(p *proxy.Proxy, s Server, stderr io.Writer) (http.Handl
 		}
 		return p.HTTPPassthrough(up), nil
 	}
-	return p.HTTPHost(func(ctx context.Context, _ authz.Caller) (proxy.Conn, error) { return a.dial(ctx, s, stderr) }), nil
+	h := p.HTTPHost(func(ctx context.Context, _ authz.Caller) (proxy.Conn, error) { return a.dial(ctx, s, stderr) })
+	a.run(func(ctx context.Context) { // no child process is left behind
+		<-ctx.Done()
+		h.Close()
+	})
+	return h, nil
 }
 
 func (a *app) agentByToken(ctx context.Context, token string) (context.Context, error) {

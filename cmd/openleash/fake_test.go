@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// fakeServer is an MCP server of a few lines, on raw JSON-RPC, with bad manners
+// where a script asks for them.
+type fakeServer struct {
+	pids   string // folder where its processes note their ids
+	record string // file that gets a line for each call that arrives
+	deaf   bool   // it outlives its input and does not hear signals
+}
+
+// fakeMCP is `fakemcp`.
+func fakeMCP() {
+	var f fakeServer
+	loud := flag.Bool("loud", false, "write to stdout what is no protocol, before anything else")
+	flag.StringVar(&f.pids, "pids", "", "note process ids in this folder")
+	flag.StringVar(&f.record, "record", "", "note calls in this file")
+	flag.BoolVar(&f.deaf, "deaf", false, "ignore SIGTERM and the end of the input")
+	flag.Parse()
+	if f.deaf {
+		signal.Ignore(syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
+	}
+	notePID(f.pids, "child")
+	fmt.Fprintln(os.Stderr, "fake: hello")
+	if *loud {
+		fmt.Println("Welcome to the fake server!")
+	}
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 64<<20)
+	for in.Scan() {
+		f.handle(in.Bytes())
+	}
+	if f.deaf {
+		time.Sleep(10 * time.Minute)
+	}
+}
+
+func notePID(dir, name string) {
+	if dir == "" {
+		return
+	}
+	file := filepath.Join(dir, name)
+	must(os.WriteFile(file+".new", fmt.Appendf(nil, "%d", os.Getpid()), 0o600))
+	must(os.Rename(file+".new", file))
+}
+
+func must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fake:", err)
+		os.Exit(4)
+	}
+}
+
+var fakeTools = []string{"echo", "env", "die", "hang", "fork", "garbage", "hold", "hold_env", "forbidden"}
+
+func (f *fakeServer) handle(line []byte) {
+	var m struct {
+		ID     json.RawMessage
+		Method string
+		Params json.RawMessage
+	}
+	must(json.Unmarshal(line, &m))
+	switch m.Method {
+	case "initialize":
+		f.result(m.ID, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"fake","version":"1"}}`)
+	case "tools/list":
+		var tools []string
+		for _, name := range fakeTools {
+			tools = append(tools, `{"name":"`+name+`","inputSchema":{"type":"object"}}`)
+		}
+		f.result(m.ID, `{"tools":[`+strings.Join(tools, ",")+`]}`)
+	case "tools/call":
+		f.call(m.ID, m.Params)
+	default:
+		if len(m.ID) > 0 {
+			f.result(m.ID, "{}")
+		}
+	}
+}
+
+func (f *fakeServer) call(id, params json.RawMessage) {
+	var p struct{ Name string }
+	must(json.Unmarshal(params, &p))
+	f.note(params)
+	switch p.Name {
+	case "die":
+		fmt.Fprintln(os.Stderr, "fake: I was told to die")
+		os.Exit(3)
+	case "hang":
+		return
+	case "fork":
+		must(exec.Command("sleeper", f.pids).Start())
+	case "garbage":
+		fmt.Println("this is no JSON {")
+	case "env":
+		env := os.Environ()
+		slices.Sort(env)
+		f.text(id, strings.Join(env, "\n"))
+		return
+	case "echo", "hold", "forbidden":
+	default:
+		fmt.Printf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"fake: unknown tool %s"}}`+"\n", id, p.Name)
+		return
+	}
+	f.text(id, string(params))
+}
+
+// note keeps a call where a script finds it, whatever becomes of this process.
+func (f *fakeServer) note(params []byte) {
+	if f.record == "" {
+		return
+	}
+	file, err := os.OpenFile(f.record, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	must(err)
+	_, err = file.Write(append(params[:len(params):len(params)], '\n'))
+	must(err)
+	must(file.Close())
+}
+
+func (f *fakeServer) text(id json.RawMessage, text string) {
+	quoted, err := json.Marshal(text)
+	must(err)
+	f.result(id, `{"content":[{"type":"text","text":`+string(quoted)+`}]}`)
+}
+
+func (f *fakeServer) result(id json.RawMessage, result string) {
+	fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":%s}`+"\n", id, result)
+}
+
+// sleeper is a process that a server has started: it hears nothing and stays.
+func sleeper() {
+	signal.Ignore(syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
+	notePID(os.Args[1], "grandchild")
+	time.Sleep(5 * time.Minute)
+}
+
+// squatter is another program on our port: it speaks something else.
+func squatter() {
+	l, err := net.Listen("tcp", os.Args[1])
+	must(err)
+	fmt.Println("squatting")
+	for {
+		c, err := l.Accept()
+		must(err)
+		fmt.Fprint(c, "220 mail.example ESMTP\r\n")
+		c.Close()
+	}
+}

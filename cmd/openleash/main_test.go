@@ -1,0 +1,19 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The test binary is, by the name that it is called by, the program itself, or
+// one of the servers that scripts put behind it.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"openleash": func() { os.Exit(run()) },
+		"fakemcp":   fakeMCP,
+		"sleeper":   sleeper,
+		"squatter":  squatter,
+	})
+}

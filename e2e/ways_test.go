@@ -1,0 +1,44 @@
+//go:build e2e
+
+package e2e
+
+import "testing"
+
+// A door is a way from a host into openleash.
+type door struct {
+	name string
+	open func(t *testing.T, h *home, server string) target
+}
+
+var doors = []door{
+	{"stdio", func(_ *testing.T, h *home, server string) target { return h.stdio(server) }},
+	{"http", func(t *testing.T, h *home, server string) target { return h.http(t, server) }},
+}
+
+// A way is a host and the door that it uses.
+type way struct {
+	host host
+	door door
+}
+
+var (
+	// allWays are each host through each door.
+	allWays = []way{{hosts[0], doors[0]}, {hosts[0], doors[1]}, {hosts[1], doors[0]}, {hosts[1], doors[1]}}
+	// twoWays have each host and each door once.
+	twoWays = []way{{hosts[0], doors[0]}, {hosts[1], doors[1]}}
+)
+
+func eachWay(t *testing.T, ways []way, test func(*testing.T, way)) {
+	for _, w := range ways {
+		t.Run(w.host.name+"/"+w.door.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, w)
+		})
+	}
+}
+
+// session is the way's host, configured for one server of an installation.
+func (w way) session(t *testing.T, h *home, server string) *session {
+	t.Helper()
+	return newSession(t, w.host, w.door.open(t, h, server))
+}
