@@ -21,15 +21,15 @@ go:
 
 # One static binary for each system, without cgo.
 cross:
-	for os in linux darwin windows; do for arch in amd64 arm64; do \
-	  echo "build $$os/$$arch"; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -o /dev/null ./cmd/openleash || exit 1; \
-	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go vet ./... || exit 1; \
-	done; done
+	for target in linux/amd64 linux/arm64 darwin/arm64 windows/amd64; do \
+	  echo "build $$target"; export CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/}; \
+	  go build -o /dev/null ./cmd/openleash && go vet ./... || exit 1; \
+	done
 
 # The pages in a real browser.
 browser:
-	./e2e/install-chromium
-	go test -tags browser -run Browser ./portal
+	./scripts/chromium
+	go test -tags browser -count=1 -run Browser ./portal
 
 # Real hosts and real servers, pinned in e2e/package-lock.json.
 e2e:

@@ -45,6 +45,9 @@ type Call struct {
 	Tool      string
 	Arguments action.Value // Missing counts as {}
 	Info      action.Value // $.tool for the policy and the approval page
+	// Places are folders from which the server may resolve relative paths: those
+	// it was started with. Only Protection looks at them.
+	Places []string
 }
 
 // Answer is what the caller gets.
@@ -145,7 +148,7 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 		return s.refuse(ctx, a, code, reason)
 	}
 	if call != nil {
-		if reason := s.cfg.Protect.Check(call.Arguments); reason != "" {
+		if reason := s.cfg.Protect.Check(call); reason != "" {
 			return s.refuse(ctx, a, Protected, reason)
 		}
 	}

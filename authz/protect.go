@@ -2,15 +2,15 @@ package authz
 
 import (
 	"fmt"
-	"net/netip"
-	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/openleash/openleash-go/action"
 )
@@ -23,15 +23,20 @@ import (
 // It reads every string of the arguments, keys too, in every spelling that a
 // file or web server would take for the same place: "..", "//", "~" and $HOME,
 // back slashes, percent-encoding, file: URLs, symbolic links, other case,
-// full-width characters; addresses of this machine in any notation. It looks
-// inside longer texts (commands) as well. What a program computes only when it
-// runs (a shell's globs and variables) it cannot know: docs/design/threat-model.md.
+// full-width and decomposed characters; addresses of this machine in any
+// notation. A relative path is tried from every folder that it may start from:
+// ours, those that the server was started with, those that the call itself
+// names, and every folder above a protected one. It looks inside longer texts
+// (commands) as well. What a program computes only when it runs (a shell's globs
+// and variables) it cannot know: docs/design/threat-model.md.
 type Protection struct {
-	paths    []string // clean, absolute, folded, with slashes; as given and with links resolved
-	suffixes []string // folded: "/.openleash", "/.mcp.json", wherever they stand
-	ports    []int
-	home     string
-	cwd      string
+	paths []string // absolute, folded, with slashes; as given and with links resolved
+	names []string // folded: ".openleash", ".cursor/mcp.json", wherever they stand
+	tails []string // what is ours as seen from the folders above it, folded: "leash", "home/leash"
+	above []string // those folders, folded
+	ports []int
+	home  string
+	cwd   string
 }
 
 // hostFiles are the hosts' own configurations, relative to the home folder.
@@ -44,46 +49,64 @@ var hostFiles = []string{
 
 // anywhere are names that mean one of ours, or a host's configuration, in any folder.
 var anywhere = []string{
-	"/.openleash", "/.mcp.json", "/.cursor/mcp.json", "/.vscode/mcp.json", "/claude_desktop_config.json",
-	"/.claude/settings.json", "/.claude/settings.local.json", "/audit.log.jsonl", "/openleash.db",
+	".openleash", ".mcp.json", ".cursor/mcp.json", ".vscode/mcp.json", "claude_desktop_config.json",
+	".claude/settings.json", ".claude/settings.local.json", "audit.log.jsonl", "openleash.db",
 }
 
 // NewProtection protects paths (files or folders, with all below them) and the
 // ports of our pages on this machine, beside the known configurations of hosts.
 func NewProtection(paths []string, ports []int) *Protection {
-	p := &Protection{suffixes: anywhere, ports: ports}
+	p := &Protection{names: anywhere, ports: ports}
 	p.home, _ = os.UserHomeDir()
 	p.cwd, _ = os.Getwd()
-	if p.home != "" {
-		for _, f := range hostFiles {
-			paths = append(paths, filepath.Join(p.home, f))
+	for _, path := range paths {
+		for _, form := range p.protect(path) {
+			p.lookDown(form)
 		}
 	}
-	for _, path := range paths {
-		p.protect(path)
+	if p.home != "" {
+		for _, f := range hostFiles {
+			p.protect(filepath.Join(p.home, f))
+		}
 	}
 	return p
 }
 
-func (p *Protection) protect(path string) {
+// protect adds a path, and what its links lead to.
+func (p *Protection) protect(path string) (forms []string) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		abs = path
 	}
-	for _, form := range []string{abs, resolveLinks(abs)} {
-		if form = foldPath(form); !slices.Contains(p.paths, form) && len(form) > 1 {
+	for _, form := range []string{abs, follow("", abs)} {
+		if form = foldPath(form); len(form) > 1 && !slices.Contains(p.paths, form) {
 			p.paths = append(p.paths, form)
+			forms = append(forms, form)
 		}
 	}
+	return forms
 }
 
-// Check returns why the arguments may not run, or "".
-func (p *Protection) Check(arguments action.Value) string {
-	if p == nil {
+// lookDown notes how a protected path is seen from each folder above it, but
+// from the root alone: nothing moves that.
+func (p *Protection) lookDown(folded string) {
+	for dir := path.Dir(folded); dir != path.Dir(dir); dir = path.Dir(dir) {
+		p.above = append(p.above, dir)
+		p.tails = append(p.tails, strings.TrimPrefix(folded, dir+"/"))
+	}
+	p.tails = append(p.tails, strings.TrimLeft(folded, "/"))
+}
+
+// Check returns why a call may not run, or "".
+func (p *Protection) Check(call *Call) string {
+	if p == nil || call == nil {
 		return ""
 	}
-	c := check{Protection: p}
-	c.collect(arguments)
+	c := check{Protection: p, removes: removes(call)}
+	for _, place := range append([]string{c.cwd, c.home}, call.Places...) {
+		c.addBase(place)
+	}
+	c.collect(call.Arguments)
 	for _, s := range c.texts {
 		if reason := c.text(s); reason != "" {
 			return reason
@@ -92,11 +115,23 @@ func (p *Protection) Check(arguments action.Value) string {
 	return c.portApart()
 }
 
-// check is one look at one call's arguments.
+// removing are words in the names of tools that take a folder away, with all
+// that is below it.
+var removing = []string{"move", "rename", "delete", "remove", "rmdir", "trash", "unlink"}
+
+// removes reports whether a tool is known, or sounds, as if it took away the
+// folders that it is given.
+func removes(call *Call) bool {
+	name := strings.ToLower(call.Tool)
+	return call.Info.Get("destroys").IsTrue() || slices.ContainsFunc(removing, func(w string) bool { return strings.Contains(name, w) })
+}
+
+// check is one look at one call.
 type check struct {
 	*Protection
+	removes bool
 	texts   []string // every string that could name a place, decoded
-	bases   []string // absolute folders among them, which relative ones may start from
+	bases   []string // real folders that a relative path may start from
 	loops   bool     // some string names this machine
 	numbers []string // numbers and digit strings
 }
@@ -130,53 +165,23 @@ func (c *check) add(s string) {
 		}
 		c.texts = append(c.texts, form)
 		c.loops = c.loops || thisMachine(form)
-		if abs, ok := c.absolute(form); ok && len(c.bases) < 8 && len(form) < maxPath {
-			c.bases = append(c.bases, abs)
-		}
+		c.addBase(form)
 	}
 }
 
-// spellings returns s with what encodes other characters undone, step by step.
-func spellings(s string) []string {
-	s = halfWidth(s)
-	all := []string{s}
-	for range 3 {
-		decoded, err := url.PathUnescape(s)
-		if err != nil {
-			decoded = lenientUnescape(s)
-		}
-		if decoded == s {
-			break
-		}
-		s = decoded
-		all = append(all, s)
+// maxBases bounds how many folders each relative path is tried from.
+const maxBases = 12
+
+// addBase notes an absolute path as a place where relative ones may start.
+func (c *check) addBase(s string) {
+	if len(s) > maxPath || len(c.bases) == maxBases {
+		return
 	}
-	return all
-}
-
-var percent = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
-
-func lenientUnescape(s string) string {
-	return percent.ReplaceAllStringFunc(s, func(m string) string {
-		n, _ := strconv.ParseUint(m[1:], 16, 8)
-		return string([]byte{byte(n)})
-	})
-}
-
-// halfWidth folds full-width forms and dots, as browsers do with host names,
-// and drops what nobody sees.
-func halfWidth(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 0xFF01 && r <= 0xFF5E:
-			return r - 0xFEE0
-		case r == 0x3002 || r == 0xFF61:
-			return '.'
-		case unicode.Is(unicode.Cf, r) || r == 0:
-			return -1
+	if abs, ok := c.absolute(s); ok {
+		if real := follow("", abs); !slices.Contains(c.bases, real) {
+			c.bases = append(c.bases, real)
 		}
-		return r
-	}, s)
+	}
 }
 
 // maxPath is the longest text that is looked at as one path.
@@ -186,10 +191,7 @@ func (c *check) text(s string) string {
 	if reason := c.pages(s); reason != "" {
 		return reason
 	}
-	if !strings.ContainsAny(s, `/\~$%.`) && len(c.bases) == 0 {
-		return ""
-	}
-	if hit := c.mentions(expand(slashes(s), c.home)); hit != "" {
+	if hit := c.mentions(s); hit != "" {
 		return protectedPath(hit)
 	}
 	for _, token := range tokens(s) {
@@ -206,43 +208,34 @@ func protectedPath(what string) string {
 
 // mentions looks for a protected path inside a text, such as a command.
 func (c *check) mentions(s string) string {
-	folded := strings.ToLower(collapse(s))
-	for _, p := range c.paths {
+	folded := fold(s)
+	ours := func(p string) bool { return strings.Contains(folded, path.Base(p)) }
+	if !slices.ContainsFunc(c.paths, ours) && !slices.ContainsFunc(c.names, ours) {
+		return ""
+	}
+	folded = fold(collapse(expand(slashes(s), c.home)))
+	for _, p := range slices.Concat(c.paths, c.names) {
 		if containsPath(folded, p) {
 			return p
-		}
-	}
-	rooted := "/" + folded
-	for _, p := range c.suffixes {
-		if containsPath(rooted, p) || containsName(rooted, p[1:]) {
-			return p[1:]
 		}
 	}
 	return ""
 }
 
-// containsPath reports whether path stands in s and ends there as a name ends.
+// containsPath reports whether path stands in s, and begins and ends there as a
+// name does.
 func containsPath(s, path string) bool {
 	for i := 0; ; {
 		j := strings.Index(s[i:], path)
 		if j < 0 {
 			return false
 		}
-		i += j + len(path)
-		if i == len(s) || !nameByte(s[i]) {
+		start, end := i+j, i+j+len(path)
+		if (path[0] == '/' || start == 0 || !nameByte(s[start-1])) && (end == len(s) || !nameByte(s[end])) {
 			return true
 		}
+		i = end
 	}
-}
-
-// containsName is containsPath for a name at the start of a word.
-func containsName(s, name string) bool {
-	for _, before := range []string{" ", "\"", "'", "=", ":", "\n", "\t", ",", "("} {
-		if containsPath(s, before+name) {
-			return true
-		}
-	}
-	return false
 }
 
 func nameByte(b byte) bool {
@@ -254,44 +247,72 @@ func nameByte(b byte) bool {
 func (c *check) reaches(token string) string {
 	token = slashes(stripFileURL(token))
 	if abs, ok := c.absolute(token); ok {
-		return c.inside(abs)
-	}
-	for _, base := range append([]string{c.cwd, c.home}, c.bases...) {
-		if base == "" {
-			continue
-		}
-		if hit := c.inside(filepath.Join(base, filepath.FromSlash(token))); hit != "" {
+		if hit := c.inside(foldPath(filepath.Clean(abs))); hit != "" {
 			return hit
+		}
+		if real := follow("", abs); real != abs {
+			return c.inside(foldPath(real))
+		}
+	}
+	// A server has a home of its own, and climbs from where it likes.
+	relative := strings.TrimLeft(strings.TrimPrefix(token, "~"), "/")
+	if hit := c.climbs(relative); hit != "" {
+		return hit
+	}
+	for _, base := range c.bases {
+		if real := follow(base, filepath.FromSlash(relative)); real != filepath.Join(base, relative) {
+			if hit := c.inside(foldPath(real)); hit != "" {
+				return hit
+			}
 		}
 	}
 	return ""
 }
 
-// absolute returns the clean absolute path that s names by itself.
+// climbs compares a relative path, less its steps upwards, with how what is
+// ours is seen from the folders above it.
+func (c *check) climbs(relative string) string {
+	folded := foldPath(path.Clean(relative))
+	for strings.HasPrefix(folded, "../") {
+		folded = folded[3:]
+	}
+	for _, tail := range c.tails {
+		if below(folded, tail) {
+			return tail
+		}
+	}
+	return ""
+}
+
+// absolute returns the absolute path that s names by itself, not yet clean.
 func (c *check) absolute(s string) (string, bool) {
-	s = expand(slashes(stripFileURL(s)), c.home)
-	native := filepath.FromSlash(s)
-	if strings.HasPrefix(s, "/") || filepath.IsAbs(native) {
-		return filepath.Clean(native), true
+	native := filepath.FromSlash(expand(slashes(stripFileURL(s)), c.home))
+	if filepath.IsAbs(native) || strings.HasPrefix(native, string(filepath.Separator)) {
+		return native, true
 	}
 	return "", false
 }
 
-func (c *check) inside(abs string) string {
-	for _, form := range []string{abs, resolveLinks(abs)} {
-		folded := foldPath(form)
-		for _, p := range c.paths {
-			if folded == p || strings.HasPrefix(folded, strings.TrimSuffix(p, "/")+"/") {
-				return p
-			}
+// inside reports what protected place a folded path is in.
+func (c *check) inside(folded string) string {
+	if c.removes && slices.Contains(c.above, folded) {
+		return folded
+	}
+	for _, p := range c.paths {
+		if below(folded, p) {
+			return p
 		}
-		for _, s := range c.suffixes {
-			if containsPath(folded, s) {
-				return s[1:]
-			}
+	}
+	for _, name := range c.names {
+		if containsPath(folded, name) {
+			return name
 		}
 	}
 	return ""
+}
+
+func below(path, dir string) bool {
+	return strings.HasPrefix(path, dir) && (len(path) == len(dir) || path[len(dir)] == '/')
 }
 
 // tokens splits a text into what may be paths: the whole of it, and its words.
@@ -300,11 +321,14 @@ func tokens(s string) []string {
 	if len(s) < maxPath {
 		all = append(all, strings.TrimSpace(s))
 	}
+	if !strings.ContainsAny(s, `/\~$.`) {
+		return all
+	}
 	words := strings.FieldsFunc(s, func(r rune) bool {
 		return unicode.IsSpace(r) || strings.ContainsRune("\"'`=;|&<>(){},", r)
 	})
 	for _, w := range words {
-		if len(w) < maxPath && strings.ContainsAny(w, `/\~$.`) && len(all) < 512 {
+		if len(w) < maxPath && len(w) < len(s) && strings.ContainsAny(w, `/\~$.`) && len(all) < 512 {
 			all = append(all, w)
 		}
 	}
@@ -327,7 +351,7 @@ func stripFileURL(s string) string {
 
 // expand replaces the spellings of the home folder.
 func expand(s, home string) string {
-	if home == "" {
+	if home == "" || !strings.ContainsAny(s, "~$%") {
 		return s
 	}
 	home = filepath.ToSlash(home)
@@ -345,9 +369,15 @@ var repeated = regexp.MustCompile(`/(\./|/)+`)
 // collapse takes out what a path may repeat without meaning.
 func collapse(s string) string { return repeated.ReplaceAllString(s, "/") }
 
+// fold takes away what file systems may overlook: case, and how an accented
+// letter is composed.
+func fold(s string) string { return strings.ToLower(norm.NFC.String(s)) }
+
 func foldPath(s string) string {
-	s = strings.ToLower(filepath.ToSlash(s))
-	s = strings.TrimPrefix(s, "//?/") // Windows' long form
+	s = strings.TrimPrefix(fold(filepath.ToSlash(s)), "//?/") // Windows' long form
+	if !strings.Contains(s, "./") && !strings.Contains(s, " /") && !strings.HasSuffix(s, ".") && !strings.HasSuffix(s, " ") {
+		return s
+	}
 	parts := strings.Split(s, "/")
 	for i, part := range parts {
 		if part != "." && part != ".." { // Windows drops these at the end of a name
@@ -357,86 +387,33 @@ func foldPath(s string) string {
 	return strings.Join(parts, "/")
 }
 
-// resolveLinks follows the links of the part of path that exists.
-func resolveLinks(path string) string {
-	rest := ""
-	for dir := path; ; {
-		if real, err := filepath.EvalSymlinks(dir); err == nil {
-			return filepath.Join(real, rest)
+// follow resolves a path step by step as the system does, links included, as
+// far as it exists; base must be real ("" for the root). The rest is joined.
+func follow(base, rest string) string {
+	at := base
+	if base == "" {
+		at = filepath.VolumeName(rest) + string(filepath.Separator)
+		rest = rest[len(filepath.VolumeName(rest)):]
+	}
+	steps := strings.FieldsFunc(rest, func(r rune) bool { return r == filepath.Separator })
+	for i, step := range steps {
+		if step == ".." {
+			at = filepath.Dir(at)
+			continue
 		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return path
+		next := filepath.Join(at, step)
+		info, err := os.Lstat(next)
+		if err != nil {
+			return filepath.Join(append([]string{at}, steps[i:]...)...)
 		}
-		rest = filepath.Join(filepath.Base(dir), rest)
-		dir = parent
-	}
-}
-
-// hostPort finds host:port in any text; the host may be bracketed.
-var hostPort = regexp.MustCompile(`(\[[0-9A-Fa-f:.%\w]+\]|[\p{L}\p{N}_.\-]+)\.?:0*(\d{1,5})`)
-
-// pages finds an address of one of our own pages.
-func (c *check) pages(s string) string {
-	if !strings.Contains(s, ":") {
-		return ""
-	}
-	for _, m := range hostPort.FindAllStringSubmatch(s, -1) {
-		port, _ := strconv.Atoi(m[2])
-		if slices.Contains(c.ports, port) {
-			return fmt.Sprintf("the arguments name %s, and port %d is that of OpenLeash's own pages here; an agent may not reach its approvals", m[0], port)
+		if info.Mode()&os.ModeSymlink != 0 {
+			if real, err := filepath.EvalSymlinks(next); err == nil {
+				next = real
+			} else if target, err := os.Readlink(next); err == nil && filepath.IsAbs(target) {
+				next = filepath.Clean(target) // it leads to what is not there yet
+			}
 		}
+		at = next
 	}
-	return ""
-}
-
-// portApart catches an address given in parts: {"host": "localhost", "port": 8787}.
-func (c *check) portApart() string {
-	if !c.loops {
-		return ""
-	}
-	for _, n := range c.numbers {
-		port, err := strconv.ParseFloat(n, 64)
-		if err == nil && slices.Contains(c.ports, int(port)) && port == float64(int(port)) {
-			return fmt.Sprintf("the arguments name port %d on this machine, which is OpenLeash's own; an agent may not reach its approvals", int(port))
-		}
-	}
-	return ""
-}
-
-// thisMachine reports whether s is a name or address of this machine, or a URL
-// whose host is.
-func thisMachine(s string) bool {
-	s = strings.ToLower(strings.TrimSpace(s))
-	if u, err := url.Parse(s); err == nil && u.Host != "" {
-		s = u.Hostname()
-	}
-	s = strings.Trim(strings.TrimSuffix(s, "."), "[]")
-	if s == "localhost" || strings.HasSuffix(s, ".localhost") {
-		return true
-	}
-	if a, err := netip.ParseAddr(s); err == nil {
-		return a.Unmap().IsLoopback() || a.Unmap().IsUnspecified()
-	}
-	return loopbackNumber(s)
-}
-
-// loopbackNumber reads the old notations: 127.1, 0x7f000001, 2130706433, 0177.0.0.1.
-func loopbackNumber(s string) bool {
-	parts := strings.Split(s, ".")
-	if len(parts) > 4 {
-		return false
-	}
-	first, err := strconv.ParseUint(parts[0], 0, 64)
-	if err != nil {
-		return false
-	}
-	if len(parts) == 1 {
-		return first == 0 || first>>24 == 127
-	}
-	return first == 127 || first == 0
-}
-
-func allDigits(s string) bool {
-	return s != "" && len(s) < 8 && strings.Trim(s, "0123456789") == ""
+	return at
 }

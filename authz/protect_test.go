@@ -35,6 +35,13 @@ func protected(t *testing.T) (p *authz.Protection, dir, leash, link string) {
 func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 	p, dir, leash, link := protected(t)
 	slashed := filepath.ToSlash(leash)
+	notes := filepath.Join(dir, "notes")
+	if err := os.MkdirAll(filepath.Join(notes, "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(leash, filepath.Join(notes, "sub", "link")); err != nil {
+		t.Fatal(err)
+	}
 	for name, args := range map[string]string{
 		"plain":                 `{"path":"` + slashed + `/policies/p.yaml"}`,
 		"the folder itself":     `{"path":"` + slashed + `"}`,
@@ -56,6 +63,11 @@ func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 		"in a quoted command":   `{"command":"cp /tmp/p.yaml \"` + slashed + `\""}`,
 		"link in a command":     `{"command":"cd ` + link + `/policies && ls"}`,
 		"relative to another":   `{"path":"` + dir + `","pattern":"leash-home/**"}`,
+		"relative":              `{"path":"leash-home/policies/p.yaml"}`,
+		"relative, roundabout":  `{"path":"x/../leash-home/policies"}`,
+		"relative, climbing":    `{"path":"../../leash-home/policies"}`,
+		"relative, by a link":   `{"path":"sub/link/policies"}`,
+		"tilde of another home": `{"path":"~/leash-home/keys"}`,
 		"home by tilde":         `{"path":"~/.openleash/config.yaml"}`,
 		"home by variable":      `{"command":"cat $HOME/.openleash/config.yaml"}`,
 		"default home anywhere": `{"path":".openleash/policies"}`,
@@ -86,7 +98,7 @@ func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if p.Check(v) == "" {
+		if p.Check(&authz.Call{Tool: "any", Arguments: v, Places: []string{"/x", notes}}) == "" {
 			t.Errorf("%s: %s passed", name, args)
 		}
 	}
@@ -109,7 +121,7 @@ func TestOtherArgumentsPass(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if reason := p.Check(v); reason != "" {
+		if reason := p.Check(&authz.Call{Tool: "any", Arguments: v, Places: []string{filepath.Join(dir, "notes")}}); reason != "" {
 			t.Errorf("%s: %s was refused: %s", name, args, reason)
 		}
 	}
@@ -120,11 +132,53 @@ func FuzzProtection(f *testing.F) {
 	f.Add("/x/leash/a")
 	f.Add("http://127.1:8787/%2e%2e")
 	f.Fuzz(func(t *testing.T, s string) {
-		p.Check(action.ObjectValue(action.Member{Key: "a", Value: action.StringValue(strings.ToValidUTF8(s, ""))}))
+		look := func(text action.Value) string {
+			return p.Check(&authz.Call{Tool: "any", Arguments: action.ObjectValue(action.Member{Key: "a", Value: text})})
+		}
+		look(action.StringValue(strings.ToValidUTF8(s, "")))
 		// The law: what surrounds a protected path does not hide it.
 		hidden := action.StringValue(strings.ToValidUTF8(s, "") + " /x/leash/keys ")
-		if len(s) < 4000 && p.Check(action.ObjectValue(action.Member{Key: "a", Value: hidden})) == "" {
+		if len(s) < 4000 && look(hidden) == "" {
 			t.Errorf("%q hides a protected path", s)
 		}
 	})
+}
+
+// A folder that is taken away takes with it what is below.
+func TestFoldersAboveOursStay(t *testing.T) {
+	p, dir, _, _ := protected(t)
+	from := action.ObjectValue(action.Member{Key: "source", Value: action.StringValue(dir)}, action.Member{Key: "destination", Value: action.StringValue("/tmp/x")})
+	destroys := action.ObjectValue(action.Member{Key: "destroys", Value: action.BoolValue(true)})
+	for _, call := range []authz.Call{{Tool: "move_file", Arguments: from}, {Tool: "DeleteFolder", Arguments: from}, {Tool: "x", Info: destroys, Arguments: from}} {
+		if p.Check(&call) == "" {
+			t.Errorf("%s of a folder above ours passed", call.Tool)
+		}
+	}
+	if reason := p.Check(&authz.Call{Tool: "list_directory", Arguments: from}); reason != "" {
+		t.Errorf("looking into a folder above ours: %s", reason)
+	}
+}
+
+// Two spellings of one name, as file systems and servers see it.
+func TestComposedAndDecomposedNamesAreOne(t *testing.T) {
+	p := authz.NewProtection([]string{"/x/B\u00fcro/leash"}, nil)
+	for _, path := range []string{"/x/B\u00fcro/leash/keys", "/x/Bu\u0308ro/leash/keys"} {
+		if p.Check(&authz.Call{Tool: "read", Arguments: action.ObjectValue(action.Member{Key: "p", Value: action.StringValue(path)})}) == "" {
+			t.Errorf("%+q passed", path)
+		}
+	}
+}
+
+func BenchmarkProtection(b *testing.B) {
+	p := authz.NewProtection([]string{b.TempDir()}, []int{8787})
+	v, err := action.Parse([]byte(`{"path":"/home/me/notes/2026/november.md","content":"bread, milk, and the tea that Ann likes","n":3}`), action.Limits{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	call := &authz.Call{Tool: "write_file", Arguments: v, Places: []string{"/home/me/notes"}}
+	for b.Loop() {
+		if reason := p.Check(call); reason != "" {
+			b.Fatal(reason)
+		}
+	}
 }

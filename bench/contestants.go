@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // lab is where a run happens: its folder, the programs it drives, and what it
@@ -16,20 +18,35 @@ type lab struct {
 	dir       string // ours alone, removed at the end
 	self      string // this program, which is also the echo server
 	openleash string
+	other     string // another openleash, to compare with; usually empty
 	mcpproxy  string // empty: could not be built, and the run says why
 	echoURL   string // the echo server over HTTP
 
+	mu      sync.Mutex
 	started []func() // ends what was started; called last first
+	closed  bool     // what is started now is ended at once
 }
 
+// close ends everything that was started.
 func (l *lab) close() {
-	for i := len(l.started) - 1; i >= 0; i-- {
-		l.started[i]()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, end := range slices.Backward(l.started) {
+		end()
 	}
-	l.started = nil
+	l.started, l.closed = nil, true
 }
 
-func (l *lab) keep(end func()) { l.started = append(l.started, end) }
+// keep notes how to end what was started.
+func (l *lab) keep(end func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		end()
+		return
+	}
+	l.started = append(l.started, end)
+}
 
 // contestant is one way to reach the echo server.
 type contestant struct {
@@ -41,8 +58,9 @@ type contestant struct {
 
 // home is an OPENLEASH_HOME of the run.
 type home struct {
-	dir    string
-	listen string
+	program string // the openleash that works on it
+	dir     string
+	listen  string
 }
 
 // policyText allows a call by its argument, as in real life one number of it
@@ -64,7 +82,7 @@ func (l *lab) newHome(name string, proof bool, servers map[string]any) (*home, e
 	if err != nil {
 		return nil, err
 	}
-	h := &home{dir: filepath.Join(l.dir, name), listen: fmt.Sprintf("127.0.0.1:%d", port)}
+	h := &home{program: l.openleash, dir: filepath.Join(l.dir, name), listen: fmt.Sprintf("127.0.0.1:%d", port)}
 	if err := os.MkdirAll(filepath.Join(h.dir, "policies"), 0o700); err != nil {
 		return nil, err
 	}
@@ -88,7 +106,7 @@ func (l *lab) newHome(name string, proof bool, servers map[string]any) (*home, e
 // openLeash is a command of OpenLeash in a home. What it says goes to a file
 // beside the home.
 func (l *lab) openLeash(h *home, args ...string) *exec.Cmd {
-	cmd := exec.Command(l.openleash, args...)
+	cmd := exec.Command(h.program, args...)
 	cmd.Env = append(os.Environ(), "OPENLEASH_HOME="+h.dir)
 	if f, err := os.OpenFile(h.dir+".stderr", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err == nil {
 		cmd.Stderr = f
@@ -125,11 +143,12 @@ func (l *lab) stdioDirect() (*contestant, error) {
 	return l.stdio("direct", exec.Command(l.self, "echo"), false, nil)
 }
 
-func (l *lab) stdioOpenLeash(name string, proof bool) (*contestant, error) {
+func (l *lab) stdioOpenLeash(name, program string, proof bool) (*contestant, error) {
 	h, err := l.newHome("stdio-"+slug(name), proof, nil)
 	if err != nil {
 		return nil, err
 	}
+	h.program = program
 	cmd := l.openLeash(h, append([]string{"stdio", "--name", "echo", "--"}, l.echoCommand()...)...)
 	return l.stdio(name, cmd, proof, h)
 }
@@ -158,11 +177,12 @@ func (l *lab) httpDirect() (*contestant, error) {
 	return &contestant{name: "direct", session: &session{target: t, tool: "echo"}}, nil
 }
 
-func (l *lab) httpOpenLeash(name string, proof bool, server map[string]any) (*contestant, error) {
+func (l *lab) httpOpenLeash(name, program string, proof bool, server map[string]any) (*contestant, error) {
 	h, err := l.newHome("http-"+slug(name), proof, map[string]any{"echo": server})
 	if err != nil {
 		return nil, err
 	}
+	h.program = program
 	p, err := l.startOpenLeash(h)
 	if err != nil {
 		return nil, err

@@ -25,6 +25,7 @@ func main() {
 	}
 	short := flag.Bool("short", false, "a quick run, to see that it works: its numbers say little")
 	binary := flag.String("openleash", "", "measure this `program` instead of building one from ..")
+	other := flag.String("other", "", "drive this `program` too, an openleash from before a change say")
 	dir := flag.String("dir", "", "make the homes in this `folder`: its disk is what the log is synced to (default: the temporary folder)")
 	cpu := flag.Bool("profile", false, "instead of measuring, profile openleash under load and tell where its processor time goes")
 	flag.Parse()
@@ -32,7 +33,7 @@ func main() {
 	if *short {
 		p = shortPlan
 	}
-	exit(bench(p, *binary, *dir, *cpu))
+	exit(bench(p, *binary, *other, *dir, *cpu))
 }
 
 func exit(err error) {
@@ -50,8 +51,8 @@ func serveEcho(args []string) error {
 	return echoStdio(os.Stdin, os.Stdout)
 }
 
-func bench(p plan, binary, dir string, cpu bool) (err error) {
-	l, err := openLab(binary, dir)
+func bench(p plan, binary, other, dir string, cpu bool) (err error) {
+	l, err := openLab(binary, other, dir)
 	if err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func bench(p plan, binary, dir string, cpu bool) (err error) {
 }
 
 // openLab builds the programs.
-func openLab(binary, dir string) (*lab, error) {
+func openLab(binary, other, dir string) (*lab, error) {
 	if _, err := os.Stat("../cmd/openleash"); err != nil {
 		return nil, fmt.Errorf("%w; run it in OpenLeash's bench folder: cd bench && go run .", err)
 	}
@@ -102,6 +103,9 @@ func openLab(binary, dir string) (*lab, error) {
 		err = build("..", l.openleash, "./cmd/openleash")
 	} else {
 		l.openleash, err = filepath.Abs(binary)
+	}
+	if err == nil && other != "" {
+		l.other, err = filepath.Abs(other)
 	}
 	return l, err
 }
@@ -170,19 +174,27 @@ func measureCalls(l *lab, p plan, r *report) error {
 }
 
 func stdioField(l *lab) ([]*contestant, error) {
-	return all(
+	field := []func() (*contestant, error){
 		l.stdioDirect,
-		func() (*contestant, error) { return l.stdioOpenLeash("openleash", true) },
-		func() (*contestant, error) { return l.stdioOpenLeash("openleash, no proof", false) },
-	)
+		func() (*contestant, error) { return l.stdioOpenLeash("openleash", l.openleash, true) },
+		func() (*contestant, error) { return l.stdioOpenLeash("openleash, no proof", l.openleash, false) },
+	}
+	if l.other != "" {
+		field = append(field, func() (*contestant, error) { return l.stdioOpenLeash("other", l.other, true) })
+	}
+	return all(field...)
 }
 
 func httpField(l *lab) ([]*contestant, error) {
 	field := []func() (*contestant, error){
 		l.httpDirect,
-		func() (*contestant, error) { return l.httpOpenLeash("openleash", true, l.httpServer()) },
-		func() (*contestant, error) { return l.httpOpenLeash("openleash, no proof", false, l.httpServer()) },
-		func() (*contestant, error) { return l.httpOpenLeash("openleash to stdio", true, l.childServer()) },
+		func() (*contestant, error) { return l.httpOpenLeash("openleash", l.openleash, true, l.httpServer()) },
+		func() (*contestant, error) {
+			return l.httpOpenLeash("openleash, no proof", l.openleash, false, l.httpServer())
+		},
+		func() (*contestant, error) {
+			return l.httpOpenLeash("openleash to stdio", l.openleash, true, l.childServer())
+		},
 	}
 	if l.mcpproxy != "" {
 		field = append(field,
@@ -192,6 +204,9 @@ func httpField(l *lab) ([]*contestant, error) {
 			func() (*contestant, error) {
 				return l.httpMCPProxy("mcpproxy to stdio", fmt.Sprintf("{transport: stdio, command: [%q, echo]}", l.self))
 			})
+	}
+	if l.other != "" {
+		field = append(field, func() (*contestant, error) { return l.httpOpenLeash("other", l.other, true, l.httpServer()) })
 	}
 	return all(field...)
 }

@@ -65,7 +65,7 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%q: policy %q, want %q", agent, d.PolicyID, want)
 		}
 	}
-	if book.For("bot") != book.For("bot") || book.For("x") != book.For("y") {
+	if first, again := book.For("bot"), book.For("bot"); first != again || book.For("x") != book.For("y") {
 		t.Error("sets are compiled again")
 	}
 	var ids []string

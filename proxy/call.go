@@ -50,7 +50,7 @@ func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, departed 
 // that policies may look at and no hash holds.
 func (p *Proxy) translate(c call) (action.Request, *authz.Call, error) {
 	mapped, err := p.Mapping.Map(p.Name, c.tool, c.arguments)
-	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Info: p.toolInfo(c.tool, mapped)}
+	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Info: p.toolInfo(c.tool, mapped), Places: p.Places}
 	req := action.Request{ActionType: mapped.ActionType, Payload: mapped.Payload, RelyingParty: mapped.RelyingParty}
 	return req, call, err
 }

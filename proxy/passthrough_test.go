@@ -196,7 +196,7 @@ func TestPassthroughStatuses(t *testing.T) {
 		{"credentials", request, func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(401) },
 			200, `"message":"the upstream server shop did not accept our credentials`, "application/json"},
 		{"redirect", request, func(w http.ResponseWriter, r *http.Request, _ string) {
-			http.Redirect(w, r, "http://elsewhere.example/mcp?token=secret", 307)
+			http.Redirect(w, r, "http://elsewhere.example/mcp?token=secret", http.StatusTemporaryRedirect)
 		}, 200, `redirects to http://elsewhere.example/mcp;`, "application/json"},
 		{"packed", request, func(w http.ResponseWriter, r *http.Request, _ string) {
 			w.Header().Set("Content-Encoding", "gzip")

@@ -55,6 +55,7 @@ type Config struct {
 	Hold    time.Duration // how long a held call waits; zero: DefaultHold
 	Portal  string        // base URL for links in refusals; empty: none
 	Limits  action.Limits // of a message from the host
+	Places  []string      // folders that the server was started with (authz.Call)
 	Log     zerolog.Logger
 }
 

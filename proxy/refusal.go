@@ -11,8 +11,9 @@ import (
 )
 
 // refusalInfo is a refusal as structured content: the same as the text says,
-// with a stable code (authz.Code).
+// with a stable code (authz.Code). Some hosts show this alone.
 type refusalInfo struct {
+	Message    string          `json:"message"`
 	Code       authz.Code      `json:"code"`
 	Decision   string          `json:"decision"`
 	Reason     string          `json:"reason"`
@@ -48,7 +49,7 @@ func (p *Proxy) refusal(c call, ans authz.Answer) []byte {
 	if ans.Code == authz.ApprovalRequired && len(c.arguments.Raw()) <= repeatBytes {
 		info.Arguments = argumentsText(c.arguments)
 	}
-	info.Next = next(ans.Code)
+	info.Message, info.Next = headline(info), next(ans.Code)
 	return p.toolError(c, text(info), info)
 }
 
@@ -74,15 +75,18 @@ func next(code authz.Code) string {
 	}
 }
 
+// headline is the refusal in one line.
+func headline(r refusalInfo) string {
+	if r.Code == authz.ApprovalRequired {
+		return fmt.Sprintf("Waiting for approval: OpenLeash has asked the owner; %s of server %s has not run yet.", r.Tool, r.Server)
+	}
+	return fmt.Sprintf("Refused by OpenLeash: %s of server %s was not run.", r.Tool, r.Server)
+}
+
 // text says the same in words that a model can act on.
 func text(r refusalInfo) string {
 	var b strings.Builder
-	if r.Code == authz.ApprovalRequired {
-		fmt.Fprintf(&b, "Waiting for approval: %s of server %s has not run yet.\n", r.Tool, r.Server)
-	} else {
-		fmt.Fprintf(&b, "Refused by OpenLeash: %s of server %s was not run.\n", r.Tool, r.Server)
-	}
-	fmt.Fprintf(&b, "Why: %s\n", strings.TrimSuffix(r.Reason, "."))
+	fmt.Fprintf(&b, "%s\nWhy: %s\n", r.Message, r.Reason)
 	fmt.Fprintf(&b, "Rule: %s (code %s)\n", rule(r), r.Code)
 	if r.Approval != "" {
 		fmt.Fprintf(&b, "Approval: %s\n", strings.TrimSpace(r.Approval+" "+r.URL))

@@ -34,6 +34,7 @@ type app struct {
 	policies  *policy.Keeper
 	sequencer *audit.Sequencer
 	service   *authz.Service
+	running   string // what close records as stopped; empty: nothing was started
 
 	background context.Context // of what open leaves running: sessions, doors
 	end        context.CancelFunc
@@ -183,6 +184,10 @@ func (a *app) close() error {
 	var errs []error
 	if a.service != nil {
 		errs = append(errs, a.service.Close())
+		if a.running != "" {
+			a.record("stop", a.running) // the last line of what this process did
+			a.running = ""
+		}
 	}
 	if a.stop != nil {
 		a.stop()
@@ -207,7 +212,12 @@ func (a *app) caller(ctx context.Context, agent string) (authz.Caller, error) {
 	return authz.Caller{Agent: known}, err
 }
 
-// record notes that the program started or stopped.
+// started notes that the program begins its work; close notes the end.
+func (a *app) started(as string) {
+	a.record("start", as+", "+version())
+	a.running = as
+}
+
 func (a *app) record(event, detail string) {
 	e := audit.Entry{Event: event, ActorType: "system", ActorID: "openleash", Detail: detail, PolicyHash: a.policyHash()}
 	if err := a.service.Record(context.Background(), e); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -86,6 +87,24 @@ func (a *app) caughtUp(ctx context.Context) error {
 	return fmt.Errorf("%s is more than 2 seconds behind the store; see what the running openleash logs", a.home.AuditLog())
 }
 
+// completed waits until the file ends where the store does: a process that was
+// killed leaves lines to be written by the next, which takes a moment. A file that
+// does not get there is verified as it is.
+func (a *app) completed(ctx context.Context) (seq uint64, hash [32]byte, err error) {
+	for range 200 {
+		if seq, hash, err = a.store.Head(ctx); err != nil || seq == 0 {
+			return seq, hash, err
+		}
+		last, err := audit.Tail(a.home.AuditLog(), 1)
+		if err == nil && len(last) == 1 && sha256.Sum256(last[0]) == hash || a.sequencer.Err() != nil {
+			break
+		}
+		a.sequencer.Wake()
+		time.Sleep(20 * time.Millisecond)
+	}
+	return seq, hash, nil
+}
+
 func auditVerify() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify [FILE]",
@@ -103,7 +122,7 @@ something that knew the head. Exit code 0: whole; 1: faults, each with its line.
 				if err := a.caughtUp(ctx); err != nil {
 					return err
 				}
-				seq, hash, err := a.store.Head(ctx)
+				seq, hash, err := a.completed(ctx)
 				if err != nil {
 					return err
 				}

@@ -63,10 +63,10 @@ const waitForClick = 5 * time.Minute
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
 
 func (d *demo) run(ctx context.Context) error {
+	defer d.close()
 	if err := d.open(ctx); err != nil {
 		return err
 	}
-	defer func() { d.app.close() }()
 	steps := []func(context.Context) error{
 		d.smallPurchase, d.foreignMail, d.largePurchase, d.alteredPurchase, d.verify,
 	}
@@ -77,6 +77,12 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	d.say("\nAll as told. What was kept: %s", d.app.home.Dir)
 	return nil
+}
+
+func (d *demo) close() {
+	if d.app != nil {
+		d.app.close()
+	}
 }
 
 // open starts everything: the installation, the portal, the sample server as a
@@ -235,16 +241,35 @@ var largeOrder = map[string]any{"item": "teapot", "price": 240, "currency": "EUR
 
 func (d *demo) largePurchase(ctx context.Context) error {
 	d.say("\n3. The agent buys a teapot for 240.00 EUR. That is yours to decide: the call waits.")
-	answered := make(chan error, 1)
-	go func() { answered <- d.answer(ctx) }()
-	result, text, err := d.call(ctx, "buy", largeOrder)
+	result, text, err := d.callAnswered(ctx, largeOrder, d.answer)
 	if err != nil {
 		return err
 	}
-	if err := <-answered; err != nil {
-		return err
-	}
 	return d.expect(text, result.IsError, false, "order 2", "proof verified")
+}
+
+// callAnswered plays the host and, while the call waits, the owner. Neither
+// outlives it, and a failure of the owner ends the host's waiting.
+func (d *demo) callAnswered(ctx context.Context, order map[string]any, answer func(context.Context) error) (*mcp.CallToolResult, string, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	answered := make(chan error, 1)
+	go func() {
+		err := answer(ctx)
+		if err != nil {
+			cancel(err)
+		}
+		answered <- err
+	}()
+	result, text, err := d.call(ctx, "buy", order)
+	if err != nil && context.Cause(ctx) != nil {
+		err = context.Cause(ctx)
+	}
+	cancel(nil)
+	if failed := <-answered; err == nil && failed != nil && !errors.Is(failed, context.Canceled) {
+		err = failed
+	}
+	return result, text, err
 }
 
 // answer shows the owner where to click, or answers as the owner would.
@@ -277,7 +302,11 @@ func (d *demo) pending(ctx context.Context) (approvals.Request, error) {
 		if len(list) > 0 && list[0].At(time.Now()) == approvals.Pending && list[0].AgentID == "demo" {
 			return list[0], nil
 		}
-		time.Sleep(20 * time.Millisecond)
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return approvals.Request{}, ctx.Err()
+		}
 	}
 	return approvals.Request{}, errors.New("the call did not ask for an approval within 10 seconds")
 }
@@ -367,13 +396,14 @@ func (b *browser) do(req *http.Request) (string, error) {
 
 func (d *demo) alteredPurchase(ctx context.Context) error {
 	d.say("\n4. The agent calls again, with the amount changed to 940.00 EUR. The approval was for 240.00 EUR, once:\n   it does not cover this call, which waits for an answer of its own. The owner denies it.")
-	go func() {
-		if waiting, err := d.pending(ctx); err == nil {
-			d.app.service.Answer(ctx, "cli:demo", waiting.ID, false, "I approved 240.00 EUR, not 940.00")
-		}
-	}()
 	altered := map[string]any{"item": "teapot", "price": 940, "currency": "EUR", "shop": "tea.example"}
-	result, text, err := d.call(ctx, "buy", altered)
+	result, text, err := d.callAnswered(ctx, altered, func(ctx context.Context) error {
+		waiting, err := d.pending(ctx)
+		if err == nil {
+			_, err = d.app.service.Answer(ctx, "cli:demo", waiting.ID, false, "I approved 240.00 EUR, not 940.00")
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -105,6 +107,9 @@ func (f *fakeServer) call(id, params json.RawMessage) {
 		return
 	case "fork":
 		must(exec.Command("sleeper", f.pids).Start())
+		for f.missing("grandchild") {
+			time.Sleep(5 * time.Millisecond)
+		}
 	case "garbage":
 		fmt.Println("this is no JSON {")
 	case "env":
@@ -118,6 +123,11 @@ func (f *fakeServer) call(id, params json.RawMessage) {
 		return
 	}
 	f.text(id, string(params))
+}
+
+func (f *fakeServer) missing(name string) bool {
+	_, err := os.Stat(filepath.Join(f.pids, name))
+	return err != nil
 }
 
 // note keeps a call where a script finds it, whatever becomes of this process.
@@ -160,4 +170,14 @@ func squatter() {
 		fmt.Fprint(c, "220 mail.example ESMTP\r\n")
 		c.Close()
 	}
+}
+
+// get prints what is at an address, for `until`.
+func get() {
+	resp, err := http.Get(os.Args[1])
+	must(err)
+	defer resp.Body.Close()
+	fmt.Println(resp.StatusCode)
+	_, err = io.Copy(os.Stdout, resp.Body)
+	must(err)
 }

@@ -80,10 +80,13 @@ func chooseProfile(h home.Home, profile string) error {
 	}
 	var unedited []string
 	for _, other := range profiles {
+		if other == profile {
+			continue // when it is there it stays, edited or not
+		}
 		file := filepath.Join(c.Policies, other+".yaml")
 		if there, err := shippedIn(file, other); err != nil {
 			return err
-		} else if there && other != profile {
+		} else if there {
 			unedited = append(unedited, file)
 		}
 	}

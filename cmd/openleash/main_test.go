@@ -15,5 +15,6 @@ func TestMain(m *testing.M) {
 		"fakemcp":   fakeMCP,
 		"sleeper":   sleeper,
 		"squatter":  squatter,
+		"get":       get,
 	})
 }

@@ -33,6 +33,7 @@ import (
 //	host NAME COMMAND ARGS…   starts a process that we are the host of: we hold its
 //	                          standard input and output
 //	send NAME JSON            gives it one line
+//	sendfile NAME FILE        gives it a file as one line
 //	call NAME ID TOOL [ARGS]  gives it a tools/call
 //	recv NAME REGEXP          waits for a line on its standard output, which becomes stdout
 //	answer NAME ID            the same, for the answer to a request
@@ -61,7 +62,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"host": cmdHost, "send": cmdSend, "call": cmdCall, "recv": cmdRecv, "answer": cmdAnswer, "says": cmdSays, "silent": cmdSilent,
+			"host": cmdHost, "send": cmdSend, "sendfile": cmdSendFile, "call": cmdCall, "recv": cmdRecv, "answer": cmdAnswer, "says": cmdSays, "silent": cmdSilent,
 			"close": cmdClose, "signal": cmdSignal, "ended": cmdEnded, "protocol": cmdProtocol, "gone": cmdGone, "until": cmdUntil,
 			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut,
 		},
@@ -286,21 +287,32 @@ func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
 	if p := worldOf(ts).procs[args[0]]; p != nil && !p.ended() {
 		ts.Fatalf("%s runs already", args[0])
 	}
-	// testscript keeps the environment to itself; this is all that we set there.
+	p, err := startProcess(ts.MkAbs("."), environment(ts), args[1:])
+	ts.Check(err)
+	worldOf(ts).procs[args[0]] = p
+}
+
+// environment is the script's: testscript keeps its own list to itself, and
+// this is all that we set there.
+func environment(ts *testscript.TestScript) []string {
 	var env []string
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "OPENLEASH_HOME", "PIDS", "GORACE", "GOCOVERDIR", "SECRET", "MOOD", "OPENLEASH_TEST", "TOKEN"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "OPENLEASH_HOME", "PIDS", "GORACE", "GOCOVERDIR", "SECRET", "OPENLEASH_TEST", "TOKEN"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
 	}
-	p, err := startProcess(ts.MkAbs("."), env, args[1:])
-	ts.Check(err)
-	worldOf(ts).procs[args[0]] = p
+	return env
 }
 
 func cmdSend(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, len(args) == 2, "send NAME LINE")
 	_, err := io.WriteString(find(ts, args[0]).stdin, args[1]+"\n")
+	ts.Check(err)
+}
+
+func cmdSendFile(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 2, "sendfile NAME FILE")
+	_, err := io.WriteString(find(ts, args[0]).stdin, ts.ReadFile(args[1])+"\n")
 	ts.Check(err)
 }
 
@@ -357,7 +369,7 @@ func cmdSilent(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func eventually(holds func() bool) bool {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if holds() {
 			return true
 		}
@@ -434,17 +446,18 @@ func cmdGone(ts *testscript.TestScript, neg bool, args []string) {
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, len(args) >= 2, "until REGEXP COMMAND ARGS…")
 	re := regexp.MustCompile("(?m)" + args[0])
-	var out string
+	var out []byte
 	ok := eventually(func() bool {
-		if ts.Exec(args[1], args[2:]...) != nil {
-			return false
-		}
-		out = ts.ReadFile("stdout")
-		return re.MatchString(out)
+		cmd := exec.Command(args[1], args[2:]...)
+		cmd.Dir, cmd.Env = ts.MkAbs("."), environment(ts)
+		var err error
+		out, err = cmd.Output()
+		return err == nil && re.Match(out)
 	})
 	if !ok {
 		ts.Fatalf("%s never matched %s: %s", args[1:], args[0], out)
 	}
+	ts.Stdout().Write(out)
 }
 
 func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {

@@ -58,8 +58,7 @@ func start(ctx context.Context, out, stderr io.Writer, ready func(*app) error) e
 		l.Close()
 		return err
 	}
-	a.record("start", "openleash start, "+version())
-	defer a.record("stop", "openleash start")
+	a.started("openleash start")
 	a.greet(ctx, out)
 	if ready != nil {
 		if err := ready(a); err != nil {

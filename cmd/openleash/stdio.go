@@ -68,8 +68,7 @@ func stdio(cmd *cobra.Command, agent, name string, args []string) error {
 		return err
 	}
 	a.run(a.keepSideDoor)
-	a.record("start", fmt.Sprintf("openleash stdio, agent %s, server %s, %s", agent, s.Name, version()))
-	defer a.record("stop", "openleash stdio, agent "+agent+", server "+s.Name)
+	a.started("openleash stdio, agent " + agent + ", server " + s.Name)
 	a.log.Info().Str("agent", agent).Str("server", s.Name).Str("portal", a.config.portal()).Msg("governing; answer held calls with `openleash open` or `openleash approvals`")
 	return p.Serve(ctx, who, proxy.StdioHost(cmd.InOrStdin(), cmd.OutOrStdout(), a.config.limits()), upstream)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/openleash/openleash-go/proxy"
 )
@@ -18,7 +19,19 @@ func (a *app) newProxy(s Server) (*proxy.Proxy, error) {
 	return proxy.New(proxy.Config{
 		Name: s.Name, Service: a.service, Mapping: proxy.NewMapping(a.config.Mapping, profile),
 		Hold: a.config.Hold, Portal: a.config.portal(), Limits: a.config.limits(), Log: a.log,
+		Places: s.places(),
 	}), nil
+}
+
+// places are the folders from which the server may resolve relative paths.
+func (s Server) places() []string {
+	places := slices.Clone(s.Args)
+	for _, p := range []string{s.Cwd, s.Env["HOME"], s.Env["USERPROFILE"]} {
+		if p != "" {
+			places = append(places, p)
+		}
+	}
+	return places
 }
 
 // findProfile returns the profile that the server's entry names, or the shipped
