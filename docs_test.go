@@ -9,9 +9,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -34,7 +36,7 @@ import (
 //	```sh norun     not run: it needs a host, or does not end
 //	```text         what the block of sh before it prints, line by line, in this
 //	                order; … stands for anything
-//	```text norun   an example of output that no block made
+//	```text norun   a refusal that README.md shows; the quickstart must print it
 //	```yaml         a policy, a profile or a configuration; must be accepted
 //	```json         must parse
 
@@ -160,8 +162,36 @@ func TestCommandsRun(t *testing.T) {
 				}
 				shows(t, b, printed[all[i-1].line])
 			}
+			if file == "docs/quickstart.md" {
+				showsRefusals(t, strings.Join(slices.Collect(maps.Values(printed)), ""))
+			}
 		})
 	}
+}
+
+// showsRefusals looks for the refusals of README.md, which hosts print as one
+// JSON string.
+func showsRefusals(t *testing.T, printed string) {
+	t.Helper()
+	seen := 0
+	for _, b := range blocksOf("README.md", read(t, "README.md")) {
+		if b.info != "text norun" {
+			continue
+		}
+		seen++
+		want := strings.Trim(strconv.Quote(strings.TrimSuffix(b.text, "\n")), `"`)
+		if !pattern(want).MatchString(printed) {
+			t.Errorf("%s: the quickstart's calls print no such refusal:\n%s", b, printed)
+		}
+	}
+	if seen == 0 {
+		t.Error("README.md shows no refusal")
+	}
+}
+
+// pattern matches a text in which … stands for anything.
+func pattern(text string) *regexp.Regexp {
+	return regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(text), "…", ".*"))
 }
 
 // session runs blocks in one shell; it returns what each printed, by line.
@@ -227,8 +257,8 @@ func shows(t *testing.T, b block, printed string) {
 		if want == "…" {
 			continue
 		}
-		pattern := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(want), "…", ".*") + "$")
-		i := slices.IndexFunc(rest, pattern.MatchString)
+		line := regexp.MustCompile("^" + pattern(want).String() + "$")
+		i := slices.IndexFunc(rest, line.MatchString)
 		if i < 0 {
 			t.Errorf("%s: the line\n%s\nwas not printed, or not in this order:\n%s", b, want, printed)
 			return
@@ -539,6 +569,29 @@ func TestCodesAreDocumented(t *testing.T) {
 	slices.Sort(want)
 	if diff := cmp.Diff(want, firstCells(t, "docs/operating.md", "Refusal codes")); diff != "" || len(want) < 5 {
 		t.Errorf("authz.go has -, docs/operating.md has +:\n%s", diff)
+	}
+}
+
+// TestRefusalsAreDocumented: the members of a refusal, as docs/mcp.md shows them.
+func TestRefusalsAreDocumented(t *testing.T) {
+	var want []string
+	inspect(t, "proxy/refusal.go", func(n ast.Node) {
+		if f, ok := n.(*ast.Field); ok && f.Tag != nil {
+			name, _, _ := strings.Cut(reflect.StructTag(text(f.Tag)).Get("json"), ",")
+			want = append(want, name)
+		}
+	})
+	slices.Sort(want)
+	part := section(t, "docs/mcp.md", "Refusals")
+	var shown map[string]any
+	if err := json.Unmarshal([]byte(blocksOf("docs/mcp.md", part)[0].text), &shown); err != nil {
+		t.Fatal(err)
+	}
+	if _, both := shown["rule_id"]; !both && strings.Contains(part, "`rule_id`") {
+		shown["rule_id"] = nil // the example is of a default
+	}
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(shown))); diff != "" || len(want) < 10 {
+		t.Errorf("refusal.go has -, docs/mcp.md has +:\n%s", diff)
 	}
 }
 

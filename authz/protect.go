@@ -36,7 +36,7 @@ type Protection struct {
 	above []string // those folders, folded
 	ports []int
 	home  string
-	cwd   string
+	bases []string // where our own relative paths start: real folders
 }
 
 // hostFiles are the hosts' own configurations, relative to the home folder.
@@ -58,7 +58,12 @@ var anywhere = []string{
 func NewProtection(paths []string, ports []int) *Protection {
 	p := &Protection{names: anywhere, ports: ports}
 	p.home, _ = os.UserHomeDir()
-	p.cwd, _ = os.Getwd()
+	cwd, _ := os.Getwd()
+	for _, dir := range []string{cwd, p.home} {
+		if real, there := follow("", dir); there {
+			p.bases = append(p.bases, real)
+		}
+	}
 	for _, path := range paths {
 		for _, form := range p.protect(path) {
 			p.lookDown(form)
@@ -78,7 +83,8 @@ func (p *Protection) protect(path string) (forms []string) {
 	if err != nil {
 		abs = path
 	}
-	for _, form := range []string{abs, follow("", abs)} {
+	real, _ := follow("", abs)
+	for _, form := range []string{abs, real} {
 		if form = foldPath(form); len(form) > 1 && !slices.Contains(p.paths, form) {
 			p.paths = append(p.paths, form)
 			forms = append(forms, form)
@@ -102,8 +108,8 @@ func (p *Protection) Check(call *Call) string {
 	if p == nil || call == nil {
 		return ""
 	}
-	c := check{Protection: p, removes: removes(call)}
-	for _, place := range append([]string{c.cwd, c.home}, call.Places...) {
+	c := check{Protection: p, removes: removes(call), bases: slices.Clone(p.bases)}
+	for _, place := range call.Places {
 		c.addBase(place)
 	}
 	c.collect(call.Arguments)
@@ -148,7 +154,9 @@ func (c *check) collect(v action.Value) {
 		}
 	case action.Object:
 		for key, item := range v.Members() {
-			c.add(key)
+			if strings.ContainsAny(key, `/\.~:%`) || !ascii(key) {
+				c.add(key)
+			}
 			c.collect(item)
 		}
 	}
@@ -178,10 +186,14 @@ func (c *check) addBase(s string) {
 		return
 	}
 	if abs, ok := c.absolute(s); ok {
-		if real := follow("", abs); !slices.Contains(c.bases, real) {
+		if real, there := follow("", abs); there && !slices.Contains(c.bases, real) {
 			c.bases = append(c.bases, real)
 		}
 	}
+}
+
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 })
 }
 
 // maxPath is the longest text that is looked at as one path.
@@ -250,7 +262,7 @@ func (c *check) reaches(token string) string {
 		if hit := c.inside(foldPath(filepath.Clean(abs))); hit != "" {
 			return hit
 		}
-		if real := follow("", abs); real != abs {
+		if real, _ := follow("", abs); real != abs {
 			return c.inside(foldPath(real))
 		}
 	}
@@ -260,7 +272,7 @@ func (c *check) reaches(token string) string {
 		return hit
 	}
 	for _, base := range c.bases {
-		if real := follow(base, filepath.FromSlash(relative)); real != filepath.Join(base, relative) {
+		if real, _ := follow(base, filepath.FromSlash(relative)); real != filepath.Join(base, relative) {
 			if hit := c.inside(foldPath(real)); hit != "" {
 				return hit
 			}
@@ -389,7 +401,8 @@ func foldPath(s string) string {
 
 // follow resolves a path step by step as the system does, links included, as
 // far as it exists; base must be real ("" for the root). The rest is joined.
-func follow(base, rest string) string {
+// there says that all of it exists.
+func follow(base, rest string) (real string, there bool) {
 	at := base
 	if base == "" {
 		at = filepath.VolumeName(rest) + string(filepath.Separator)
@@ -404,7 +417,7 @@ func follow(base, rest string) string {
 		next := filepath.Join(at, step)
 		info, err := os.Lstat(next)
 		if err != nil {
-			return filepath.Join(append([]string{at}, steps[i:]...)...)
+			return filepath.Join(append([]string{at}, steps[i:]...)...), false
 		}
 		if info.Mode()&os.ModeSymlink != 0 {
 			if real, err := filepath.EvalSymlinks(next); err == nil {
@@ -415,5 +428,5 @@ func follow(base, rest string) string {
 		}
 		at = next
 	}
-	return at
+	return at, true
 }

@@ -51,6 +51,7 @@ import (
 //	mode MODE FILE…           checks permissions
 //	tmpfs FOLDER SIZE         mounts a small disk (root, Linux)
 //	replace FILE OLD NEW      edits a file
+//	forwarded CALLS LOG       every call that the fake has noted has an ALLOW in the log
 //	cut FILE N                takes N bytes off a file's end
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -64,7 +65,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"host": cmdHost, "send": cmdSend, "sendfile": cmdSendFile, "call": cmdCall, "recv": cmdRecv, "answer": cmdAnswer, "says": cmdSays, "silent": cmdSilent,
 			"close": cmdClose, "signal": cmdSignal, "ended": cmdEnded, "protocol": cmdProtocol, "gone": cmdGone, "until": cmdUntil,
-			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut,
+			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "forwarded": cmdForwarded,
 		},
 	})
 }
@@ -548,4 +549,9 @@ func cmdCut(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(src[:len(src)-n]), 0o600))
+}
+
+func cmdForwarded(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 2, "forwarded CALLS LOG")
+	ts.Check(forwardedAreLogged(ts.MkAbs(args[0]), ts.MkAbs(args[1])))
 }
