@@ -369,6 +369,7 @@ func help(t *testing.T, program string, words ...string) string {
 }
 
 var (
+	makeLine   = regexp.MustCompile(`(?m)^make ([a-z]+)`)
 	inCode     = regexp.MustCompile("(?s)```.*?```|`[^`\n]+`")
 	invocation = regexp.MustCompile(`\bopenleash ((?:[a-z-]+)(?: [a-z]+)?)([^\n` + "`" + `]*)`)
 	shellJoint = regexp.MustCompile(` \| | && |;|\$\(`)
@@ -386,8 +387,13 @@ func TestCommandsExist(t *testing.T) {
 			known[m[1]] = append(known[m[1]], sub[1])
 		}
 	}
-	seen := 0
+	seen, makefile := 0, read(t, "Makefile")
 	for file, text := range documents(t) {
+		for _, m := range makeLine.FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(makefile, "\n"+m[1]+":") {
+				t.Errorf("%s: %q: the Makefile has no such target", file, m[0])
+			}
+		}
 		for _, code := range inCode.FindAllString(text, -1) {
 			code = shellJoint.ReplaceAllString(code, "\n")
 			for _, m := range invocation.FindAllStringSubmatch(code, -1) {

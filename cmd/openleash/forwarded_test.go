@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -71,9 +72,20 @@ func decisionOf(params []byte) (string, error) {
 	if err := json.Unmarshal(params, &p); err != nil {
 		return "", fmt.Errorf("reading a noted call: %w: %s", err, params)
 	}
-	claims, err := claimsOf(p.Meta["ai.openleash/proof"])
-	if err != nil {
-		return "", fmt.Errorf("the call carries no proof (%w): %s", err, params)
+	parts := strings.Split(p.Meta["ai.openleash/proof"], ".")
+	if len(parts) != 4 {
+		return "", fmt.Errorf("the call carries no proof: %s", params)
+	}
+	// v4.public.MESSAGE.FOOTER: the claims and 64 bytes of signature, in base64url.
+	message, err := base64.RawURLEncoding.DecodeString(parts[2])
+	if err != nil || len(message) < 64 {
+		return "", fmt.Errorf("the proof is malformed: %v: %s", err, params)
+	}
+	var claims struct {
+		DecisionID string `json:"decision_id"`
+	}
+	if err := json.Unmarshal(message[:len(message)-64], &claims); err != nil {
+		return "", fmt.Errorf("reading the proof's claims: %w", err)
 	}
 	return claims.DecisionID, nil
 }
