@@ -97,6 +97,9 @@ func (p *Protection) protect(path string) (forms []string) {
 // from the root alone: nothing moves that.
 func (p *Protection) lookDown(folded string) {
 	for dir := path.Dir(folded); dir != path.Dir(dir); dir = path.Dir(dir) {
+		if slices.ContainsFunc(p.paths, func(known string) bool { return below(dir, known) }) {
+			return // it lies inside what is protected already
+		}
 		p.above = append(p.above, dir)
 		p.tails = append(p.tails, strings.TrimPrefix(folded, dir+"/"))
 	}

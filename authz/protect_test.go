@@ -29,7 +29,7 @@ func protected(t *testing.T) (p *authz.Protection, dir, leash, link string) {
 		}
 	}
 	t.Setenv("HOME", filepath.Join(dir, "user"))
-	return authz.NewProtection([]string{leash}, []int{8787}), dir, leash, link
+	return authz.NewProtection([]string{leash, filepath.Join(leash, "policies")}, []int{8787}), dir, leash, link
 }
 
 func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
@@ -107,6 +107,7 @@ func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 func TestOtherArgumentsPass(t *testing.T) {
 	p, dir, leash, _ := protected(t)
 	for name, args := range map[string]string{
+		"a common word":  `{"path":"policies","b":"policies/p.yaml"}`,
 		"a neighbour":    `{"path":"` + filepath.ToSlash(dir) + `/notes/a.txt"}`,
 		"a longer name":  `{"path":"` + filepath.ToSlash(leash) + `-not/a.txt"}`,
 		"another port":   `{"url":"http://localhost:3000/"}`,

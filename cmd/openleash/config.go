@@ -133,7 +133,7 @@ func loopback(addr string) error {
 		return fmt.Errorf("want a port from 1 to 65535, got %q", port)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("want an address of this machine alone (127.0.0.1, ::1 or localhost), got %q; put a proxy with TLS in front to reach it from elsewhere", host)
+		return fmt.Errorf("want an address of this machine alone (127.0.0.1, ::1 or localhost), got %q: OpenLeash does not serve other machines yet", host)
 	}
 	return nil
 }
