@@ -34,7 +34,7 @@ type room struct {
 	now      time.Time
 }
 
-func newRoom(t *testing.T, policyText string, adjust ...func(*authz.Config)) *room {
+func newRoom(t testing.TB, policyText string, adjust ...func(*authz.Config)) *room {
 	t.Helper()
 	dir := t.TempDir()
 	r := &room{policies: filepath.Join(dir, "policies"), now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
@@ -71,7 +71,7 @@ func newRoom(t *testing.T, policyText string, adjust ...func(*authz.Config)) *ro
 	return r
 }
 
-func (r *room) write(t *testing.T, name, text string) {
+func (r *room) write(t testing.TB, name, text string) {
 	t.Helper()
 	if err := os.MkdirAll(r.policies, 0o700); err != nil {
 		t.Fatal(err)

@@ -4,13 +4,13 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -64,8 +64,9 @@ func bench(p plan, binary, other, dir string, cpu bool) (err error) {
 		err = os.RemoveAll(l.dir)
 	}()
 	defer l.close()
+	// A closed pipe too (go run . | head): whatever ends us, what we started ends.
 	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	done := make(chan error, 1)
 	go func() {
 		if cpu {
@@ -77,8 +78,8 @@ func bench(p plan, binary, other, dir string, cpu bool) (err error) {
 	select {
 	case err := <-done:
 		return err
-	case <-interrupted:
-		return errors.New("interrupted")
+	case s := <-interrupted:
+		return fmt.Errorf("ended by a signal: %v", s)
 	case <-time.After(longest):
 		return fmt.Errorf("not done after %s", longest)
 	}

@@ -34,7 +34,7 @@ func rawToken(k *Key, footer []byte, claims string) string {
 	for _, p := range parts {
 		pae = append(binary.LittleEndian.AppendUint64(pae, uint64(len(p))), p...)
 	}
-	sig := ed25519.Sign(k.secret.ExportBytes(), pae)
+	sig := ed25519.Sign(k.private, pae)
 	token := "v4.public." + base64.RawURLEncoding.EncodeToString(append([]byte(claims), sig...))
 	if len(footer) > 0 {
 		token += "." + base64.RawURLEncoding.EncodeToString(footer)
@@ -239,7 +239,7 @@ func TestKeyDoesNotPrintItself(t *testing.T) {
 	k := newTestKey(t)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		for _, s := range []string{fmt.Sprintf(verb, k), fmt.Sprintf(verb, *k), fmt.Sprintf(verb, struct{ K *Key }{k})} {
-			for _, secret := range []string{hex.EncodeToString(k.secret.ExportBytes()[:8]), fmt.Sprint(k.secret.ExportBytes()[:8])[1:20]} {
+			for _, secret := range []string{hex.EncodeToString(k.private[:8]), fmt.Sprint(k.private[:8])[1:20]} {
 				if strings.Contains(s, secret) {
 					t.Errorf("%s prints the secret: %s", verb, s)
 				}

@@ -125,7 +125,7 @@ func syncDir(dir string) error {
 
 // pem writes a key file.
 func (k *Key) pem() ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(ed25519.PrivateKey(k.secret.ExportBytes()))
+	der, err := x509.MarshalPKCS8PrivateKey(k.private)
 	if err != nil {
 		return nil, err
 	}

@@ -111,8 +111,8 @@ type Approval struct {
 	At string `json:"at"`
 }
 
-// Claims are a proof's claims (wire.md, "Claims"). In a token the members stand
-// in the order of their names.
+// Claims are a proof's claims (wire.md, "Claims"). The order of the members in a
+// token means nothing.
 type Claims struct {
 	Issuer        string    `json:"iss"` // "openleash"
 	Subject       string    `json:"sub"` // the agent's name

@@ -1,0 +1,51 @@
+package authz_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
+)
+
+const allowSmall = `version: 1
+default: deny
+rules:
+  - id: small
+    effect: allow
+    action: "*"
+    when: {match: {path: $.payload.arguments.n, op: lt, value: 1000000}}
+`
+
+// BenchmarkAuthorize is a decision with an argument rule, a proof and the
+// durable log: alone, and with others to share the disk's sync with.
+func BenchmarkAuthorize(b *testing.B) {
+	args, err := action.Parse([]byte(`{"n":3,"text":"bread, milk, and the tea that Ann likes"}`), action.Limits{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	req := action.Request{ActionType: "mcp.s.echo", Payload: action.ObjectValue(action.Member{Key: "arguments", Value: args})}
+	call := &authz.Call{Server: "s", Tool: "echo", Arguments: args, Info: action.ObjectValue()}
+	ask := func(b *testing.B, r *room) {
+		ans, err := r.Authorize(context.Background(), r.who, req, call)
+		if err != nil || ans.Code != authz.Allowed {
+			b.Fatalf("%+v, %v", ans, err)
+		}
+		r.Finish(r.who, call, ans, authz.Outcome{Status: "ok"})
+	}
+	b.Run("alone", func(b *testing.B) {
+		r := newRoom(b, allowSmall)
+		for b.Loop() {
+			ask(b, r)
+		}
+	})
+	b.Run("32 at once", func(b *testing.B) {
+		r := newRoom(b, allowSmall)
+		b.SetParallelism(16)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				ask(b, r)
+			}
+		})
+	})
+}

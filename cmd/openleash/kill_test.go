@@ -1,0 +1,192 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// installation is one home for tests that are no scripts.
+type installation struct {
+	dir, home, calls string
+	port             int
+	env              []string
+}
+
+func newInstallation(t *testing.T, policy string) *installation {
+	t.Helper()
+	dir := t.TempDir()
+	in := &installation{dir: dir, home: filepath.Join(dir, "home"), calls: filepath.Join(dir, "calls"), port: freePort()}
+	files := map[string]string{
+		"config.yaml":        fmt.Sprintf("listen: 127.0.0.1:%d\n", in.port),
+		"policies/test.yaml": policy,
+	}
+	if err := os.MkdirAll(filepath.Join(in.home, "policies"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(in.home, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.env = append(os.Environ(), "OPENLEASH_HOME="+in.home, "HOME="+dir)
+	if os.Getenv("GORACE") == "" {
+		in.env = append(in.env, "GORACE=atexit_sleep_ms=0")
+	}
+	return in
+}
+
+// stdio starts a host's side of a session with the fake server.
+func (in *installation) stdio(t *testing.T, agent string) *process {
+	t.Helper()
+	p, err := startProcess(in.dir, in.env, []string{"openleash", "stdio", "--agent", agent, "--name", "fake", "--", "fakemcp", "-record", in.calls})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.exited
+	})
+	return p
+}
+
+// run runs a command of ours that must succeed.
+func (in *installation) run(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("openleash", args...)
+	cmd.Dir, cmd.Env = in.dir, in.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("openleash %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// whole checks what must hold at any time: the log verifies, and has the
+// decision of each call that the server has received.
+func (in *installation) whole(t *testing.T) {
+	t.Helper()
+	if out := in.run(t, "audit", "verify"); !strings.HasPrefix(out, "ok: ") {
+		t.Fatalf("audit verify: %s", out)
+	}
+	if err := forwardedAreLogged(in.calls, filepath.Join(in.home, "data", "audit.log.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *process) answers() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.out)
+}
+
+// load sends calls, at most window of them unanswered, until it is told to stop
+// or the process takes no more. It returns how many it has sent.
+func (p *process) load(window int, stop func() bool) int {
+	sent := 0
+	for !stop() && !p.ended() {
+		if sent-p.answers() >= window {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		sent++
+		if _, err := fmt.Fprintf(p.stdin, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"echo","arguments":{"n":%d}}}`+"\n", sent, sent); err != nil {
+			break
+		}
+	}
+	return sent
+}
+
+const allowAll = "version: 1\ndefault: allow\nrules: []\n"
+
+// kills ends a process in the middle of its work, again and again, on one home.
+func kills(t *testing.T, times int) {
+	in := newInstallation(t, allowAll)
+	for range times {
+		p := in.stdio(t, "local")
+		after := rand.IntN(40) // answers; then at any moment
+		loaded := make(chan int)
+		go func() { loaded <- p.load(16, func() bool { return false }) }()
+		if !eventually(func() bool { return p.answers() > after || p.ended() }) || p.ended() {
+			t.Fatalf("it does not answer: %s", p.all())
+		}
+		time.Sleep(time.Duration(rand.IntN(10_000)) * time.Microsecond)
+		if err := p.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-p.exited
+		<-loaded
+		in.whole(t)
+	}
+}
+
+// However often we are killed, no call has been forwarded that is not in the log,
+// and the log is whole.
+func TestKills(t *testing.T) {
+	t.Parallel()
+	kills(t, 10)
+}
+
+// Two processes on one home share everything: what one holds another sees, the
+// log is one, and each answers all its calls.
+func TestTwoProcesses(t *testing.T) {
+	t.Parallel()
+	together(t, 2, func() func() bool {
+		n := 0
+		return func() bool { n++; return n > 3000 } // looks, not calls
+	})
+}
+
+// together loads several processes on one home.
+func together(t *testing.T, processes int, newStop func() func() bool) {
+	in := newInstallation(t, allowAll)
+	type done struct {
+		p    *process
+		sent int
+	}
+	ended := make(chan done)
+	for i := range processes {
+		p := in.stdio(t, fmt.Sprintf("host%d", i))
+		stop := newStop()
+		go func() { ended <- done{p, p.load(8, stop)} }()
+	}
+	total := 0
+	for range processes {
+		d := <-ended
+		if d.sent == 0 || !eventually(func() bool { return d.p.answers() == d.sent }) {
+			t.Errorf("%d calls sent, %d answered: %s", d.sent, d.p.answers(), d.p.words())
+		}
+		if out := d.p.output(); strings.Contains(out, `"isError"`) || strings.Contains(out, `"error"`) {
+			t.Errorf("a call failed: %.2000s", out[strings.Index(out, `rror"`)-40:])
+		}
+		total += d.sent
+		if err := d.p.stdin.Close(); err != nil {
+			t.Error(err)
+		}
+		<-d.p.exited
+		if code := d.p.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("exit code %d: %s", code, d.p.words())
+		}
+	}
+	in.whole(t)
+	log := in.run(t, "audit", "tail", "-n", fmt.Sprint(3*total))
+	if decisions, outcomes := strings.Count(log, `"event":"decision"`), strings.Count(log, `"outcome":"ok"`); decisions != total || outcomes != total {
+		t.Errorf("%d calls, but %d decisions and %d outcomes in the log", total, decisions, outcomes)
+	}
+}
+
+// send writes one line to the process.
+func (p *process) send(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if _, err := io.WriteString(p.stdin, fmt.Sprintf(format, args...)+"\n"); err != nil {
+		t.Fatal(err)
+	}
+}
