@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 
 	"github.com/openleash/openleash-go/proxy"
@@ -85,5 +84,5 @@ func (a *app) dial(ctx context.Context, s Server, stderr io.Writer) (proxy.Conn,
 
 func (a *app) httpUpstream(s Server) (proxy.HTTPUpstream, error) {
 	headers, err := expand(s.Headers, "server "+s.Name+": headers")
-	return proxy.HTTPUpstream{URL: s.URL, Headers: headers, Client: http.DefaultClient}, err
+	return proxy.HTTPUpstream{URL: s.URL, Headers: headers}, err
 }

@@ -62,35 +62,37 @@ func (s *Store) SetSequenced(ctx context.Context, ids []int64, lines []audit.Seq
 	if len(ids) != len(lines) {
 		return fmt.Errorf("sequencing: %d entries for %d lines", len(ids), len(lines))
 	}
-	err := s.write(ctx, func(t *tx) error {
-		for i, id := range ids {
-			if err := t.place(id, lines[i]); err != nil {
-				return err
-			}
-		}
+	if len(ids) == 0 {
 		return nil
-	})
+	}
+	err := s.write(ctx, func(t *tx) error { return t.place(ids, lines) })
 	if err != nil {
 		return fmt.Errorf("sequencing: %w", err)
 	}
 	return nil
 }
 
-// place moves one entry, if it is the first that waits and line the next place.
-func (t *tx) place(id int64, line audit.Sequenced) error {
-	n, err := t.exec("DELETE FROM entries WHERE id = ? AND id = (SELECT min(id) FROM entries)", id)
+// place moves entries, if they are the first that wait and the lines the next
+// places. Ids rise in the order of commits, so as many entries as were read,
+// from the first id to the last, are the ones that were read.
+func (t *tx) place(ids []int64, lines []audit.Sequenced) error {
+	n, err := t.exec(`DELETE FROM entries WHERE id BETWEEN ?1 AND ?2 AND ?1 = (SELECT min(id) FROM entries)
+		AND ?3 = (SELECT coalesce(max(seq), 0) + 1 FROM lines)`, ids[0], ids[len(ids)-1], int64(lines[0].Seq))
 	if err != nil {
 		return err
 	}
-	if n != 1 {
+	if n != int64(len(ids)) {
 		return errMoved
 	}
-	n, err = t.exec("INSERT INTO lines (seq, hash, line) SELECT ?1, ?2, ?3 WHERE ?1 = (SELECT coalesce(max(seq), 0) + 1 FROM lines)",
-		int64(line.Seq), line.Hash[:], line.Line)
-	if err == nil && n != 1 {
-		err = errMoved
+	for i, line := range lines {
+		if line.Seq != lines[0].Seq+uint64(i) {
+			return errMoved
+		}
+		if _, err := t.exec("INSERT INTO lines (seq, hash, line) VALUES (?, ?, ?)", int64(line.Seq), line.Hash[:], line.Line); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // Lines returns lines by place.

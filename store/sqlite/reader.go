@@ -18,7 +18,7 @@ type reader struct {
 }
 
 func openReader(path string) (*reader, error) {
-	db, err := openDB(path, []string{"query_only(1)"})
+	db, err := openDB(path, []string{"query_only(1)", "cache_size(-512)"})
 	if err != nil {
 		return nil, err
 	}

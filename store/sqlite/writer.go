@@ -200,12 +200,28 @@ func (w *writer) transact(group []*job) error {
 	if _, err := w.tx.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
+	if len(group) == 1 {
+		return w.tx.alone(group[0])
+	}
 	for _, j := range group {
 		if err := w.tx.apply(j); err != nil {
 			return err
 		}
 	}
 	_, err := w.tx.exec("COMMIT")
+	return err
+}
+
+// alone ends the transaction of one job, which needs no savepoint.
+func (t *tx) alone(j *job) error {
+	end := "COMMIT"
+	if j.err = j.run(t); j.err != nil {
+		if !ownFault(j.err) {
+			return j.err
+		}
+		end = "ROLLBACK"
+	}
+	_, err := t.exec(end)
 	return err
 }
 
@@ -299,7 +315,7 @@ func (w *writer) open(ctx context.Context) error {
 }
 
 func openTx(ctx context.Context, path string, pragmas []string) (*tx, error) {
-	db, err := openDB(path, append([]string{"synchronous(FULL)", "fullfsync(1)", "checkpoint_fullfsync(1)", "foreign_keys(1)"}, pragmas...))
+	db, err := openDB(path, append([]string{"synchronous(FULL)", "temp_store(MEMORY)", "fullfsync(1)", "checkpoint_fullfsync(1)", "foreign_keys(1)"}, pragmas...))
 	if err != nil {
 		return nil, err
 	}
