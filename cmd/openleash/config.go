@@ -46,7 +46,7 @@ type Server struct {
 	Name    string
 	Command string            // a program, started by us and spoken to over stdio …
 	Args    []string          //
-	Env     map[string]string // its variables; ${NAME} is taken from our environment
+	Env     map[string]string // its variables; ${NAME} is taken from our environment (expand)
 	Cwd     string
 	URL     string            // … or a Streamable HTTP endpoint
 	Headers map[string]string // sent to it; ${NAME} is taken from our environment
@@ -194,28 +194,46 @@ func readVariables(d *strictyaml.Doc, n *yaml.Node, what string) map[string]stri
 	return vars
 }
 
-var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+// variable is ${NAME}, in the spellings that hosts know: ${env:NAME}, and
+// ${NAME:-what to take when it is not set}. Anything else in ${} is a fault.
+var (
+	reference = regexp.MustCompile(`\$\{[^}]*\}`)
+	variable  = regexp.MustCompile(`^\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}$`)
+)
 
 // expand puts the environment's values into ${NAME}; one that is not set is an
 // error, since a server started without its secret fails in odder ways.
 func expand(values map[string]string, what string) (map[string]string, error) {
 	out := map[string]string{}
-	var missing []string
+	var missing, odd []string
 	for key, v := range values {
-		out[key] = variable.ReplaceAllStringFunc(v, func(m string) string {
-			name := m[2 : len(m)-1]
-			value, ok := os.LookupEnv(name)
+		out[key] = reference.ReplaceAllStringFunc(v, func(text string) string {
+			m := variable.FindStringSubmatch(text)
+			if m == nil {
+				odd = append(odd, text)
+				return ""
+			}
+			value, ok := os.LookupEnv(m[1])
+			if !ok && m[2] != "" {
+				return strings.TrimPrefix(m[2], ":-")
+			}
 			if !ok {
-				missing = append(missing, name)
+				missing = append(missing, m[1])
 			}
 			return value
 		})
 	}
-	if len(missing) > 0 {
-		slices.Sort(missing)
-		return nil, fmt.Errorf("%s: not set in the environment: %s", what, strings.Join(slices.Compact(missing), ", "))
+	return out, errors.Join(
+		complain(odd, what+": want ${NAME}, the name of an environment variable, got"),
+		complain(missing, what+": not set in the environment:"))
+}
+
+func complain(names []string, what string) error {
+	if len(names) == 0 {
+		return nil
 	}
-	return out, nil
+	slices.Sort(names)
+	return fmt.Errorf("%s %s", what, strings.Join(slices.Compact(names), ", "))
 }
 
 // server finds a server by name, with a hint when there is none.

@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -180,13 +179,5 @@ func together(t *testing.T, processes int, newStop func() func() bool) {
 	log := in.run(t, "audit", "tail", "-n", fmt.Sprint(3*total))
 	if decisions, outcomes := strings.Count(log, `"event":"decision"`), strings.Count(log, `"outcome":"ok"`); decisions != total || outcomes != total {
 		t.Errorf("%d calls, but %d decisions and %d outcomes in the log", total, decisions, outcomes)
-	}
-}
-
-// send writes one line to the process.
-func (p *process) send(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if _, err := io.WriteString(p.stdin, fmt.Sprintf(format, args...)+"\n"); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -63,5 +65,13 @@ rules:
 	in.whole(t)
 	if out := in.run(t, "approvals", "list", "--all"); strings.Count(out, "REDEEMED") != 1 || strings.Contains(out, "PENDING") {
 		t.Errorf("approvals: %s", out)
+	}
+}
+
+// send writes one line to the process.
+func (p *process) send(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if _, err := io.WriteString(p.stdin, fmt.Sprintf(format, args...)+"\n"); err != nil {
+		t.Fatal(err)
 	}
 }

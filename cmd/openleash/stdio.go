@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,7 +89,9 @@ func (a *app) stdioServer(cmd *cobra.Command, name string, args []string) (Serve
 		return Server{}, withHint(errors.New("want only flags before --, and a command after it"), "openleash stdio --help has examples")
 	}
 	if name == "" {
-		name = nameFromCommand(args)
+		if name = nameFromCommand(args); !identity.ValidName(name) {
+			return Server{}, withHint(fmt.Errorf("no name for the server can be made of %q", args), "give it one with --name")
+		}
 	}
 	if !identity.ValidName(name) {
 		return Server{}, fmt.Errorf("--name %q: a name has letters, digits, dots, dashes and underscores, 64 at the most", name)
@@ -96,27 +99,52 @@ func (a *app) stdioServer(cmd *cobra.Command, name string, args []string) (Serve
 	return Server{Name: name, Command: args[0], Args: args[1:], environ: ourEnv()}, nil
 }
 
-// nameFromCommand makes a server's name of its command: the package that a
-// runner starts, or the program itself.
+// nameFromCommand makes a server's name of its command: the package, image or
+// script that a runner starts, or the program itself.
 func nameFromCommand(args []string) string {
-	word := args[0]
-	runner := strings.TrimSuffix(filepath.Base(args[0]), ".exe")
-	switch runner {
-	case "npx", "uvx", "bunx", "pnpm", "node", "python", "python3", "uv", "deno", "docker", "cmd":
-		for _, arg := range args[1:] {
-			if !strings.HasPrefix(arg, "-") && arg != "run" && arg != "dlx" && arg != "exec" && arg != "/c" && arg != "npx" {
-				word = arg
-				break
-			}
+	word := program(args)
+	scope, _, scoped := strings.Cut(strings.TrimPrefix(word, "@"), "/")
+	word = path.Base(filepath.ToSlash(word))
+	word, _, _ = strings.Cut(word, "@") // a version
+	word, _, _ = strings.Cut(word, ":") // an image's tag
+	for _, ending := range []string{".js", ".mjs", ".cjs", ".ts", ".py", ".exe"} {
+		word = strings.TrimSuffix(word, ending)
+	}
+	if scoped && (word == "mcp" || word == "server" || word == "mcp-server") {
+		return scope // @playwright/mcp
+	}
+	for _, affix := range []string{"mcp-server-", "mcp_server_", "server-"} {
+		word = strings.TrimPrefix(word, affix)
+	}
+	return word
+}
+
+// Runners start what one of their arguments names.
+var (
+	runners   = []string{"npx", "npm", "bunx", "bun", "pnpm", "yarn", "node", "deno", "uvx", "uv", "pipx", "python", "python3", "docker", "podman", "cmd"}
+	verbs     = []string{"run", "dlx", "exec", "x", "tool", "/c"}
+	withValue = []string{"-e", "--env", "--env-file", "-v", "--volume", "--mount", "--name", "--network", "-u", "--user", "-p", "--publish",
+		"--pull", "--directory", "--from", "--with", "--python", "--package"}
+)
+
+// program is the word of a command that names what runs.
+func program(args []string) string {
+	runner := strings.TrimSuffix(path.Base(filepath.ToSlash(args[0])), ".exe")
+	if !slices.Contains(runners, runner) {
+		return args[0]
+	}
+	for i := 1; i < len(args); i++ {
+		switch arg := args[i]; {
+		case slices.Contains(withValue, arg):
+			i++
+		case strings.HasPrefix(arg, "-") || slices.Contains(verbs, arg):
+		case slices.Contains(runners, arg):
+			return program(args[i:])
+		default:
+			return arg
 		}
 	}
-	word = filepath.Base(filepath.ToSlash(word))
-	word, _, _ = strings.Cut(word, "@")
-	for _, affix := range []string{".js", ".py", ".mjs", ".exe"} {
-		word = strings.TrimSuffix(word, affix)
-	}
-	word = strings.TrimPrefix(strings.TrimPrefix(word, "mcp-server-"), "server-")
-	return word
+	return args[0]
 }
 
 // ourEnv is what a wrapped command gets: the host has put its secrets into our

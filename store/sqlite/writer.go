@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -346,7 +347,36 @@ func (t *tx) begin(ctx context.Context, path string) error {
 	if mode != "wal" {
 		return fmt.Errorf("%s: SQLite cannot keep a write-ahead log there (journal mode %s, want wal); use a folder on a local disk", path, mode)
 	}
-	return migrate(ctx, t.conn, path)
+	if err := migrate(ctx, t.conn, path); err != nil {
+		return err
+	}
+	lengthenLog(path + "-wal")
+	return nil
+}
+
+// logBytes is what the write-ahead log grows to before it is written from the
+// start again: 1000 pages, and those of the transaction that goes over it.
+const logBytes = 9 << 19 // 4.5 MiB
+
+// lengthenLog gives the log its length at once: into zeros, which SQLite takes
+// for its end, an fsync costs a third. The caller holds the write lock, so nobody
+// writes there now. It is for speed alone: where there is no room, the log
+// grows as it is used, and says so if it cannot.
+func lengthenLog(path string) {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil || size >= logBytes {
+		return
+	}
+	if _, err := f.Write(make([]byte, logBytes-size)); err != nil {
+		f.Truncate(size)
+		return
+	}
+	f.Sync()
 }
 
 func persistLog(conn any) error {

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/openleash/openleash-go/configs"
+	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/proxy"
+)
+
+// homeWith is a home folder with a configuration.
+func homeWith(t *testing.T, config string) home.Home {
+	t.Helper()
+	h := home.Home{Dir: t.TempDir()}
+	if err := os.WriteFile(h.Config(), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestConfig(t *testing.T) {
+	shipped, err := configs.FS.ReadFile("config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := func() *Config {
+		return &Config{Listen: "127.0.0.1:8787", Hold: proxy.DefaultHold, Policies: "policies", MessageBytes: 16 << 20, Servers: map[string]Server{}}
+	}
+	tests := []struct {
+		name, config string
+		want         func(c *Config)
+	}{
+		{"empty", "", func(*Config) {}},
+		{"comments", "# nothing\n  # more\n", func(*Config) {}},
+		{"as shipped", string(shipped), func(*Config) {}},
+		{"listen", "listen: localhost:1\n", func(c *Config) { c.Listen = "localhost:1" }},
+		{"listen on v6", "listen: \"[::1]:99\"\n", func(c *Config) { c.Listen = "[::1]:99" }},
+		{"hold", "hold: 1m30s\n", func(c *Config) { c.Hold = 90 * time.Second }},
+		{"policies beside it", "policies: mine\n", func(c *Config) { c.Policies = "mine" }},
+		{"policies elsewhere", "policies: /srv/policies\n", func(c *Config) { c.Policies = "/srv/policies" }},
+		{"limits", "limits: {message_bytes: 65536}\n", func(c *Config) { c.MessageBytes = 65536 }},
+		{"a program", "mcpServers:\n  files: {command: npx, args: [-y, x], env: {A: \"1\", B: \"${B}\"}, cwd: /tmp, type: stdio, profile: filesystem}\n", func(c *Config) {
+			c.Servers["files"] = Server{Name: "files", Command: "npx", Args: []string{"-y", "x"}, Env: map[string]string{"A": "1", "B": "${B}"}, Cwd: "/tmp", Profile: "filesystem"}
+		}},
+		{"an endpoint", "mcpServers:\n  far: {url: \"https://far.example/mcp\", headers: {Authorization: \"Bearer ${T}\"}, type: http}\n", func(c *Config) {
+			c.Servers["far"] = Server{Name: "far", URL: "https://far.example/mcp", Headers: map[string]string{"Authorization": "Bearer ${T}"}}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := homeWith(t, tt.config)
+			got, err := loadConfig(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := plain()
+			tt.want(want)
+			if !filepath.IsAbs(want.Policies) {
+				want.Policies = filepath.Join(h.Dir, want.Policies)
+			}
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.AllowUnexported(Server{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	if c, err := loadConfig(home.Home{Dir: t.TempDir()}); err != nil || c.Listen != "127.0.0.1:8787" {
+		t.Errorf("without a file: %+v, %v", c, err)
+	}
+}
+
+func TestConfigFaults(t *testing.T) {
+	tests := []struct{ name, config, want string }{
+		{"no mapping", "- listen\n", "config.yaml:1:1: the configuration: want a mapping"},
+		{"a second document", "listen: 127.0.0.1:1\n---\nlisten: 127.0.0.1:2\n", "a second document begins here"},
+		{"a key twice", "hold: 5s\nhold: 6s\n", "config.yaml:2:1: the key \"hold\" stands here a second time"},
+		{"unknown key", "lisen: 127.0.0.1:1\n", `config.yaml:1:1: the configuration: unknown key "lisen" (did you mean "listen"?)`},
+		{"all addresses", "listen: 0.0.0.0:1\n", "config.yaml:1:9: listen: want an address of this machine alone"},
+		{"a name", "listen: leash.example:1\n", "want an address of this machine alone"},
+		{"hold without unit", "hold: \"50\"\n", `hold: want a time from 1s to 1h, such as 50s, got "50"`},
+		{"hold too short", "hold: 10ms\n", `got "10ms"`},
+		{"message too small", "limits: {message_bytes: 1000}\n", "message_bytes: want 65536 to 268435456, got 1000"},
+		{"limits unknown", "limits: {message_byte: 65536}\n", `did you mean "message_bytes"?`},
+		{"servers as list", "mcpServers: [a]\n", "mcpServers: want a mapping of names to servers"},
+		{"server as text", "mcpServers: {a: npx}\n", "server a: want a mapping"},
+		{"bad name", "mcpServers: {\"a/b\": {command: x}}\n", "a name has letters"},
+		{"both", "mcpServers: {a: {command: x, url: \"http://y\"}}\n", "server a: want either command (a program) or url (an endpoint)"},
+		{"neither", "mcpServers: {a: {args: [x]}}\n", "server a: want either command"},
+		{"url without scheme", "mcpServers: {a: {url: far.example}}\n", `url: want http:// or https://, got "far.example"`},
+		{"wrong type", "mcpServers: {a: {command: x, type: http}}\n", "type: http goes with url"},
+		{"old transport", "mcpServers: {a: {url: \"http://y\", type: sse}}\n", `type: want stdio, http, streamable-http, got "sse"`},
+		{"number as variable", "mcpServers: {a: {command: x, env: {PORT: 80}}}\n", `env PORT: want text, got the number 80: write "80"`},
+		{"mapping rule", "mapping:\n  - {tool: x, action_typ: y}\n", `did you mean "action_type"?`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := loadConfig(homeWith(t, tt.config))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for addr, want := range map[string]string{
+		"127.0.0.1:8787":    "",
+		"127.8.9.1:1":       "",
+		"[::1]:65535":       "",
+		"localhost:80":      "",
+		"0.0.0.0:8787":      "alone",
+		"[::]:8787":         "alone",
+		":8787":             "alone",
+		"192.168.1.2:1":     "alone",
+		"localhost.evil:1":  "alone",
+		"[::ffff:8.8.8.8]:": "port",
+		"127.0.0.1":         "an address and a port",
+		"127.0.0.1:0":       "port from 1",
+		"127.0.0.1:65536":   "port from 1",
+		"127.0.0.1:http":    "port from 1",
+		"":                  "an address and a port",
+	} {
+		err := loopback(addr)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", addr, err, want)
+		}
+	}
+}
+
+func TestExpand(t *testing.T) {
+	t.Setenv("LEASH_A", "a b$c")
+	t.Setenv("LEASH_EMPTY", "")
+	os.Unsetenv("LEASH_NONE")
+	for in, want := range map[string]string{
+		"":                        "",
+		"plain $LEASH_A":          "plain $LEASH_A", // only the form with braces is a reference
+		"${LEASH_A}":              "a b$c",
+		"x${LEASH_A}y${LEASH_A}":  "xa b$cya b$c",
+		"${env:LEASH_A}":          "a b$c",
+		"${LEASH_EMPTY}":          "",
+		"${LEASH_EMPTY:-other}":   "",
+		"${LEASH_NONE:-other}":    "other",
+		"${LEASH_NONE:-}":         "",
+		"${env:LEASH_NONE:-a:-b}": "a:-b",
+	} {
+		got, err := expand(map[string]string{"k": in}, "server x: env")
+		if err != nil || got["k"] != want {
+			t.Errorf("%q: %q, %v, want %q", in, got["k"], err, want)
+		}
+	}
+	for in, want := range map[string]string{
+		"${LEASH_NONE} ${LEASH_NONE} ${LEASH_ALSO}": "server x: env: not set in the environment: LEASH_ALSO, LEASH_NONE",
+		"${input:token}": "server x: env: want ${NAME}, the name of an environment variable, got ${input:token}",
+		"${}":            "got ${}",
+		"${1A}":          "got ${1A}",
+	} {
+		_, err := expand(map[string]string{"k": in}, "server x: env")
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", in, err, want)
+		}
+	}
+}
+
+func TestNameFromCommand(t *testing.T) {
+	for command, want := range map[string]string{
+		"npx -y @modelcontextprotocol/server-filesystem /home/me": "filesystem",
+		"npx -y @modelcontextprotocol/server-filesystem@2025.1.2": "filesystem",
+		"/usr/bin/npx mcp-server-kit":                             "kit",
+		"npx @playwright/mcp@latest":                              "playwright",
+		"cmd /c npx -y @scope/server-memory":                      "memory",
+		"uvx mcp-server-time --local-timezone UTC":                "time",
+		"uv --directory /srv/git run server.py":                   "server",
+		"uvx --from git+https://x/y mcp-server-git":               "git",
+		"python3 -m mcp_server_fetch":                             "fetch",
+		"node /opt/notes/notes.js --port 1":                       "notes",
+		"docker run -i --rm -e KEY -v /a:/b mcp/github":           "github",
+		"docker run -i ghcr.io/github/github-mcp-server:v1":       "github-mcp-server",
+		"deno run -A jsr:@x/tool":                                 "tool",
+		"/usr/local/bin/my-server":                                "my-server",
+		"fakemcp":                                                 "fakemcp",
+		"server.exe":                                              "server",
+		"npx":                                                     "npx",
+	} {
+		if got := nameFromCommand(strings.Fields(command)); got != want {
+			t.Errorf("%s: %q, want %q", command, got, want)
+		}
+	}
+}
+
+func TestFindProfile(t *testing.T) {
+	for _, tt := range []struct {
+		server Server
+		want   string // the profile; "" none; "!" an error
+	}{
+		{Server{Command: "npx", Args: []string{"-y", "@modelcontextprotocol/server-filesystem", "/x"}}, "filesystem"},
+		{Server{Command: "npx", Args: []string{"-y", "unheard-of"}}, ""},
+		{Server{Command: "unheard-of", Profile: "filesystem"}, "filesystem"},
+		{Server{Command: "npx", Args: []string{"-y", "@modelcontextprotocol/server-filesystem"}, Profile: "none"}, ""},
+		{Server{Command: "x", Profile: "filesystm"}, "!"},
+	} {
+		got, err := findProfile(tt.server)
+		name := ""
+		if got != nil {
+			name = got.Name
+		}
+		if err != nil {
+			name = "!"
+		}
+		if name != tt.want {
+			t.Errorf("%+v: %q, %v; want %q", tt.server, name, err, tt.want)
+		}
+	}
+}
+
+func TestOurEnv(t *testing.T) {
+	t.Setenv("OPENLEASH_HOME", "/x")
+	t.Setenv("OPENLEASH_ANYTHING", "1")
+	t.Setenv("SECRET_OF_THE_SERVER", "s")
+	var found bool
+	for _, kv := range ourEnv() {
+		if strings.HasPrefix(kv, "OPENLEASH_") {
+			t.Errorf("a wrapped server gets %s", kv)
+		}
+		found = found || kv == "SECRET_OF_THE_SERVER=s"
+	}
+	if !found {
+		t.Error("a wrapped server does not get what its host has set for it")
+	}
+}
+
+func TestErrorsEndInHints(t *testing.T) {
+	inner := withHint(errors.New("no key"), "make one")
+	err := withHint(errors.Join(errors.New("starting"), inner), "or start anew")
+	var b strings.Builder
+	printError(&b, err)
+	want := "openleash: starting\nno key\nopenleash: hint: or start anew\nopenleash: hint: make one\n"
+	if b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
+	}
+	if withHint(nil, "x") != nil {
+		t.Error("a hint without an error is an error")
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"å 日本 \n x":        "å 日本 \n x",
+		"\x1b[2J":          "<U+001B>[2J",
+		"a\u202eb\u200bc":  "a<U+202E>b<U+200B>c",
+		"tab\tand\rreturn": "tab<U+0009>and<U+000D>return",
+		"\x00\u0085\ufeff": "<U+0000><U+0085><U+FEFF>",
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
