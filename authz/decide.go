@@ -93,10 +93,9 @@ func (s *Service) openRequest(ctx context.Context, a attempt) (*approvals.Reques
 // for the same intent when the decision asks for an approval.
 func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d policy.Decision, open *approvals.Request) (Answer, error) {
 	ans := Answer{
-		DecisionID: a.decisionID, Outcome: d.Outcome, Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
+		DecisionID: a.decisionID, Outcome: needed(d), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
 		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
 	}
-	ans.Outcome = needed(d)
 	var b Batch
 	switch ans.Outcome {
 	case policy.Allow:
@@ -112,18 +111,19 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 	default:
 		ans.Outcome, ans.Code = policy.Deny, PolicyDenied
 	}
-	if ans.Outcome == policy.Allow && !d.NoProof {
-		if err := s.prove(&a, &ans, d); err != nil {
-			return s.refuse(ctx, a, StoreUnavailable, "the proof cannot be signed"+because(err))
-		}
-	}
-	b.Entries = []audit.Entry{a.entry(ans, book.Hash, s.cfg.Key.ID)}
-	if err := s.commit(ctx, b); err != nil {
-		if overtaken(err) {
-			return Answer{}, err
-		}
+	minted := s.mint(a, ans, d)
+	b.Entries = []audit.Entry{a.entry(ans, book.Hash, minted)}
+	err := s.commit(ctx, b)
+	p := <-minted.done // also when the commit failed: nothing is left running
+	switch {
+	case overtaken(err):
+		return Answer{}, err
+	case err != nil:
 		return a.unrecorded(err), err
+	case p.err != nil:
+		return s.refuse(ctx, a, StoreUnavailable, "the proof cannot be signed"+because(p.err))
 	}
+	ans.Proof, ans.ProofExpiry = p.token, p.expires
 	return ans, nil
 }
 
@@ -192,7 +192,36 @@ func (s *Service) newRequest(a *attempt, ans *Answer) approvals.Request {
 // defaultProofTTL is a proof's life where the rule names none (wire.md).
 const defaultProofTTL = 300 * time.Second
 
-func (s *Service) prove(a *attempt, ans *Answer, d policy.Decision) error {
+// minting is a proof in the making. It is signed while the disk syncs the
+// decision, and leaves only with a decision that is on disk.
+type minting struct {
+	kid  string // empty: no proof is wanted
+	done chan minted
+}
+
+type minted struct {
+	token   string
+	expires time.Time
+	err     error
+}
+
+func (s *Service) mint(a attempt, ans Answer, d policy.Decision) minting {
+	m := minting{done: make(chan minted, 1)}
+	if ans.Outcome != policy.Allow || d.NoProof {
+		m.done <- minted{}
+		return m
+	}
+	m.kid = s.cfg.Key.ID
+	go func() {
+		c := s.claims(a, ans, d)
+		token, err := s.cfg.Key.Sign(c)
+		m.done <- minted{token, c.Expires, err}
+	}()
+	return m
+}
+
+// claims are what the proof of an allowed action says.
+func (s *Service) claims(a attempt, ans Answer, d policy.Decision) proof.Claims {
 	issued := s.cfg.Now().UTC().Truncate(time.Millisecond)
 	c := proof.Claims{
 		Subject: a.who.Agent.Name, Audience: a.req.RelyingParty.Domain,
@@ -215,9 +244,7 @@ func (s *Service) prove(a *attempt, ans *Answer, d policy.Decision) error {
 	if ap := ans.Approval; ap != nil {
 		c.Approval = &proof.Approval{ID: ap.ID, By: ap.AnsweredBy, At: timestamp(ap.AnsweredAt)}
 	}
-	token, err := s.cfg.Key.Sign(c)
-	ans.Proof, ans.ProofExpiry = token, c.Expires
-	return err
+	return c
 }
 
 // refuse records a refusal that no policy gave. When even that cannot be
@@ -233,7 +260,7 @@ func (s *Service) refuse(ctx context.Context, a attempt, code Code, reason strin
 			bookHash = book.Hash
 		}
 	}
-	if err := s.commit(ctx, Batch{Entries: []audit.Entry{a.entry(ans, bookHash, "")}}); err != nil {
+	if err := s.commit(ctx, Batch{Entries: []audit.Entry{a.entry(ans, bookHash, minting{})}}); err != nil {
 		return ans, fmt.Errorf("recording the refusal %s: %w", code, err)
 	}
 	return ans, nil

@@ -13,17 +13,14 @@ import (
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // entry is the log's line of a decision.
-func (a attempt) entry(ans Answer, bookHash, kid string) audit.Entry {
+func (a attempt) entry(ans Answer, bookHash string, proof minting) audit.Entry {
 	decision := ans.Outcome.String()
 	e := audit.Entry{
 		TS: timestamp(a.now), Event: "decision", ActorType: "agent", ActorID: a.who.Agent.Name,
 		ActionType: filled(a.req.ActionType), ActionID: filled(a.req.ActionID), Decision: &decision,
-		PolicyID: filled(ans.PolicyID), SignatureValid: a.who.SignatureValid,
+		PolicyID: filled(ans.PolicyID), ProofKID: filled(proof.kid), SignatureValid: a.who.SignatureValid,
 		DecisionID: ans.DecisionID, MatchedRuleID: ans.RuleID, Reason: ans.Reason, Code: string(ans.Code),
 		OwnerID: a.req.SubjectID, ActionHash: ans.ActionHash.String(), PolicyHash: bookHash,
-	}
-	if ans.Proof != "" {
-		e.ProofKID = filled(kid)
 	}
 	if a.call != nil {
 		e.Server, e.Tool, e.IntentHash = a.call.Server, a.call.Tool, a.intent.String()

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openleash/openleash-go/proof"
 )
 
 // installation is one home for tests that are no scripts.
@@ -124,6 +126,18 @@ func kills(t *testing.T, times int) {
 		<-p.exited
 		<-loaded
 		in.whole(t)
+	}
+}
+
+// What `keys export` writes is what those who verify offline read.
+func TestKeysExport(t *testing.T) {
+	in := newInstallation(t, allowAll)
+	keys, err := proof.ParseExport([]byte(in.run(t, "keys", "export")))
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("%d keys, %v", len(keys), err)
+	}
+	if list := in.run(t, "keys", "list"); !strings.Contains(list, keys[0].ID) || !strings.Contains(list, keys[0].SPKI()) {
+		t.Errorf("keys list does not have %s: %s", keys[0].ID, list)
 	}
 }
 

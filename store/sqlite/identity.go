@@ -96,18 +96,17 @@ func (s *Store) SetAgentToken(ctx context.Context, name string, hash [32]byte) e
 	if hash != [32]byte{} {
 		stored = hash[:]
 	}
-	return s.write(ctx, func(t *tx) error {
+	err := s.write(ctx, func(t *tx) error {
 		n, err := t.exec("UPDATE agents SET token_hash = ? WHERE name = ?", stored, name)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("agent %q: %w", name, identity.ErrNotFound)
 		}
 		return err
 	})
-}
-
-// AgentByToken finds the active agent that has this token.
-func (s *Store) AgentByToken(ctx context.Context, hash [32]byte) (identity.Agent, error) {
-	return one(ctx, s, identity.ErrNotFound, readAgent, selectAgents+" WHERE a.token_hash = ? AND a.status = 'ACTIVE'", hash[:])
+	if err != nil {
+		return err
+	}
+	return s.tokens.changed()
 }
 
 // PutLink makes a sign-in link.

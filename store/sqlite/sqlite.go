@@ -23,6 +23,7 @@
 //	openleash.db, -wal, -shm   the database (write-ahead log, synchronous=FULL)
 //	write.lock, .gate          the turn to write
 //	sequencer.lock             the seat of the log's sequencer
+//	agents.changes             a byte for each change of an agent's token
 //
 // The folder is made 0700, the files 0600. The schema is in schema.go; a newer
 // program brings an older file up to date when it opens it, an older program
@@ -61,6 +62,7 @@ type Store struct {
 	path   string
 	writer *writer
 	reader *reader
+	tokens *tokens
 }
 
 // Open opens the store in dir, making folder, file and schema at first use.
@@ -70,7 +72,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
-	s := &Store{path: filepath.Join(dir, "openleash.db")}
+	s := &Store{path: filepath.Join(dir, "openleash.db"), tokens: newTokens(dir)}
 	if err := s.open(ctx, dir); err != nil {
 		return nil, fmt.Errorf("opening store: %w", s.explain(err))
 	}

@@ -118,6 +118,25 @@ func testTokens(t *testing.T, open Open) {
 	}
 }
 
+// A process that has asked for a token learns at once that another has replaced it.
+func testTokensBetweenProcesses(t *testing.T, open Open) {
+	place := t.TempDir()
+	s, other := open(t, place), open(t, place)
+	agent(t, s, "bot")
+	for n := byte(1); n < 20; n++ {
+		if err := s.SetAgentToken(t.Context(), "bot", [32]byte{n}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time from memory
+			if _, err := other.AgentByToken(t.Context(), [32]byte{n}); err != nil {
+				t.Fatalf("token %d: %v", n, err)
+			}
+		}
+		_, err := other.AgentByToken(t.Context(), [32]byte{n - 1})
+		wantErr(t, "the former token", err, identity.ErrNotFound)
+	}
+}
+
 func testLinks(t *testing.T, open Open) {
 	s := open(t, t.TempDir())
 	o := owner(t, s)

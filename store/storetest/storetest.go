@@ -68,6 +68,7 @@ func Run(t *testing.T, open Open) {
 		{"Owner", testOwner},
 		{"Agents", testAgents},
 		{"Tokens", testTokens},
+		{"TokensBetweenProcesses", testTokensBetweenProcesses},
 		{"Links", testLinks},
 		{"LinkRace", testLinkRace},
 		{"Sessions", testSessions},
