@@ -24,8 +24,8 @@ type session struct {
 	host     Conn
 	upstream Conn
 
-	queue chan *slot    // what must leave in the order in which it came
-	room  chan struct{} // one for each message on its way
+	last chan struct{} // closed when the message read last has left; owned by readHost
+	room chan struct{} // one for each message on its way
 
 	mu       sync.Mutex
 	requests map[string]*request // by id: the host's, not answered yet
@@ -33,11 +33,35 @@ type session struct {
 	closed   bool                // the upstream has gone: no request is taken any more
 }
 
-// slot is a message's place in the queue.
-type slot struct {
-	ready chan struct{} // closed when the ruling is there, or the message is held
-	once  sync.Once
-	send  func() // set before ready is closed; nil: it has left the queue
+// turn is a message's place among those of its host: it leaves after the one
+// before it, and the one behind it after it has left.
+type turn struct {
+	before <-chan struct{}
+	left   chan struct{}
+	once   sync.Once
+}
+
+// pass lets the next one go: after this one has left, or, when it is held and
+// steps aside, as soon as those before it have.
+func (t *turn) pass(ctx context.Context) {
+	t.once.Do(func() {
+		select {
+		case <-t.before:
+			close(t.left)
+		default:
+			go func() {
+				t.wait(ctx)
+				close(t.left)
+			}()
+		}
+	})
+}
+
+func (t *turn) wait(ctx context.Context) {
+	select {
+	case <-t.before:
+	case <-ctx.Done():
+	}
 }
 
 // request is one request of the host.
@@ -56,11 +80,11 @@ func (p *Proxy) Serve(ctx context.Context, who authz.Caller, host, upstream Conn
 	defer cancel()
 	s := &session{
 		p: p, who: who, host: host, upstream: upstream,
-		queue: make(chan *slot, maxWaiting), room: make(chan struct{}, maxWaiting), requests: map[string]*request{},
+		last: make(chan struct{}), room: make(chan struct{}, maxWaiting), requests: map[string]*request{},
 	}
+	close(s.last)
 	defer host.Close()
 	defer upstream.Close()
-	go s.dispatch(ctx)
 
 	hostEnd, upstreamEnd := make(chan error, 1), make(chan error, 1)
 	go func() { hostEnd <- s.readHost(ctx) }()
@@ -88,7 +112,6 @@ func clean(err error) error {
 
 // readHost takes the host's messages in order.
 func (s *session) readHost(ctx context.Context) error {
-	defer close(s.queue)
 	for {
 		m, err := s.host.Recv(ctx)
 		var bad *BadMessage
@@ -113,35 +136,64 @@ func (s *session) readHost(ctx context.Context) error {
 	}
 }
 
-// take gives a message its place in the queue and has it ruled on, governed
-// calls beside each other: their commits gather, their order stays.
+// take gives a message its turn and has it ruled on, governed calls beside each
+// other: their commits gather, their order stays.
 func (s *session) take(ctx context.Context, m Message) {
-	sl := &slot{ready: make(chan struct{})}
 	r, err := s.open(m)
 	if err != nil {
 		s.reply(ctx, errorReply(m.ID, codeInvalidRequest, err.Error()))
 		<-s.room
 		return
 	}
-	s.queue <- sl
+	t := &turn{before: s.last, left: make(chan struct{})}
+	s.last = t.left
 	if m.Method != "tools/call" || r == nil {
-		s.finish(ctx, sl, m, r, s.p.rule(ctx, s.who, m, func() {}, nil))
+		s.relay(ctx, t, m, r)
 		return
 	}
 	callCtx, cancel := context.WithCancel(ctx)
 	s.mu.Lock()
 	r.cancel = cancel
 	s.mu.Unlock()
-	go func() {
-		defer cancel()
-		leave := func() {
-			s.holding(r)
-			sl.once.Do(func() { close(sl.ready) })
-		}
-		progress := func(raw []byte) { s.reply(callCtx, raw) }
-		ru := s.p.rule(callCtx, s.who, m, leave, progress)
-		s.finish(ctx, sl, m, r, ru) // not callCtx: the ruling is carried out after this has returned
-	}()
+	go s.decide(callCtx, ctx, t, m, r)
+}
+
+// relay passes on what is not governed: at once, unless a call before it is
+// being decided. The host must be read on meanwhile: it may cancel that call.
+func (s *session) relay(ctx context.Context, t *turn, m Message, r *request) {
+	ru := s.p.rule(ctx, s.who, m, func() {}, nil)
+	select {
+	case <-t.before:
+		s.leave(ctx, t, m, r, ru)
+	default:
+		go func() {
+			t.wait(ctx)
+			s.leave(ctx, t, m, r, ru)
+		}()
+	}
+}
+
+// decide has a call ruled on and lets it leave in its turn, or, when it was
+// held, at once. callCtx ends with the call's cancellation, ctx with the session:
+// what was ruled is carried out under ctx.
+func (s *session) decide(callCtx, ctx context.Context, t *turn, m Message, r *request) {
+	defer r.cancel()
+	stepAside := func() {
+		s.holding(r)
+		t.pass(ctx)
+	}
+	ru := s.p.rule(callCtx, s.who, m, stepAside, func(raw []byte) { s.reply(callCtx, raw) })
+	if !s.isHeld(r) {
+		t.wait(ctx)
+	}
+	s.leave(ctx, t, m, r, ru)
+}
+
+// leave carries a ruling out, and lets the next one go.
+func (s *session) leave(ctx context.Context, t *turn, m Message, r *request, ru ruling) {
+	s.act(ctx, m, r, ru)
+	t.pass(ctx)
+	<-s.room
 }
 
 // open notes a request of the host, so that its answer finds it.
@@ -160,46 +212,6 @@ func (s *session) open(m Message) (*request, error) {
 	r := &request{}
 	s.requests[m.ID] = r
 	return r, nil
-}
-
-// finish does what was ruled: at the message's turn when it still has its
-// place in the queue, at once when it has left it.
-func (s *session) finish(ctx context.Context, sl *slot, m Message, r *request, ru ruling) {
-	act := func() {
-		s.act(ctx, m, r, ru)
-		<-s.room
-	}
-	late := true
-	sl.once.Do(func() {
-		late = false
-		sl.send = act
-		close(sl.ready)
-	})
-	if late {
-		act()
-	}
-}
-
-// dispatch lets messages leave in their order.
-func (s *session) dispatch(ctx context.Context) {
-	for {
-		select {
-		case sl, open := <-s.queue:
-			if !open {
-				return
-			}
-			select {
-			case <-sl.ready:
-				if sl.send != nil {
-					sl.send()
-				}
-			case <-ctx.Done():
-				return
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // act forwards or answers. The request's cancellation is looked at under the
@@ -355,6 +367,12 @@ func (s *session) withdraw() {
 			r.cancel()
 		}
 	}
+}
+
+func (s *session) isHeld(r *request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return r.held
 }
 
 // holding notes that a call waits for its owner.

@@ -172,7 +172,9 @@ func TestDialHTTPNeverLosesARequest(t *testing.T) {
 	}{
 		{"nobody", nil, "cannot be reached"},
 		{"401", func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(401) }, "check the headers:"},
-		{"503", func(w http.ResponseWriter, _ *http.Request, _ string) { http.Error(w, "over capacity", http.StatusServiceUnavailable) }, "503 Service Unavailable without a JSON-RPC response: over capacity"},
+		{"503", func(w http.ResponseWriter, _ *http.Request, _ string) {
+			http.Error(w, "over capacity", http.StatusServiceUnavailable)
+		}, "503 Service Unavailable without a JSON-RPC response: over capacity"},
 		{"202", func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(202) }, "202 Accepted without"},
 		{"hang-up", func(http.ResponseWriter, *http.Request, string) { panic(http.ErrAbortHandler) }, "broke off"},
 		{"half a stream", func(w http.ResponseWriter, _ *http.Request, _ string) {

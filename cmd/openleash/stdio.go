@@ -44,7 +44,7 @@ Give every host an --agent of its own: grants and limits are per agent.`,
 }
 
 func stdio(cmd *cobra.Command, agent, name string, args []string) error {
-	//MUT outliveReaders()
+	outliveReaders()
 	ctx := cmd.Context()
 	stderr := cmd.ErrOrStderr()
 	a, err := openApp(ctx, newLog(stderr))
