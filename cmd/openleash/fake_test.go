@@ -137,7 +137,7 @@ func (f *fakeServer) note(params []byte) {
 	}
 	file, err := os.OpenFile(f.record, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	must(err)
-	_, err = file.Write(append(params[:len(params):len(params)], '\n'))
+	_, err = fmt.Fprintf(file, "\n%s\n", params) // first a newline: the line before may be torn
 	must(err)
 	must(file.Close())
 }

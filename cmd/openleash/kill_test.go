@@ -72,13 +72,13 @@ func (in *installation) run(t *testing.T, args ...string) string {
 }
 
 // whole checks what must hold at any time: the log verifies, and has the
-// decision of each call that the server has received.
-func (in *installation) whole(t *testing.T) {
+// decision of each call that the server has received, which was killed so often.
+func (in *installation) whole(t *testing.T, killed int) {
 	t.Helper()
 	if out := in.run(t, "audit", "verify"); !strings.HasPrefix(out, "ok: ") {
 		t.Fatalf("audit verify: %s", out)
 	}
-	if err := forwardedAreLogged(in.calls, filepath.Join(in.home, "data", "audit.log.jsonl")); err != nil {
+	if err := forwardedAreLogged(in.calls, filepath.Join(in.home, "data", "audit.log.jsonl"), killed); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -111,7 +111,7 @@ const allowAll = "version: 1\ndefault: allow\nrules: []\n"
 // kills ends a process in the middle of its work, again and again, on one home.
 func kills(t *testing.T, times int) {
 	in := newInstallation(t, allowAll)
-	for range times {
+	for i := range times {
 		p := in.stdio(t, "local")
 		after := rand.IntN(40) // answers; then at any moment
 		loaded := make(chan int)
@@ -125,7 +125,7 @@ func kills(t *testing.T, times int) {
 		}
 		<-p.exited
 		<-loaded
-		in.whole(t)
+		in.whole(t, i+1)
 	}
 }
 
@@ -189,7 +189,7 @@ func together(t *testing.T, processes int, newStop func() func() bool) {
 			t.Errorf("exit code %d: %s", code, d.p.words())
 		}
 	}
-	in.whole(t)
+	in.whole(t, 0)
 	log := in.run(t, "audit", "tail", "-n", fmt.Sprint(3*total))
 	if decisions, outcomes := strings.Count(log, `"event":"decision"`), strings.Count(log, `"outcome":"ok"`); decisions != total || outcomes != total {
 		t.Errorf("%d calls, but %d decisions and %d outcomes in the log", total, decisions, outcomes)

@@ -93,7 +93,6 @@ func freePort() int {
 
 // world is what one script keeps.
 type world struct {
-	mu    sync.Mutex
 	procs map[string]*process
 	web   *http.Client
 }
@@ -553,5 +552,5 @@ func cmdCut(ts *testscript.TestScript, neg bool, args []string) {
 
 func cmdForwarded(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, len(args) == 2, "forwarded CALLS LOG")
-	ts.Check(forwardedAreLogged(ts.MkAbs(args[0]), ts.MkAbs(args[1])))
+	ts.Check(forwardedAreLogged(ts.MkAbs(args[0]), ts.MkAbs(args[1]), 0))
 }

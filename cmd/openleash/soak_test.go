@@ -62,7 +62,7 @@ rules:
 		t.Fatal(err)
 	}
 	<-p.exited
-	in.whole(t)
+	in.whole(t, 0)
 	if out := in.run(t, "approvals", "list", "--all"); strings.Count(out, "REDEEMED") != 1 || strings.Contains(out, "PENDING") {
 		t.Errorf("approvals: %s", out)
 	}

@@ -134,7 +134,7 @@ var errForeign = errors.New("is held by another program")
 // else; other errors, nobody who answers. The holder proves itself by signing
 // a challenge with the installation's key.
 func (a *app) holder(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // ours answers at once, unless the machine is very busy
 	defer cancel()
 	challenge := make([]byte, 32)
 	rand.Read(challenge)

@@ -103,6 +103,27 @@ func (q *Queue) Lock() error {
 	return nil
 }
 
+// TryLock takes the lock when nobody has it and nobody waits for it.
+func (q *Queue) TryLock() (ok bool, err error) {
+	if !q.mu.TryLock() {
+		return false, nil
+	}
+	if ok, err = tryLock(q.gate); ok {
+		ok, err = tryLock(q.lock)
+		if e := unlock(q.gate); ok && e != nil {
+			unlock(q.lock)
+			ok, err = false, e
+		}
+	}
+	if !ok {
+		q.mu.Unlock()
+	}
+	if err != nil {
+		err = failed(q.path, err)
+	}
+	return ok, err
+}
+
 // LockContext is Lock that gives up when ctx ends.
 func (q *Queue) LockContext(ctx context.Context) error {
 	turn := make(chan error, 1)

@@ -190,3 +190,35 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestQueueTryLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "q")
+	open := func() *Queue {
+		q, err := OpenQueue(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { q.Close() })
+		return q
+	}
+	here, there := open(), open() // two files are two processes to the system
+	try := func(q *Queue, want bool) {
+		t.Helper()
+		if got, err := q.TryLock(); got != want || err != nil {
+			t.Fatalf("TryLock = %v, %v; want %v", got, err, want)
+		}
+	}
+	for range 3 {
+		try(here, true)
+		try(here, false)
+		try(there, false)
+		if err := here.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+		try(there, true)
+		try(here, false)
+		if err := there.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

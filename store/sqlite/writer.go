@@ -52,10 +52,12 @@ type writer struct {
 	closing  chan struct{} // closed by close: no more jobs
 	finished chan struct{} // closed by run: nothing will be answered any more
 
-	tx    *tx           // owned by run; nil: reopen first
-	files []os.FileInfo // what tx writes to; owned by run
-	lost  error         // the files are not ours any more, for good; owned by run
-	// pragmas are set on each connection; tests make failures with them. Owned by run.
+	mu    sync.Mutex    // held by who commits: run, or a caller who found nobody there
+	ended bool          // run has given up the connection, for good
+	tx    *tx           // nil: reopen first
+	files []os.FileInfo // what tx writes to
+	lost  error         // the files are not ours any more, for good
+	// pragmas are set on each connection; tests make failures with them.
 	pragmas []string
 }
 
@@ -84,6 +86,9 @@ func (w *writer) do(ctx context.Context, run func(*tx) error) error {
 		return err
 	}
 	j := &job{run: run, done: make(chan error, 1)}
+	if w.atOnce(j) {
+		return <-j.done
+	}
 	select {
 	case w.jobs <- j:
 	case <-w.closing:
@@ -104,6 +109,23 @@ func (w *writer) do(ctx context.Context, run func(*tx) error) error {
 		}
 	}
 	return <-j.done
+}
+
+// atOnce commits in the caller's goroutine when nobody else commits, here or in
+// another process: a call that is alone need not wait for two wake-ups.
+func (w *writer) atOnce(j *job) bool {
+	if !w.mu.TryLock() {
+		return false
+	}
+	defer w.mu.Unlock()
+	if w.ended {
+		return false
+	}
+	if ok, err := w.lock.TryLock(); err != nil || !ok {
+		return false
+	}
+	w.locked(j, nil)
+	return true
 }
 
 // refuses looks before do's first select, which would choose at random.
@@ -137,8 +159,11 @@ func (w *writer) drain() {
 		case j := <-w.jobs:
 			w.group(j)
 		default:
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			w.drop()
 			w.lock.Close()
+			w.ended = true
 			return
 		}
 	}
@@ -148,9 +173,14 @@ func (w *writer) drain() {
 // Nobody is answered before the transaction has ended: what one job saw, or was
 // refused for, may be the work of another one of its group.
 func (w *writer) group(first *job) {
-	lockErr := w.lock.Lock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.locked(first, w.lock.Lock())
+}
+
+// locked is group once the lock is ours, or cannot be had.
+func (w *writer) locked(first *job, err error) {
 	group := w.gather(first)
-	err := lockErr
 	if err == nil {
 		if len(group) > 0 {
 			err = w.commit(group)
