@@ -3,12 +3,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,7 +64,10 @@ func (in *installation) stdio(t *testing.T, agent string) *process {
 // run runs a command of ours that must succeed.
 func (in *installation) run(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.Command("openleash", args...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "openleash", args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // it says where it hangs
 	cmd.Dir, cmd.Env = in.dir, in.env
 	out, err := cmd.CombinedOutput()
 	if err != nil {
