@@ -269,16 +269,20 @@ func (c *check) reaches(token string) string {
 			return c.inside(foldPath(real))
 		}
 	}
-	// A server has a home of its own, and climbs from where it likes.
+	// A server has a home of its own, and climbs from where it likes. A bare word
+	// is a path only where the call, or how the server was started, says from where.
 	relative := strings.TrimLeft(strings.TrimPrefix(token, "~"), "/")
-	if hit := c.climbs(relative); hit != "" {
+	bare := !strings.ContainsAny(token, `/\.~`)
+	if hit := c.climbs(relative); hit != "" && !bare {
 		return hit
 	}
 	for _, base := range c.bases {
-		if real, _ := follow(base, filepath.FromSlash(relative)); real != filepath.Join(base, relative) {
-			if hit := c.inside(foldPath(real)); hit != "" {
-				return hit
-			}
+		real, _ := follow(base, filepath.FromSlash(relative))
+		if real == filepath.Join(base, relative) && (!bare || base == c.home) {
+			continue // no link on the way: climbs has seen it
+		}
+		if hit := c.inside(foldPath(real)); hit != "" {
+			return hit
 		}
 	}
 	return ""

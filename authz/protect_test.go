@@ -65,6 +65,7 @@ func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 		"relative to another":   `{"path":"` + dir + `","pattern":"leash-home/**"}`,
 		"relative":              `{"path":"leash-home/policies/p.yaml"}`,
 		"relative, roundabout":  `{"path":"x/../leash-home/policies"}`,
+		"a word from a folder":  `{"folder":"` + filepath.ToSlash(dir) + `","name":"leash-home"}`,
 		"relative, climbing":    `{"path":"../../leash-home/policies"}`,
 		"relative, by a link":   `{"path":"sub/link/policies"}`,
 		"tilde of another home": `{"path":"~/leash-home/keys"}`,
@@ -107,16 +108,17 @@ func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 func TestOtherArgumentsPass(t *testing.T) {
 	p, dir, leash, _ := protected(t)
 	for name, args := range map[string]string{
-		"a common word":  `{"path":"policies","b":"policies/p.yaml"}`,
-		"a neighbour":    `{"path":"` + filepath.ToSlash(dir) + `/notes/a.txt"}`,
-		"a longer name":  `{"path":"` + filepath.ToSlash(leash) + `-not/a.txt"}`,
-		"another port":   `{"url":"http://localhost:3000/"}`,
-		"a web site":     `{"url":"https://example.com/?q=a%20b"}`,
-		"a port alone":   `{"port":8787}`,
-		"prose":          `{"text":"OpenLeash asks before it acts; 100% of the time: see https://example.com."}`,
-		"an odd percent": `{"text":"50%"}`,
-		"numbers":        `{"a":1,"b":[2.5,"3"],"c":null,"d":true}`,
-		"nothing":        `{}`,
+		"our folder's name": `{"note":"leash-home"}`,
+		"a common word":     `{"path":"policies","b":"policies/p.yaml"}`,
+		"a neighbour":       `{"path":"` + filepath.ToSlash(dir) + `/notes/a.txt"}`,
+		"a longer name":     `{"path":"` + filepath.ToSlash(leash) + `-not/a.txt"}`,
+		"another port":      `{"url":"http://localhost:3000/"}`,
+		"a web site":        `{"url":"https://example.com/?q=a%20b"}`,
+		"a port alone":      `{"port":8787}`,
+		"prose":             `{"text":"OpenLeash asks before it acts; 100% of the time: see https://example.com."}`,
+		"an odd percent":    `{"text":"50%"}`,
+		"numbers":           `{"a":1,"b":[2.5,"3"],"c":null,"d":true}`,
+		"nothing":           `{}`,
 	} {
 		v, err := action.Parse([]byte(args), action.Limits{})
 		if err != nil {

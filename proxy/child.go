@@ -68,8 +68,9 @@ type child struct {
 }
 
 // closeGrace is how long a server has to end by itself after its input was
-// closed, and again after it was asked to (MCP, stdio, Shutdown).
-const closeGrace = 2 * time.Second
+// closed, and again after it was asked to (MCP, stdio, Shutdown): together less
+// than the 4 s after which hosts kill us.
+const closeGrace = time.Second
 
 // StartChild launches a server. The process, and all that it starts, ends with
 // Close, and (on Linux and Windows) with us, whatever ends us.
