@@ -189,8 +189,9 @@ func (c *check) addBase(s string) {
 		return
 	}
 	if abs, ok := c.absolute(s); ok {
-		if real, there := follow("", abs); there && !slices.Contains(c.bases, real) {
-			c.bases = append(c.bases, real)
+		real, there := follow("", abs)
+		if there && !slices.Contains(c.bases, real) && !slices.ContainsFunc(c.paths, func(p string) bool { return below(foldPath(real), p) }) {
+			c.bases = append(c.bases, real) // what lies inside ours would make every word a path of ours
 		}
 	}
 }

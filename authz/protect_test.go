@@ -107,6 +107,10 @@ func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 
 func TestOtherArgumentsPass(t *testing.T) {
 	p, dir, leash, _ := protected(t)
+	key := filepath.Join(leash, "key.json") // a server may be started with a file of ours
+	if err := os.WriteFile(key, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, args := range map[string]string{
 		"our folder's name": `{"note":"leash-home"}`,
 		"a common word":     `{"path":"policies","b":"policies/p.yaml"}`,
@@ -124,7 +128,7 @@ func TestOtherArgumentsPass(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if reason := p.Check(&authz.Call{Tool: "any", Arguments: v, Places: []string{filepath.Join(dir, "notes")}}); reason != "" {
+		if reason := p.Check(&authz.Call{Tool: "any", Arguments: v, Places: []string{filepath.Join(dir, "notes"), key}}); reason != "" {
 			t.Errorf("%s: %s was refused: %s", name, args, reason)
 		}
 	}
