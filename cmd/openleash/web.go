@@ -44,11 +44,13 @@ func (a *app) pages(mcp http.Handler) (http.Handler, error) {
 	return door.Guard(door.Config{Port: a.config.port()}, mux), nil
 }
 
+// publicKeys are the keys that proofs verify with; none while it is not known
+// which of them were revoked.
 func (a *app) publicKeys() []proof.PublicKey {
 	keys, err := a.store.Keys(context.Background())
 	if err != nil {
-		a.log.Error().Err(err).Msg("the public keys cannot be read; only this installation's own is known")
-		return []proof.PublicKey{a.key.Public()}
+		a.log.Error().Err(err).Msg("the public keys cannot be read; no proof verifies")
+		return nil
 	}
 	return keys
 }
