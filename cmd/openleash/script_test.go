@@ -13,6 +13,7 @@ import (
 	"net/http/cookiejar"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -54,6 +55,12 @@ import (
 //	forwarded CALLS LOG       every call that the fake has noted has an ALLOW in the log
 //	cut FILE N                takes N bytes off a file's end
 func TestScripts(t *testing.T) {
+	// Under nohup, as some CI runs are, SIGHUP is ignored by all that we start.
+	// One that we catch is not.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(caught) })
+
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", Setup: setupScript, RequireExplicitExec: true, RequireUniqueNames: true,
 		Condition: func(cond string) (bool, error) {
