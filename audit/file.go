@@ -7,8 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
+
+	"github.com/openleash/openleash-go/internal/durable"
 )
 
 // openAppend opens the log for reading and appending, making it if need be.
@@ -20,27 +21,13 @@ func openAppend(file string) (*os.File, error) {
 	info, err := f.Stat()
 	if err == nil && info.Size() == 0 {
 		// It may be new: without this its name could be gone after a power cut.
-		err = syncDir(filepath.Dir(file))
+		err = durable.Dir(filepath.Dir(file))
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
-}
-
-// syncDir makes the names in a folder durable. Windows has no such call; there
-// NTFS journals them.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Tail returns the last n whole lines of a log, without their newlines.

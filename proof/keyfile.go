@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/openleash/openleash-go/internal/durable"
 )
 
 // The key files of a folder are proof-1.pem, proof-2.pem, … in the order in
@@ -90,7 +92,7 @@ func create(file string, now time.Time) error {
 	if err := os.Link(draft, file); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%w; the folder must be on a file system that has hard links", err)
 	}
-	return syncDir(dir)
+	return durable.Dir(dir)
 }
 
 // writeDraft puts text on disk under a name of no meaning, mode 0600.
@@ -107,20 +109,6 @@ func writeDraft(dir string, text []byte) (name string, err error) {
 		os.Remove(f.Name())
 	}
 	return f.Name(), err
-}
-
-// syncDir makes the names in a folder durable. Windows has no such call; there
-// NTFS journals them.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // pem writes a key file.
