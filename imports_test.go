@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"internal/durable":    {},
 	"internal/filelock":   {},
 	"internal/home":       {},
+	"internal/jsontext":   {},
 	"internal/strictyaml": {},
 	"internal/sample":     {"proof", "action"},
 }

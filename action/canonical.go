@@ -2,8 +2,8 @@ package action
 
 import (
 	"slices"
-	"strings"
-	"unicode/utf8"
+
+	"github.com/openleash/openleash-go/internal/jsontext"
 )
 
 // Canonical returns the canonical form (package comment): RFC 8785 with exact
@@ -25,7 +25,7 @@ func (v Value) appendCanonical(dst []byte) []byte {
 	case Number:
 		return appendNumber(dst, v.text)
 	case String:
-		return appendString(dst, v.text)
+		return jsontext.AppendString(dst, v.text)
 	case Array:
 		return v.appendArray(dst)
 	case Object:
@@ -58,7 +58,7 @@ func (v Value) appendObject(dst []byte) []byte {
 			dst = append(dst, ',')
 		}
 		m := &list[at]
-		dst = append(appendString(dst, m.Key), ':')
+		dst = append(jsontext.AppendString(dst, m.Key), ':')
 		dst = m.Value.appendCanonical(dst)
 	}
 	return append(dst, '}')
@@ -79,53 +79,6 @@ func compareUTF16(a, b string) int {
 		return int(x) - int(y)
 	}
 	return len(a) - len(b)
-}
-
-const lowerHex = "0123456789abcdef"
-
-// appendString appends s with the least escapes that JSON allows.
-func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	start := len(dst)
-	dst = append(dst, s...)
-	if text := dst[start:]; plain(text) < len(text) || !utf8.Valid(text) {
-		dst = appendEscaped(dst[:start], s)
-	}
-	return append(dst, '"')
-}
-
-// appendEscaped is appendString for a text that needs escapes.
-func appendEscaped(dst []byte, s string) []byte {
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(s[i:])
-			if r != utf8.RuneError || size > 1 {
-				i += size
-				continue
-			}
-		} else if c >= ' ' && c != '"' && c != '\\' {
-			i++
-			continue
-		}
-		dst = appendEscape(append(dst, s[start:i]...), c)
-		i++
-		start = i
-	}
-	return append(dst, s[start:]...)
-}
-
-// appendEscape escapes one byte: ASCII, or a stray byte that is not UTF-8.
-func appendEscape(dst []byte, c byte) []byte {
-	if short := strings.IndexByte("\"\\\b\t\n\f\r", c); short >= 0 {
-		return append(dst, '\\', `"\btnfr`[short])
-	}
-	page := "00"
-	if c >= utf8.RuneSelf {
-		page = "dc"
-	}
-	return append(append(append(dst, `\u`...), page...), lowerHex[c>>4], lowerHex[c&15])
 }
 
 // Exact reports whether every number in v is what a double holds; where not,

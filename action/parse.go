@@ -1,14 +1,14 @@
 package action
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/openleash/openleash-go/internal/jsontext"
 )
 
 // Limits bound what Parse accepts. A zero field means the default.
@@ -435,7 +435,7 @@ func (p *parser) escaped(open int) (string, *ParseError) {
 
 // run steps over characters of a string that stand for themselves.
 func (p *parser) run() *ParseError {
-	text := p.data[p.pos : p.pos+plain(p.data[p.pos:])]
+	text := p.data[p.pos : p.pos+jsontext.Plain(p.data[p.pos:])]
 	if !utf8.Valid(text) {
 		i := strayByte(text)
 		return p.faultAt(p.pos+i, "the byte 0x%02x is not UTF-8 here", text[i])
@@ -526,28 +526,4 @@ func unhex(c byte) (rune, bool) {
 		return rune(c-'A') + 10, true
 	}
 	return 0, false
-}
-
-const ones = 0x0101010101010101
-
-// plain returns how many bytes at the start of b stand for themselves in a
-// string: neither a quote, nor a backslash, nor a control character. It looks
-// at eight bytes at once: x-n*ones sets the top bit of the lowest byte that is
-// less than n, and what it borrows spoils only the bytes above that one.
-func plain(b []byte) int {
-	i := 0
-	for ; len(b)-i >= 8; i += 8 {
-		w := binary.LittleEndian.Uint64(b[i:])
-		quote, slash := w^'"'*ones, w^'\\'*ones
-		stop := (w-' '*ones)&^w | (quote-ones)&^quote | (slash-ones)&^slash
-		if stop &= 0x80 * ones; stop != 0 {
-			return i + bits.TrailingZeros64(stop)/8
-		}
-	}
-	for ; i < len(b); i++ {
-		if c := b[i]; c < ' ' || c == '"' || c == '\\' {
-			break
-		}
-	}
-	return i
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/openleash/openleash-go/internal/jsontext"
 )
 
 // A Path is a compiled path into a value, parsed whole or refused:
@@ -218,7 +220,7 @@ func keyStep(key string) string {
 	if key != "" && nameLen(key) == len(key) {
 		return "." + key
 	}
-	return "[" + string(appendString(nil, key)) + "]"
+	return "[" + string(jsontext.AppendString(nil, key)) + "]"
 }
 
 // step writes the i-th member or item of v as a step of a path.

@@ -1,5 +1,7 @@
 package action
 
+import "github.com/openleash/openleash-go/internal/jsontext"
+
 // A Field is one member of an object that was not looked into.
 type Field struct {
 	Key   string
@@ -172,7 +174,7 @@ func (p *parser) skipString() *ParseError {
 	open := p.pos
 	p.pos++
 	for {
-		p.pos += plain(p.data[p.pos:])
+		p.pos += jsontext.Plain(p.data[p.pos:])
 		switch p.next() {
 		case '"':
 			p.pos++

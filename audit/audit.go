@@ -51,9 +51,7 @@
 package audit
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 )
 
@@ -97,16 +95,11 @@ const maxEntry = 1 << 20
 // Encode writes an entry as the log has it: the object that a line is made of.
 // The store commits these bytes; an entry of more than 1 MiB is refused.
 func Encode(e Entry) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e); err != nil {
-		return nil, fmt.Errorf("writing the %s entry: %w", e.Event, err)
+	b := e.append(make([]byte, 0, 1536))
+	if len(b) > maxEntry {
+		return nil, fmt.Errorf("writing the %s entry: it has %d bytes, at most %d can be recorded", e.Event, len(b), maxEntry)
 	}
-	if b.Len() > maxEntry {
-		return nil, fmt.Errorf("writing the %s entry: it has %d bytes, at most %d can be recorded", e.Event, b.Len(), maxEntry)
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return b, nil
 }
 
 // Sequenced is an entry with its place: what one line of the file is.
@@ -121,7 +114,8 @@ type Sequenced struct {
 type Store interface {
 	// Head returns the last place given, and its line's hash (zero at the start).
 	Head(ctx context.Context) (seq uint64, hash [32]byte, err error)
-	// Unsequenced returns up to limit committed entries without a place, in order.
+	// Unsequenced returns the first committed entries without a place, in order: up
+	// to limit, and those that were committed together with the last of them.
 	Unsequenced(ctx context.Context, limit int) (ids []int64, entries [][]byte, err error)
 	// SetSequenced gives the places, atomically; it fails when Head moved meanwhile.
 	SetSequenced(ctx context.Context, ids []int64, lines []Sequenced) error

@@ -6,11 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"aidanwoods.dev/go-paseto"
@@ -64,12 +62,12 @@ func (k *Key) Sign(c Claims) (token string, err error) {
 	if err := c.check(); err != nil {
 		return "", fmt.Errorf("signing a proof: %w", err)
 	}
-	claims, err := json.Marshal(c)
+	claims, err := c.MarshalJSON()
 	if err != nil {
 		return "", fmt.Errorf("signing a proof: %w", err)
 	}
-	if bytes.Contains(claims, []byte(`\ufffd`)) || c.IssuedAt.Year() < 0 || c.Expires.Year() > 9999 {
-		return "", errors.New("signing a proof: a claim cannot be written as JSON: a text that is not UTF-8, or a time without four digits for the year")
+	if c.IssuedAt.Year() < 0 || c.Expires.Year() > 9999 {
+		return "", errors.New("signing a proof: a time has not four digits for the year")
 	}
 	if token = signToken(k.private, claims, footerOf(k.ID), nil); len(token) > maxToken {
 		return "", fmt.Errorf("signing a proof: %d bytes, at most %d are verified", len(token), maxToken)
@@ -83,10 +81,12 @@ func (k *Key) Sign(c Claims) (token string, err error) {
 // hold it, and the library verifies what it makes.
 func signToken(private ed25519.PrivateKey, message, footer, implicit []byte) string {
 	const header = "v4.public."
-	signature := ed25519.Sign(private, preAuthEncoding([]byte(header), message, footer, implicit))
-	token := append([]byte(header), base64.RawURLEncoding.AppendEncode(nil, slices.Concat(message, signature))...)
+	signed := append(message[:len(message):len(message)], ed25519.Sign(private, preAuthEncoding([]byte(header), message, footer, implicit))...)
+	encoding := base64.RawURLEncoding
+	token := make([]byte, 0, len(header)+encoding.EncodedLen(len(signed))+1+encoding.EncodedLen(len(footer)))
+	token = encoding.AppendEncode(append(token, header...), signed)
 	if len(footer) > 0 {
-		token = base64.RawURLEncoding.AppendEncode(append(token, '.'), footer)
+		token = encoding.AppendEncode(append(token, '.'), footer)
 	}
 	return string(token)
 }
@@ -94,7 +94,11 @@ func signToken(private ed25519.PrivateKey, message, footer, implicit []byte) str
 // preAuthEncoding is PASETO's PAE: how many pieces, and each with its length,
 // so that no two lists of pieces are one text.
 func preAuthEncoding(pieces ...[]byte) []byte {
-	out := binary.LittleEndian.AppendUint64(nil, uint64(len(pieces)))
+	size := 8
+	for _, piece := range pieces {
+		size += 8 + len(piece)
+	}
+	out := binary.LittleEndian.AppendUint64(make([]byte, 0, size), uint64(len(pieces)))
 	for _, piece := range pieces {
 		out = binary.LittleEndian.AppendUint64(out, uint64(len(piece)))
 		out = append(out, piece...)

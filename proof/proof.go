@@ -68,12 +68,15 @@
 package proof
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/jsontext"
 )
 
 const (
@@ -140,15 +143,52 @@ type Claims struct {
 	Approval      *Approval `json:"approval,omitempty"`
 }
 
-// MarshalJSON writes the claims as they stand in a token, times included.
+// MarshalJSON writes the claims as they stand in a token, times included. A text
+// that is not UTF-8 is an error.
 func (c Claims) MarshalJSON() ([]byte, error) {
-	type plain Claims // without methods
-	return json.Marshal(struct {
-		plain
-		IssuedAt  string `json:"iat"`
-		NotBefore string `json:"nbf,omitempty"`
-		Expires   string `json:"exp"`
-	}{plain(c), formatTime(c.IssuedAt), formatTime(c.NotBefore), formatTime(c.Expires)})
+	members := []struct {
+		head, value string
+		always      bool
+	}{
+		{`{"iss":`, c.Issuer, true}, {`,"sub":`, c.Subject, true}, {`,"aud":`, c.Audience, false},
+		{`,"iat":`, formatTime(c.IssuedAt), true}, {`,"nbf":`, formatTime(c.NotBefore), false}, {`,"exp":`, formatTime(c.Expires), true},
+		{`,"jti":`, c.ID, true}, {`,"kid":`, c.KeyID, true}, {`,"purpose":`, c.Purpose, true}, {`,"decision":`, c.Decision, true},
+		{`,"decision_id":`, c.DecisionID, true}, {`,"action_id":`, c.ActionID, true}, {`,"action_type":`, c.ActionType, true},
+		{`,"action_hash":`, c.ActionHash, true}, {`,"policy_id":`, c.PolicyID, true}, {`,"agent_id":`, c.AgentID, true},
+		{`,"owner_type":`, c.OwnerType, true}, {`,"owner_id":`, c.OwnerID, true}, {`,"trust_profile":`, c.TrustProfile, false},
+		{`,"server":`, c.Server, false}, {`,"tool":`, c.Tool, false}, {`,"call_hash":`, c.CallHash, false},
+	}
+	b := make([]byte, 0, 1024)
+	for _, m := range members {
+		if !utf8.ValidString(m.value) {
+			return nil, fmt.Errorf("claim %s is not UTF-8", m.head[1:])
+		}
+		if m.always || m.value != "" {
+			b = jsontext.AppendString(append(b, m.head...), m.value)
+		}
+	}
+	return c.appendRest(b)
+}
+
+// appendRest appends the claims that are no plain texts, and the end.
+func (c Claims) appendRest(b []byte) ([]byte, error) {
+	b = append(b, `,"matched_rule_id":`...)
+	switch rule := c.MatchedRuleID; {
+	case rule == nil:
+		b = append(b, "null"...)
+	case !utf8.ValidString(*rule):
+		return nil, errors.New("claim matched_rule_id is not UTF-8")
+	default:
+		b = jsontext.AppendString(b, *rule)
+	}
+	if c.Approval != nil {
+		approval, err := json.Marshal(c.Approval)
+		if err != nil || bytes.Contains(approval, []byte(`\ufffd`)) {
+			return nil, errors.Join(errors.New("claim approval is not UTF-8"), err)
+		}
+		b = append(append(b, `,"approval":`...), approval...)
+	}
+	return append(b, '}'), nil
 }
 
 // UnmarshalJSON reads claims as Verify does: strictly.

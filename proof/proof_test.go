@@ -361,6 +361,58 @@ func TestClaimsJSON(t *testing.T) {
 	}
 }
 
+// Every field is written as its tag says: one that MarshalJSON forgets shows here.
+func TestClaimsHoldToTheTags(t *testing.T) {
+	for _, full := range []bool{true, false} {
+		var c Claims
+		want := map[string]any{}
+		v := reflect.ValueOf(&c).Elem()
+		for i := range v.NumField() {
+			name, option, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+			text := "<" + name + ">\u2028\""
+			switch field := v.Field(i); field.Interface().(type) {
+			case string:
+				if want[name] = ""; full {
+					field.SetString(text)
+					want[name] = text
+				}
+			case *string:
+				if want[name] = nil; full {
+					field.Set(reflect.ValueOf(&text))
+					want[name] = text
+				}
+			case time.Time:
+				at := time.Date(2026, 5, 5, 12, i, 0, 0, time.UTC)
+				if want[name] = ""; full {
+					field.Set(reflect.ValueOf(at))
+					want[name] = formatTime(at)
+				}
+			case *Approval:
+				if want[name] = nil; full {
+					field.Set(reflect.ValueOf(&Approval{ID: "a", By: "<b>", At: "c"}))
+					want[name] = map[string]any{"id": "a", "by": "<b>", "at": "c"}
+				}
+			default:
+				t.Fatalf("field %s: a type that this test does not fill", name)
+			}
+			if !full && strings.HasPrefix(option, "omit") {
+				delete(want, name)
+			}
+		}
+		b, err := c.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(b, &got); err != nil {
+			t.Fatalf("%s: %v", b, err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+	}
+}
+
 // A verified token has no other form: any change of its text is refused.
 func FuzzVerify(f *testing.F) {
 	k := seeded(f)

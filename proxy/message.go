@@ -2,13 +2,13 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/jsontext"
 )
 
 // A Message is one JSON-RPC message with its envelope read; Raw is what was
@@ -68,13 +68,7 @@ func errorReply(id string, code int, reason string) []byte {
 
 // quote writes a string as JSON.
 func quote(s string) []byte {
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil { // a string always encodes
-		panic(err)
-	}
-	return []byte(strings.TrimSuffix(b.String(), "\n"))
+	return jsontext.AppendString(make([]byte, 0, len(s)+2), strings.ToValidUTF8(s, "\ufffd"))
 }
 
 // envelope are the members that a JSON-RPC message may have and that decide

@@ -1,0 +1,73 @@
+package audit
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+
+	"github.com/openleash/openleash-go/internal/jsontext"
+)
+
+// append writes an entry's members in the order of Entry, as encoding/json would
+// but for a tenth of the time: there are two for each call.
+func (e *Entry) append(b []byte) []byte {
+	b = appendText(append(b, `{"ts":`...), e.TS)
+	b = appendText(append(b, `,"event":`...), e.Event)
+	b = appendText(append(b, `,"actor_type":`...), e.ActorType)
+	b = appendText(append(b, `,"actor_id":`...), e.ActorID)
+	for _, m := range []struct {
+		head  string
+		value *string
+	}{
+		{`,"action_type":`, e.ActionType}, {`,"action_id":`, e.ActionID}, {`,"decision":`, e.Decision},
+		{`,"policy_id":`, e.PolicyID}, {`,"proof_kid":`, e.ProofKID},
+	} {
+		b = appendOrNull(append(b, m.head...), m.value)
+	}
+	b = append(b, `,"signature_valid":`...)
+	if e.SignatureValid == nil {
+		b = append(b, "null"...)
+	} else {
+		b = strconv.AppendBool(b, *e.SignatureValid)
+	}
+	for _, m := range []struct{ head, value string }{
+		{`,"decision_id":`, e.DecisionID}, {`,"matched_rule_id":`, e.MatchedRuleID}, {`,"reason":`, e.Reason}, {`,"code":`, e.Code},
+		{`,"owner_id":`, e.OwnerID}, {`,"server":`, e.Server}, {`,"tool":`, e.Tool}, {`,"action_hash":`, e.ActionHash},
+		{`,"intent_hash":`, e.IntentHash}, {`,"call_hash":`, e.CallHash}, {`,"policy_hash":`, e.PolicyHash},
+		{`,"approval_id":`, e.ApprovalID}, {`,"approver":`, e.Approver}, {`,"outcome":`, e.Outcome},
+	} {
+		b = appendUnlessEmpty(b, m.head, m.value)
+	}
+	if e.DurationMS != nil {
+		b = strconv.AppendInt(append(b, `,"duration_ms":`...), *e.DurationMS, 10)
+	}
+	b = appendUnlessEmpty(b, `,"result_hash":`, e.ResultHash)
+	b = appendUnlessEmpty(b, `,"detail":`, e.Detail)
+	return append(b, '}')
+}
+
+func appendOrNull(b []byte, s *string) []byte {
+	if s == nil {
+		return append(b, "null"...)
+	}
+	return appendText(b, *s)
+}
+
+func appendUnlessEmpty(b []byte, head, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return appendText(append(b, head...), s)
+}
+
+// appendText writes a string. What is not UTF-8 becomes U+FFFD; U+2028 and
+// U+2029, which some readers take for the end of a line, are escaped.
+func appendText(b []byte, s string) []byte {
+	start := len(b)
+	b = jsontext.AppendString(b, strings.ToValidUTF8(s, "\ufffd"))
+	if !bytes.Contains(b[start:], []byte("\u2028")) && !bytes.Contains(b[start:], []byte("\u2029")) {
+		return b
+	}
+	text := bytes.ReplaceAll(b[start:], []byte("\u2028"), []byte(`\u2028`))
+	return append(b[:start], bytes.ReplaceAll(text, []byte("\u2029"), []byte(`\u2029`))...)
+}

@@ -1,0 +1,81 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+)
+
+// asJSON is what encoding/json makes of an entry: the order of Entry's fields,
+// and its tags.
+func asJSON(t testing.TB, e Entry) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(e); err != nil {
+		t.Fatal(err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// Encode writes every field as the struct's tags say, in their order: a field
+// that Encode forgets shows here.
+func TestEncodeHoldsToTheTags(t *testing.T) {
+	texts := []string{"", "x", "a b", `"\`, "<&>", "\x00\x1f\x7f\b\f\n\r\t", "\u2028 \u2029", "é \U0001F600", "\xffa\xfe", "a\xc3", `\u2028`}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		var e Entry
+		v := reflect.ValueOf(&e).Elem()
+		for i := range v.NumField() {
+			field, text := v.Field(i), texts[random.IntN(len(texts))]
+			set := random.IntN(3) > 0
+			switch field.Interface().(type) {
+			case string:
+				field.SetString(text)
+			case *string:
+				if set {
+					field.Set(reflect.ValueOf(&text))
+				}
+			case *bool:
+				if set {
+					field.Set(reflect.ValueOf(new(random.IntN(2) > 0)))
+				}
+			case *int64:
+				if set {
+					field.Set(reflect.ValueOf(new(random.Int64() - random.Int64())))
+				}
+			default:
+				t.Fatalf("field %s: a type that this test does not fill", v.Type().Field(i).Name)
+			}
+		}
+		got, err := Encode(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := asJSON(t, e); !sameJSON(want, got) {
+			t.Fatalf("want %s\ngot  %s", want, got)
+		}
+	}
+}
+
+// sameJSON compares byte by byte, but for the one thing that may be written in
+// two ways: encoding/json escapes U+FFFD where a text was not UTF-8.
+func sameJSON(want, got []byte) bool {
+	return bytes.Equal(bytes.ReplaceAll(want, []byte(`\ufffd`), []byte("\ufffd")), got)
+}
+
+func BenchmarkEncode(b *testing.B) {
+	e := Entry{
+		TS: "2026-05-05T13:42:11.000Z", Event: "decision", ActorType: "agent", ActorID: "local",
+		ActionType: new("mcp.shop.buy"), ActionID: new("8e3bdb7c-3a53-4b8e-9d0b-0123456789ab"), Decision: new("ALLOW"), PolicyID: new("shop"),
+		DecisionID: "0e3bdb7c-3a53-4b8e-9d0b-0123456789ab", Reason: "small purchases are allowed", Server: "shop", Tool: "buy",
+	}
+	for b.Loop() {
+		if _, err := Encode(e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
