@@ -50,7 +50,7 @@ var hostFiles = []string{
 // anywhere are names that mean one of ours, or a host's configuration, in any folder.
 var anywhere = []string{
 	".openleash", ".mcp.json", ".cursor/mcp.json", ".vscode/mcp.json", "claude_desktop_config.json",
-	".claude/settings.json", ".claude/settings.local.json", "audit.log.jsonl", "openleash.db",
+	".claude/settings.json", ".claude/settings.local.json", "audit.log.jsonl", "openleash.db", "openleash.journal",
 }
 
 // NewProtection protects paths (files or folders, with all below them) and the
@@ -279,7 +279,7 @@ func (c *check) reaches(token string) string {
 	}
 	for _, base := range c.bases {
 		real, _ := follow(base, filepath.FromSlash(relative))
-		if real == filepath.Join(base, relative) && (!bare || base == c.home) {
+		if (!bare || base == c.home) && real == filepath.Join(base, relative) {
 			continue // no link on the way: climbs has seen it
 		}
 		if hit := c.inside(foldPath(real)); hit != "" {
@@ -416,16 +416,24 @@ func follow(base, rest string) (real string, there bool) {
 		at = filepath.VolumeName(rest) + string(filepath.Separator)
 		rest = rest[len(filepath.VolumeName(rest)):]
 	}
-	steps := strings.FieldsFunc(rest, func(r rune) bool { return r == filepath.Separator })
-	for i, step := range steps {
-		if step == ".." {
+	for rest != "" {
+		var step string
+		before := rest
+		step, rest, _ = strings.Cut(rest, string(filepath.Separator))
+		switch step {
+		case "", ".":
+			continue
+		case "..":
 			at = filepath.Dir(at)
 			continue
 		}
-		next := filepath.Join(at, step)
+		next := inFolder(at, step)
 		info, err := os.Lstat(next)
 		if err != nil {
-			return filepath.Join(append([]string{at}, steps[i:]...)...), false
+			if step == before {
+				return next, false
+			}
+			return filepath.Join(at, before), false
 		}
 		if info.Mode()&os.ModeSymlink != 0 {
 			if real, err := filepath.EvalSymlinks(next); err == nil {
@@ -437,4 +445,12 @@ func follow(base, rest string) (real string, there bool) {
 		at = next
 	}
 	return at, true
+}
+
+// inFolder is the path of a name in a folder.
+func inFolder(dir, name string) string {
+	if os.IsPathSeparator(dir[len(dir)-1]) {
+		return dir + name // the root
+	}
+	return dir + string(filepath.Separator) + name
 }

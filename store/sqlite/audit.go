@@ -2,9 +2,11 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/internal/filelock"
@@ -42,22 +44,72 @@ type entry struct {
 	body []byte
 }
 
-func readEntry(scan scan) (e entry, err error) {
-	err = scan(&e.id, &e.body)
-	return e, err
-}
-
-// Unsequenced returns the first entries that wait for their place.
+// Unsequenced returns the first entries that wait for their place: those that
+// a transaction has brought into the database, then those of the journal.
 func (s *Store) Unsequenced(ctx context.Context, limit int) (ids []int64, entries [][]byte, err error) {
-	waiting, err := list(ctx, s, readEntry, "SELECT id, body FROM entries ORDER BY id LIMIT ?", limit)
+	// One query, so that both answers are of one moment.
+	rows, err := list(ctx, s, readWaiting, `SELECT journal.upto, e.id, e.body FROM journal
+		LEFT JOIN (SELECT id, body FROM entries ORDER BY id LIMIT ?) e ON true ORDER BY e.id`, limit)
+	if err != nil || len(rows) == 0 {
+		return nil, nil, err
+	}
+	waiting := make([]entry, 0, len(rows))
+	for _, row := range rows {
+		if row.body != nil {
+			waiting = append(waiting, row.entry)
+		}
+	}
+	inTable := len(waiting)
+	if inTable < limit {
+		more, err := s.journal.waiting(ctx, rows[0].upto, limit-inTable)
+		if err != nil {
+			return nil, nil, err
+		}
+		waiting = append(waiting, more...)
+	}
 	for _, e := range waiting {
 		ids, entries = append(ids, e.id), append(entries, e.body)
 	}
-	return ids, entries, err
+	s.seen.Store(&seen{rows[0].upto, slices.Clone(ids[inTable:])})
+	return ids, entries, nil
 }
 
-// SetSequenced moves the first entries of the queue to their places. They must
-// be exactly the first ones, in order, and the places the next ones.
+// seen is what the journal had after an entry, when it was last read. The
+// journal only grows, so that is still true of what has not moved since.
+type seen struct {
+	after int64
+	ids   []int64
+}
+
+// first returns n ids after one, if so many were seen and they end with a record.
+func (s *seen) first(after int64, n int) []int64 {
+	if s == nil || after < s.after {
+		return nil
+	}
+	ids := s.ids
+	for len(ids) > 0 && ids[0] <= after {
+		ids = ids[1:]
+	}
+	if len(ids) < n || n < len(ids) && blockOf(ids[n-1]) == blockOf(ids[n]) {
+		return nil
+	}
+	return ids[:n]
+}
+
+type waitingRow struct {
+	upto int64
+	entry
+}
+
+func readWaiting(scan scan) (row waitingRow, err error) {
+	var id sql.NullInt64
+	err = scan(&row.upto, &id, &row.body)
+	row.id = id.Int64
+	return row, err
+}
+
+// SetSequenced moves the first entries that wait to their places. They must be
+// exactly the first ones, in order, and the places the next ones.
 func (s *Store) SetSequenced(ctx context.Context, ids []int64, lines []audit.Sequenced) error {
 	if len(ids) != len(lines) {
 		return fmt.Errorf("sequencing: %d entries for %d lines", len(ids), len(lines))
@@ -65,25 +117,53 @@ func (s *Store) SetSequenced(ctx context.Context, ids []int64, lines []audit.Seq
 	if len(ids) == 0 {
 		return nil
 	}
-	err := s.write(ctx, func(t *tx) error { return t.place(ids, lines) })
+	err := s.write(ctx, func(t *tx) error { return t.sequence(s.seen.Load(), ids, lines) })
 	if err != nil {
 		return fmt.Errorf("sequencing: %w", err)
 	}
 	return nil
 }
 
-// place moves entries, if they are the first that wait and the lines the next
-// places. Ids rise in the order of commits, so as many entries as were read,
-// from the first id to the last, are the ones that were read.
-func (t *tx) place(ids []int64, lines []audit.Sequenced) error {
-	n, err := t.exec(`DELETE FROM entries WHERE id BETWEEN ?1 AND ?2 AND ?1 = (SELECT min(id) FROM entries)
-		AND ?3 = (SELECT coalesce(max(seq), 0) + 1 FROM lines)`, ids[0], ids[len(ids)-1], int64(lines[0].Seq))
+// sequence moves entries, if they are the first that wait and the lines the next
+// places.
+func (t *tx) sequence(journal *seen, ids []int64, lines []audit.Sequenced) error {
+	first, err := t.first(journal, len(ids))
 	if err != nil {
 		return err
 	}
-	if n != int64(len(ids)) {
+	head, err := inTx(t, errNone, readID, "SELECT coalesce(max(seq), 0) FROM lines")
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(first, ids) || uint64(head)+1 != lines[0].Seq {
 		return errMoved
 	}
+	last := ids[len(ids)-1]
+	if _, err := t.exec("DELETE FROM entries WHERE id <= ?", last); err != nil {
+		return err
+	}
+	if _, err := t.exec("UPDATE journal SET upto = ?1 WHERE upto < ?1", last); err != nil {
+		return err
+	}
+	return t.addLines(lines)
+}
+
+// first returns the ids of the first n entries that wait, or fewer.
+func (t *tx) first(journal *seen, n int) ([]int64, error) {
+	rows, err := t.query("SELECT id FROM entries ORDER BY id LIMIT ?", n)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := collect(rows, readID)
+	if err != nil || len(ids) == n {
+		return ids, err
+	}
+	upto, err := inTx(t, errNone, readID, selectUpto)
+	return append(ids, journal.first(upto, n-len(ids))...), err
+}
+
+// addLines stores lines, which must follow each other.
+func (t *tx) addLines(lines []audit.Sequenced) error {
 	for i, line := range lines {
 		if line.Seq != lines[0].Seq+uint64(i) {
 			return errMoved

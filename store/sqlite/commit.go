@@ -2,7 +2,10 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/openleash/openleash-go/action"
@@ -11,38 +14,48 @@ import (
 	"github.com/openleash/openleash-go/authz"
 )
 
-// Commit commits a batch, durably, or returns why nothing of it was done.
+// Commit commits a batch, durably, or returns why nothing of it was done. What
+// is for the log alone goes to the journal, if that can take it.
 func (s *Store) Commit(ctx context.Context, b authz.Batch) error {
-	apply, err := prepare(b)
+	entries, err := encode(b.Entries)
 	if err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}
-	return s.write(ctx, apply)
+	steps, err := prepareApprovals(b)
+	if err != nil {
+		return fmt.Errorf("committing: %w", err)
+	}
+	if len(steps) == 0 {
+		err := s.journal.do(ctx, &job{entries: entries})
+		if !errors.Is(err, errAside) {
+			return s.explain(err)
+		}
+	}
+	return s.explain(s.writer.do(ctx, &job{run: all(steps), entries: entries}))
 }
 
-// prepare does what can be done before the transaction, in the caller's
-// goroutine. What it returns does the rest, conditions first.
-func prepare(b authz.Batch) (func(*tx) error, error) {
-	bodies := make([][]byte, len(b.Entries))
-	for i, e := range b.Entries {
+func encode(entries []audit.Entry) ([][]byte, error) {
+	bodies := make([][]byte, len(entries))
+	for i, e := range entries {
 		body, err := audit.Encode(e)
 		if err != nil {
 			return nil, err
 		}
 		bodies[i] = body
 	}
-	steps, err := prepareApprovals(b)
-	if err != nil {
-		return nil, err
-	}
+	return bodies, nil
+}
+
+// all takes steps one after another, conditions first.
+func all(steps []func(*tx) error) func(*tx) error {
 	return func(t *tx) error {
 		for _, step := range steps {
 			if err := step(t); err != nil {
 				return err
 			}
 		}
-		return t.append(bodies)
-	}, nil
+		return nil
+	}
 }
 
 // prepareApprovals lists what b does to approvals, in the order in which it does it.
@@ -70,14 +83,61 @@ func prepareApprovals(b authz.Batch) (steps []func(*tx) error, err error) {
 	return steps, nil
 }
 
-// append queues entries for the log.
+// append queues entries for the log, after those that the transaction has
+// absorbed.
 func (t *tx) append(bodies [][]byte) error {
 	for _, body := range bodies {
-		if _, err := t.exec("INSERT INTO entries (body) VALUES (?)", body); err != nil {
+		if blockOf(t.upto+1) != blockOf(t.upto) {
+			return errors.New("no id is left before those of the journal's next record: commit anything that is for the log alone")
+		}
+		if err := t.enqueue(t.upto+1, body); err != nil {
 			return err
 		}
 	}
-	return nil
+	return t.moveTo(t.upto, len(bodies))
+}
+
+// moveTo notes how far entries have left the journal, if any have.
+func (t *tx) moveTo(id int64, entries int) error {
+	if entries == 0 {
+		return nil
+	}
+	_, err := t.exec("UPDATE journal SET upto = ?", id)
+	return err
+}
+
+func (t *tx) enqueue(id int64, body []byte) error {
+	t.upto = id
+	_, err := t.exec("INSERT INTO entries (id, body) VALUES (?, ?)", id, body)
+	return err
+}
+
+const selectUpto = "SELECT upto FROM journal"
+
+func readID(scan scan) (id int64, err error) {
+	err = scan(&id)
+	return id, err
+}
+
+// absorb brings what waits in the journal into the transaction, if that has
+// entries of its own: they come after it.
+func (t *tx) absorb(j *journal, group []*job) (err error) {
+	if !slices.ContainsFunc(group, func(j *job) bool { return len(j.entries) > 0 }) {
+		return nil
+	}
+	if t.upto, err = inTx(t, errNone, readID, selectUpto); err != nil {
+		return err
+	}
+	waiting, err := j.waiting(context.Background(), t.upto, math.MaxInt)
+	if err != nil {
+		return err
+	}
+	for _, e := range waiting {
+		if err := t.enqueue(e.id, e.body); err != nil {
+			return err
+		}
+	}
+	return t.moveTo(t.upto, len(waiting))
 }
 
 // redeem spends a grant. The UPDATE repeats what must never go wrong.

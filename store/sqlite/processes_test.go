@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,11 +33,17 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// child opens the store named by the only argument and runs fn on it.
+// child opens the store named by the only argument and runs fn on it, beside a
+// sequencer, as every process of ours does.
 func child(fn func(*Store) error) {
 	s, err := Open(context.Background(), os.Args[1])
 	if err == nil {
+		ctx, stop := context.WithCancel(context.Background())
+		sequenced := make(chan error, 1)
+		go func() { sequenced <- audit.NewSequencer(s, filepath.Join(os.Args[1], "log")).Run(ctx) }()
 		err = fn(s)
+		stop()
+		err = errors.Join(err, <-sequenced)
 	}
 	if err == nil {
 		err = s.Close()
@@ -70,12 +78,20 @@ func note(detail string) authz.Batch {
 	return authz.Batch{Entries: []audit.Entry{{Event: "test", Detail: detail}}}
 }
 
-// details counts the entries in the store by their detail.
+// details counts the entries in the store by their detail, those that have their
+// place and those that wait for it.
 func details(t *testing.T, s *Store) map[string]int {
 	t.Helper()
 	_, bodies, err := s.Unsequenced(t.Context(), 1e6)
 	if err != nil {
 		t.Fatal(err)
+	}
+	lines, err := s.Lines(t.Context(), 1, 1e6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range lines {
+		bodies = append(bodies, line.Line)
 	}
 	count := map[string]int{}
 	for _, body := range bodies {

@@ -77,7 +77,7 @@ CREATE INDEX approvals_inbox ON approvals (owner_id, status, created_at);
 
 -- Committed entries wait here, in the order of their commits, until they get
 -- their place; then they move to lines. Each is stored once, and neither table
--- needs an index. An id may come again when the queue has been empty; places do not.
+-- needs an index.
 CREATE TABLE entries (
 	id   INTEGER PRIMARY KEY,
 	body BLOB NOT NULL
@@ -102,6 +102,14 @@ CREATE TABLE keys (
 	created_at INTEGER NOT NULL,
 	revoked_at INTEGER
 ) STRICT;
+`, `
+-- How far entries have moved out of openleash.journal: the id of the last one. An
+-- entry of the table entries that comes from there keeps its id; one that was
+-- committed here takes the next.
+CREATE TABLE journal (
+	upto INTEGER NOT NULL
+) STRICT;
+INSERT INTO journal (upto) SELECT coalesce(max(id), 0) FROM entries;
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

@@ -11,17 +11,26 @@
 //
 // # How
 //
-// All writes of a process go through one goroutine (writer.go). It waits for
-// its turn between the processes (a file lock that is fair, which SQLite's own
-// is not), takes whatever has gathered, runs each change in a savepoint of one
-// transaction, commits, and only then answers. A change whose condition fails
-// is undone alone; an error of the file fails the group. Reads use connections
-// of their own, which never write and see what was committed.
+// What a commit adds to the log, and to nothing else, is appended to the journal
+// (journal.go): one write and one sync, whatever the database is doing. Every
+// other change is a transaction of the database, in a process's one writer
+// (writer.go). Both wait for their turn between the processes (a file lock that
+// is fair, which SQLite's own is not) and commit whatever has gathered by then
+// together (committer.go); only then they answer. In a transaction each change
+// has a savepoint: one whose condition fails is undone alone; an error of the
+// file fails the group. Reads use connections of their own, which never write
+// and see what was committed.
+//
+// The entries of the log have one order, that of their commits. They move from
+// the journal to the database when they get their places, or before a
+// transaction that has entries of its own.
 //
 // # Files
 //
 //	openleash.db, -wal, -shm   the database (write-ahead log, synchronous=FULL)
-//	write.lock, .gate          the turn to write
+//	openleash.journal          entries that the database does not have yet
+//	write.lock, .gate          the turn to write to the database
+//	openleash.journal.lock, …  the turn to append to the journal
 //	sequencer.lock             the seat of the log's sequencer
 //	agents.changes             a byte for each change of an agent's token
 //
@@ -38,6 +47,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"modernc.org/sqlite"
 
@@ -59,10 +69,12 @@ var (
 
 // Store is one process's access to the file.
 type Store struct {
-	path   string
-	writer *writer
-	reader *reader
-	tokens *tokens
+	path    string
+	writer  *writer
+	reader  *reader
+	journal *journal
+	seen    atomic.Pointer[seen] // of the journal, by Unsequenced
+	tokens  *tokens
 }
 
 // Open opens the store in dir, making folder, file and schema at first use.
@@ -97,13 +109,31 @@ func (s *Store) open(ctx context.Context, dir string) error {
 		lock.Close()
 		return err
 	}
-	if s.reader, err = openReader(s.path); err != nil {
+	if err := s.openRest(dir); err != nil {
 		s.writer.drop()
 		lock.Close()
 		return err
 	}
+	s.writer.journal = s.journal
 	go s.writer.run()
+	go s.journal.run()
 	return nil
+}
+
+func (s *Store) openRest(dir string) (err error) {
+	if s.reader, err = openReader(s.path); err != nil {
+		return err
+	}
+	s.journal, err = openJournal(filepath.Join(dir, "openleash.journal"), s.path, s.moved)
+	if err != nil {
+		s.reader.close()
+	}
+	return err
+}
+
+// moved is how far entries have left the journal.
+func (s *Store) moved() (int64, error) {
+	return one(context.Background(), s, errNone, readID, selectUpto)
 }
 
 // create makes the folder and the file before SQLite would, for their modes.
@@ -118,18 +148,25 @@ func create(dir, path string) error {
 	return f.Close()
 }
 
-// Close finishes what is queued and closes the file.
+// Close finishes what is queued and closes the files. The connection that
+// writes is the last: it brings the write-ahead log home.
 func (s *Store) Close() error {
-	err := s.reader.close()
-	if e := s.writer.close(); e != nil {
-		err = e
+	err := s.writer.close()
+	ended := err == nil
+	for _, closing := range []func() error{s.journal.shut, s.reader.close} {
+		if e := closing(); e != nil && err == nil {
+			err = e
+		}
+	}
+	if ended {
+		s.writer.drop()
 	}
 	return err
 }
 
-// write runs one change in the writer's next transaction.
+// write makes one change in the writer's next transaction.
 func (s *Store) write(ctx context.Context, run func(*tx) error) error {
-	return s.explain(s.writer.do(ctx, run))
+	return s.explain(s.writer.do(ctx, &job{run: run}))
 }
 
 // openDB prepares a pool of connections with these pragmas.

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -111,6 +112,7 @@ func TestModes(t *testing.T) {
 	defer release()
 	want := map[string]os.FileMode{
 		".": 0o700, "openleash.db": 0o600, "openleash.db-wal": 0o600, "openleash.db-shm": 0o600,
+		"openleash.journal": 0o600, "openleash.journal.lock": 0o600, "openleash.journal.lock.gate": 0o600,
 		"write.lock": 0o600, "write.lock.gate": 0o600, "sequencer.lock": 0o600,
 	}
 	files, err := os.ReadDir(dir)
@@ -209,22 +211,32 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
+// asking is a batch that changes more than the log: a transaction's.
+func asking(id, detail string) authz.Batch {
+	r := request(id)
+	sum := sha256.Sum256([]byte(id))
+	r.IntentHash = sum
+	b := note(detail)
+	b.Open = &r
+	return b
+}
+
 // A full disk refuses, says so, loses nothing, and is forgotten when there is
 // space again.
 func TestFull(t *testing.T) {
 	s := open(t, t.TempDir())
-	if err := s.Commit(t.Context(), note("before")); err != nil {
+	if err := s.Commit(t.Context(), asking("r1", "before")); err != nil {
 		t.Fatal(err)
 	}
 	pragma(t, s, "max_page_count = 1") // SQLite takes that as: no larger than it is
 	large := strings.Repeat("x", 16<<10)
 	for range 3 {
-		err := s.Commit(t.Context(), note(large))
+		err := s.Commit(t.Context(), asking("r2", large))
 		wantMessage(t, err, s.path, "full", "free space on the disk of "+filepath.Dir(s.path))
 	}
 	pragma(t, s, "max_page_count = 1000000")
-	for _, detail := range []string{"after", large} {
-		if err := s.Commit(t.Context(), note(detail)); err != nil {
+	for id, detail := range map[string]string{"r3": "after", "r2": large} {
+		if err := s.Commit(t.Context(), asking(id, detail)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -242,7 +254,9 @@ func TestFullGroup(t *testing.T) {
 	errs := make([]error, 64)
 	var wg sync.WaitGroup
 	for i := range errs {
-		wg.Go(func() { errs[i] = s.Commit(t.Context(), note(fmt.Sprint(i)+strings.Repeat("x", i*100))) })
+		wg.Go(func() {
+			errs[i] = s.Commit(t.Context(), asking(fmt.Sprint(i), fmt.Sprint(i)+strings.Repeat("x", i*100)))
+		})
 	}
 	wg.Wait()
 	got, refused := details(t, s), 0
@@ -260,19 +274,23 @@ func TestFullGroup(t *testing.T) {
 	}
 }
 
+// What another program does to the database stops what needs it, and no more.
 func TestForeignLock(t *testing.T) {
 	s := open(t, t.TempDir())
 	pragma(t, s, "busy_timeout = 20")
 	other := foreign(t, s)
 	run(t, other, "BEGIN IMMEDIATE")
-	err := s.Commit(t.Context(), note("refused"))
+	err := s.Commit(t.Context(), asking("r1", "refused"))
 	wantMessage(t, err, s.path, "another program has it locked")
-	run(t, other, "ROLLBACK")
 	if err := s.Commit(t.Context(), note("done")); err != nil {
 		t.Fatal(err)
 	}
-	if got := details(t, s); len(got) != 1 || got["done"] != 1 {
-		t.Errorf("want one entry, got %v", got)
+	run(t, other, "ROLLBACK")
+	if err := s.Commit(t.Context(), asking("r1", "done too")); err != nil {
+		t.Fatal(err)
+	}
+	if got := details(t, s); len(got) != 2 || got["done"] != 1 || got["done too"] != 1 {
+		t.Errorf("want two entries, got %v", got)
 	}
 }
 
@@ -282,27 +300,38 @@ func TestReplaced(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return // open files cannot be replaced there
 	}
-	for _, suffix := range []string{"", "-wal"} {
+	for _, test := range []struct {
+		file  string
+		batch authz.Batch
+	}{
+		{"openleash.db", note("lost")},
+		{"openleash.db", asking("r2", "lost")},
+		{"openleash.db-wal", asking("r2", "lost")},
+		{"openleash.journal", note("lost")},
+		{"openleash.journal", asking("r2", "lost")},
+	} {
 		dir := t.TempDir()
 		s := open(t, dir)
-		if err := s.Commit(t.Context(), note("before")); err != nil {
+		if err := s.Commit(t.Context(), asking("r1", "before")); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Remove(s.path + suffix); err != nil {
+		if err := os.Remove(filepath.Join(dir, test.file)); err != nil {
 			t.Fatal(err)
 		}
-		err := s.Commit(t.Context(), note("lost"))
-		wantMessage(t, err, s.path, "removed or replaced", "restart")
-		if suffix == "" {
+		refused := func() {
+			t.Helper()
+			wantMessage(t, s.Commit(t.Context(), test.batch), s.path, "removed or replaced", "restart")
+		}
+		refused()
+		if test.file == "openleash.db" {
 			second := open(t, dir)
 			if err := second.Commit(t.Context(), note("elsewhere")); err != nil {
 				t.Fatal(err)
 			}
 		} else {
-			write(t, s.path+suffix, "")
+			write(t, filepath.Join(dir, test.file), "")
 		}
-		err = s.Commit(t.Context(), note("lost"))
-		wantMessage(t, err, s.path, "removed or replaced", "restart")
+		refused()
 	}
 }
 
@@ -325,10 +354,10 @@ func TestAlteredAction(t *testing.T) {
 	}
 }
 
-// hold takes the write lock, as another process does.
-func hold(t *testing.T, s *Store) (release func()) {
+// hold takes a lock, as another process does.
+func hold(t *testing.T, s *Store, name string) (release func()) {
 	t.Helper()
-	q, err := filelock.OpenQueue(filepath.Join(filepath.Dir(s.path), "write.lock"))
+	q, err := filelock.OpenQueue(filepath.Join(filepath.Dir(s.path), name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +371,7 @@ func hold(t *testing.T, s *Store) (release func()) {
 // happens; the others do.
 func TestWithdrawn(t *testing.T) {
 	s := open(t, t.TempDir())
-	release := hold(t, s)
+	release := hold(t, s, "openleash.journal.lock")
 	ctx, cancel := context.WithCancel(t.Context())
 	leaves, stays := make(chan error), make(chan error)
 	go func() { leaves <- s.Commit(ctx, note("withdrawn")) }()
@@ -383,28 +412,29 @@ func TestTakenIsCertain(t *testing.T) {
 // does one that the schema refuses.
 func TestGroup(t *testing.T) {
 	s := open(t, t.TempDir())
-	release := hold(t, s)
+	release := hold(t, s, "write.lock")
 	fault := errors.New("a condition")
-	runs := map[string]func(*tx) error{
-		"a": func(tx *tx) error { return tx.append([][]byte{[]byte(`{"detail":"a"}`)}) },
-		"b": func(tx *tx) error { tx.append([][]byte{[]byte(`{"detail":"b"}`)}); return fault },
-		"c": func(tx *tx) error {
+	entry := func(detail string) [][]byte { return [][]byte{fmt.Appendf(nil, `{"detail":%q}`, detail)} }
+	jobs := map[string]*job{
+		"a": {entries: entry("a")},
+		"b": {run: func(tx *tx) error { tx.append(entry("b")); return fault }},
+		"c": {run: func(tx *tx) error {
 			_, err := tx.exec("INSERT INTO entries (body) VALUES (NULL)")
 			return err
-		},
-		"d": func(tx *tx) error { return tx.append([][]byte{[]byte(`{"detail":"d"}`)}) },
+		}, entries: entry("c")},
+		"d": {entries: entry("d")},
 	}
 	errs := map[string]chan error{}
-	for name, run := range runs {
+	for name, job := range jobs {
 		done := make(chan error, 1)
 		errs[name] = done
-		go func() { done <- s.write(t.Context(), run) }()
+		go func() { done <- s.writer.do(t.Context(), job) }()
 	}
-	for len(s.writer.jobs) < len(runs)-1 { // one is in the writer's hands
+	for len(s.writer.jobs) < len(jobs)-1 { // one is in the writer's hands
 		time.Sleep(time.Millisecond)
 	}
 	release()
-	for name := range runs {
+	for name := range jobs {
 		err := <-errs[name]
 		switch name {
 		case "a", "d":
@@ -449,12 +479,12 @@ func TestCloseLeavesNothingOpen(t *testing.T) {
 func TestCloseFinishes(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	release := hold(t, s)
+	release := hold(t, s, "openleash.journal.lock")
 	done := make(chan error)
 	for _, detail := range []string{"one", "two"} {
 		go func() { done <- s.Commit(t.Context(), note(detail)) }()
 	}
-	for len(s.writer.jobs) < 1 { // the other is in the writer's hands
+	for len(s.journal.jobs) < 1 { // the other is in the journal's hands
 		time.Sleep(time.Millisecond)
 	}
 	closed := make(chan error)
