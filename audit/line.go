@@ -36,16 +36,17 @@ func parseSum(s string) (hash [32]byte, ok bool) {
 // place makes the line of an entry: number seq, after the line that has the
 // hash prev.
 func place(seq uint64, prev [32]byte, entry []byte) (Sequenced, error) {
-	var line bytes.Buffer
-	line.WriteString(seqHead + strconv.FormatUint(seq, 10) + prevHead + sum(prev) + `"`)
+	line := make([]byte, 0, len(seqHead)+20+len(prevHead)+len(sumHead)+64+2+len(entry))
+	line = append(strconv.AppendUint(append(line, seqHead...), seq, 10), prevHead...)
+	line = append(hex.AppendEncode(append(line, sumHead...), prev[:]), '"')
 	if !bytes.Equal(entry, []byte("{}")) {
-		line.WriteByte(',')
+		line = append(line, ',')
 	}
-	line.Write(entry[min(1, len(entry)):])
-	if _, _, err := parseLine(line.Bytes()); err != nil || !bytes.HasPrefix(entry, []byte("{")) {
+	line = append(line, entry[min(1, len(entry)):]...)
+	if _, _, err := parseLine(line); err != nil || !bytes.HasPrefix(entry, []byte("{")) {
 		return Sequenced{}, fmt.Errorf("entry %d cannot be a line of the log: want a JSON object on one line, got %.80q", seq, entry)
 	}
-	return Sequenced{Seq: seq, Line: line.Bytes(), Hash: sha256.Sum256(line.Bytes())}, nil
+	return Sequenced{Seq: seq, Line: line, Hash: sha256.Sum256(line)}, nil
 }
 
 // parseLine reads the place of a line, strictly, and checks that the whole of

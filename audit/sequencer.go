@@ -13,7 +13,7 @@ import (
 
 const (
 	poll      = 75 * time.Millisecond  // other processes commit too, and cannot wake us
-	gather    = 50 * time.Millisecond  // after a Wake: one sync for what comes together
+	gather    = 70 * time.Millisecond  // after a Wake: one sync for what comes together
 	seatPoll  = 250 * time.Millisecond // how soon another process takes over
 	lookAfter = 2 * time.Second        // how often an idle log is looked at
 	grace     = time.Second            // a store may be busy for that long
@@ -42,9 +42,11 @@ type Sequencer struct {
 
 	// What follows belongs to the goroutine in Run.
 
-	failing time.Time // when what Err would report began; zero: all is well
-	looked  time.Time // when the file was last found complete and synced
-	synced  bool      // everything that we know of in the file is on disk
+	failing time.Time   // when what Err would report began; zero: all is well
+	looked  time.Time   // when the file was last found complete and synced
+	synced  bool        // everything that we know of in the file is on disk
+	left    os.FileInfo // the file as we left it, complete and synced; nil: look
+	last    uint64      // the number of its last line then
 
 	// The file's system calls, for the tests that let them fail.
 	write func(*os.File, []byte) (int, error)
@@ -163,7 +165,7 @@ func (s *Sequencer) writable() error {
 
 // work does one pass after another until ctx ends.
 func (s *Sequencer) work(ctx context.Context) error {
-	s.looked, s.synced = time.Time{}, false
+	s.looked, s.synced, s.left = time.Time{}, false, nil
 	for ctx.Err() == nil {
 		// A pass that has begun is finished, also at shutdown.
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), passLimit)
@@ -193,88 +195,130 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // pass gives places to what was committed and brings the file up to the store.
 func (s *Sequencer) pass(ctx context.Context) error {
-	n, err := s.sequence(ctx)
-	if err == nil && n == 0 && time.Since(s.looked) < lookAfter {
+	fresh, err := s.sequence(ctx)
+	if err == nil && len(fresh) == 0 && time.Since(s.looked) < lookAfter {
 		return nil
 	}
-	s.looked = time.Time{} // also after a failure: what failed may have been done
 	if err == nil {
-		err = s.complete(ctx)
+		err = s.complete(ctx, fresh)
 	}
-	if err == nil {
-		s.looked = time.Now()
+	if err != nil {
+		s.looked, s.left = time.Time{}, nil // what failed may have been done
 	}
 	return err
 }
 
-// sequence gives the committed entries their places, in the store only. If we
-// crash after it, the store knows the lines and the next pass writes them.
-func (s *Sequencer) sequence(ctx context.Context) (n int, err error) {
+// sequence gives the committed entries their places, in the store only, and
+// returns the last lines that it made. If we crash after it, the store knows the
+// lines and the next pass writes them.
+func (s *Sequencer) sequence(ctx context.Context) (fresh []Sequenced, err error) {
 	for {
 		ids, entries, err := s.store.Unsequenced(ctx, chunk)
 		if err != nil || len(ids) == 0 {
-			return n, storeErr("reading the committed entries", err)
+			return fresh, storeErr("reading the committed entries", err)
 		}
 		seq, hash, err := s.store.Head(ctx)
 		if err != nil {
-			return n, storeErr("reading the head", err)
+			return nil, storeErr("reading the head", err)
 		}
 		lines := make([]Sequenced, len(ids))
 		for i, entry := range entries {
 			if lines[i], err = place(seq+1, hash, entry); err != nil {
-				return n, err
+				return nil, err
 			}
 			seq, hash = lines[i].Seq, lines[i].Hash
 		}
 		if err := s.store.SetSequenced(ctx, ids, lines); err != nil {
-			return n, storeErr("giving places to the entries", err)
+			return nil, storeErr("giving places to the entries", err)
 		}
-		if n += len(ids); len(ids) < chunk {
-			return n, nil
+		if len(fresh) > 4*chunk {
+			fresh = nil // so many need not be kept at hand: the store has them
+		}
+		if fresh = append(fresh, lines...); len(ids) < chunk {
+			return fresh, nil
 		}
 	}
 }
 
-// complete appends to the file what the store has and the file has not.
-func (s *Sequencer) complete(ctx context.Context) error {
+// complete appends to the file what the store has and the file has not: fresh,
+// when the file is as we left it and nothing else is missing.
+func (s *Sequencer) complete(ctx context.Context, fresh []Sequenced) error {
 	f, err := openAppend(s.file)
 	if err != nil {
 		return fmt.Errorf("opening the audit log: %w; nothing is allowed until it can be written", err)
 	}
 	defer f.Close()
+	var last uint64
+	if len(fresh) > 0 && fresh[0].Seq == s.last+1 && s.untouched(f) {
+		last, err = s.append(f, s.last, fresh, nil)
+	} else {
+		last, err = s.catchUp(ctx, f)
+		s.looked = time.Now()
+	}
+	if err == nil {
+		err = s.sync(f)
+	}
+	if err == nil {
+		s.last = last
+		s.left, err = f.Stat()
+	}
+	return err
+}
+
+// untouched reports whether the file is the one that we left, as we left it. We
+// look at its end now and then all the same.
+func (s *Sequencer) untouched(f *os.File) bool {
+	if s.left == nil || time.Since(s.looked) > lookAfter {
+		return false
+	}
+	now, err := f.Stat()
+	return err == nil && os.SameFile(s.left, now) && s.left.Size() == now.Size() && s.left.ModTime().Equal(now.ModTime())
+}
+
+// catchUp finds where the file stands and appends what is missing, from the
+// store. It returns the last line's number.
+func (s *Sequencer) catchUp(ctx context.Context, f *os.File) (have uint64, err error) {
 	have, torn, err := s.standing(ctx, f)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for {
 		lines, err := s.store.Lines(ctx, have+1, chunk)
 		if err != nil {
-			return storeErr("reading the lines", err)
+			return 0, storeErr("reading the lines", err)
 		}
 		if len(lines) == 0 {
 			break
 		}
-		text, err := join(have, lines)
-		if err != nil {
-			return err
+		if have, err = s.append(f, have, lines, torn); err != nil {
+			return 0, err
 		}
-		missing, ok := bytes.CutPrefix(text, torn)
-		if !ok {
-			return s.fault("after line %d it goes on with %.60q, which does not begin the store's line %d", have, torn, have+1)
-		}
-		s.synced = false
-		if _, err := s.write(f, missing); err != nil {
-			return fmt.Errorf("appending to the audit log: %w; make room or repair the disk, it then goes on by itself", err)
-		}
-		have, torn = lines[len(lines)-1].Seq, nil
-		if len(lines) < chunk {
+		if torn = nil; len(lines) < chunk {
 			break
 		}
 	}
 	if len(torn) > 0 {
-		return s.fault("after line %d, the store's last, it goes on with %.60q", have, torn)
+		return 0, s.fault("after line %d, the store's last, it goes on with %.60q", have, torn)
 	}
-	return s.sync(f)
+	return have, nil
+}
+
+// append writes the lines that follow line have, of which the file has torn
+// already.
+func (s *Sequencer) append(f *os.File, have uint64, lines []Sequenced, torn []byte) (last uint64, err error) {
+	text, err := join(have, lines)
+	if err != nil {
+		return 0, err
+	}
+	missing, ok := bytes.CutPrefix(text, torn)
+	if !ok {
+		return 0, s.fault("after line %d it goes on with %.60q, which does not begin the store's line %d", have, torn, have+1)
+	}
+	s.synced = false
+	if _, err := s.write(f, missing); err != nil {
+		return 0, fmt.Errorf("appending to the audit log: %w; make room or repair the disk, it then goes on by itself", err)
+	}
+	return lines[len(lines)-1].Seq, nil
 }
 
 // sync makes the appended lines durable. After a crash before it the file may
@@ -292,15 +336,18 @@ func (s *Sequencer) sync(f *os.File) error {
 
 // join makes the text of the lines that follow line have.
 func join(have uint64, lines []Sequenced) ([]byte, error) {
-	var text bytes.Buffer
+	size := 0
+	for _, l := range lines {
+		size += len(l.Line) + 1
+	}
+	text := make([]byte, 0, size)
 	for _, l := range lines {
 		if have++; l.Seq != have {
 			return nil, fmt.Errorf("sequencing the audit log: the store has no line %d, but line %d", have, l.Seq)
 		}
-		text.Write(l.Line)
-		text.WriteByte('\n')
+		text = append(append(text, l.Line...), '\n')
 	}
-	return text.Bytes(), nil
+	return text, nil
 }
 
 // standing finds how far the file goes: the number of its last whole line, which

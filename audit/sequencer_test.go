@@ -473,6 +473,61 @@ func TestSequencerLogDeleted(t *testing.T) {
 	whole(t, m, path, 3)
 }
 
+// A file that is as it was left is not read again, nor is the store; one that was
+// touched, however little, is.
+func TestSequencerGoesOn(t *testing.T) {
+	m, path := newLog(t, 2)
+	s := NewSequencer(m, path)
+	passes(t, s, m, 1)
+	lines := 0
+	m.fail = func(step string) (error, error) {
+		if step == "Lines" {
+			lines++
+		}
+		return nil, nil
+	}
+	for n := range 5 {
+		m.commit(entry(t, 3+2*n), entry(t, 4+2*n))
+		passes(t, s, m, 1)
+	}
+	if lines > 0 {
+		t.Errorf("the store was asked %d times for lines that were at hand", lines)
+	}
+	whole(t, m, path, 12)
+	for name, change := range map[string]func([]byte) []byte{
+		"edited":  func(b []byte) []byte { b[len(b)-10] ^= 1; return b },
+		"longer":  func(b []byte) []byte { return append(b, 'x') },
+		"shorter": func(b []byte) []byte { return b[:len(b)-5] },
+	} {
+		s := NewSequencer(m, path)
+		passes(t, s, m, 1)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, change(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Now(), time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		m.commit(entry(t, 99))
+		passes(t, s, m, 1)
+		if name == "shorter" { // as after a crash: completed
+			whole(t, m, path, len(m.lines))
+		} else if s.Err() == nil {
+			t.Errorf("%s: nothing was said", name)
+		}
+		if err := os.Remove(path); err != nil { // the store writes it again
+			t.Fatal(err)
+		}
+		if err := once(t, m, path); err != nil {
+			t.Fatal(err)
+		}
+		whole(t, m, path, len(m.lines))
+	}
+}
+
 func TestSequencersAtOnce(t *testing.T) {
 	m, path := newLog(t, 0)
 	var stops []func() error
