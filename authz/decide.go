@@ -21,6 +21,7 @@ type attempt struct {
 	req        action.Request
 	call       *Call
 	intent     action.Hash
+	callHash   action.Hash
 	decisionID string
 	now        time.Time
 }
@@ -30,6 +31,7 @@ func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt
 	a.req.AgentID, a.req.SubjectID = who.Agent.Name, s.cfg.Owner.ID
 	if call != nil {
 		a.intent = action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)
+		a.callHash = action.CallHash(call.Tool, call.Arguments)
 		a.req.ActionID, a.req.RequestedAt = uuid.NewString(), timestamp(a.now)
 	}
 	return a
@@ -236,7 +238,7 @@ func (s *Service) claims(a attempt, ans Answer, d policy.Decision) proof.Claims 
 	}
 	if a.call != nil {
 		c.Server, c.Tool = a.call.Server, a.call.Tool
-		c.CallHash = action.CallHash(a.call.Tool, a.call.Arguments).String()
+		c.CallHash = a.callHash.String()
 		if c.Audience == "" {
 			c.Audience = "mcp:" + a.call.Server
 		}

@@ -3,7 +3,6 @@ package authz
 import (
 	"time"
 
-	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/policy"
@@ -24,7 +23,7 @@ func (a attempt) entry(ans Answer, bookHash string, proof minting) audit.Entry {
 	}
 	if a.call != nil {
 		e.Server, e.Tool, e.IntentHash = a.call.Server, a.call.Tool, a.intent.String()
-		e.CallHash = action.CallHash(a.call.Tool, a.call.Arguments).String()
+		e.CallHash = a.callHash.String()
 	}
 	if ap := ans.Approval; ap != nil {
 		e.ApprovalID = ap.ID

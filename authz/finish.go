@@ -39,25 +39,30 @@ func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 
 // finisher writes outcomes behind the calls, in their order.
 type finisher struct {
-	commit func(context.Context, Batch) error
-
-	mu      sync.Mutex // held while an entry enters the queue: never taken by run
-	closed  bool
+	commit  func(context.Context, Batch) error
 	closing chan struct{}
-	queue   chan audit.Entry
 	done    chan struct{}
 	err     error // the last failure; owned by run until done
+
+	mu      sync.Mutex
+	changed sync.Cond // of mu: pending or closed
+	pending []audit.Entry
+	closed  bool
 }
 
-// gather is how long an outcome waits for others: a commit of its own, right
-// after its call, would stand in the way of the next call's decision.
-const gather = 20 * time.Millisecond
-
-// finishQueue is how many outcomes may wait for the disk before Finish blocks.
-const finishQueue = 4096
+const (
+	// gather is how long an outcome waits for others: a commit of its own, right
+	// after its call, would stand in the way of the next call's decision.
+	gather = 20 * time.Millisecond
+	// finishQueue is how many outcomes may wait for the disk before Finish blocks.
+	finishQueue = 4096
+	// finishBatch is how many are committed together.
+	finishBatch = 256
+)
 
 func startFinisher(commit func(context.Context, Batch) error) *finisher {
-	f := &finisher{commit: commit, closing: make(chan struct{}), queue: make(chan audit.Entry, finishQueue), done: make(chan struct{})}
+	f := &finisher{commit: commit, closing: make(chan struct{}), done: make(chan struct{})}
+	f.changed.L = &f.mu
 	go f.run()
 	return f
 }
@@ -65,24 +70,44 @@ func startFinisher(commit func(context.Context, Batch) error) *finisher {
 func (f *finisher) add(e audit.Entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for len(f.pending) >= finishQueue && !f.closed {
+		f.changed.Wait()
+	}
 	if !f.closed {
-		f.queue <- e
+		f.pending = append(f.pending, e)
+		f.changed.Broadcast()
 	}
 }
 
 // run commits what has gathered, together: one sync for many outcomes.
 func (f *finisher) run() {
 	defer close(f.done)
-	for e := range f.queue {
+	for f.await() {
 		f.linger()
-		b := Batch{Entries: []audit.Entry{e}}
-		for len(b.Entries) < 256 && len(f.queue) > 0 {
-			b.Entries = append(b.Entries, <-f.queue)
-		}
-		if err := f.commit(context.Background(), b); err != nil {
+		if err := f.commit(context.Background(), Batch{Entries: f.take()}); err != nil {
 			f.err = err
 		}
 	}
+}
+
+// await waits for outcomes; false: there are none, and none will come.
+func (f *finisher) await() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.pending) == 0 && !f.closed {
+		f.changed.Wait()
+	}
+	return len(f.pending) > 0
+}
+
+func (f *finisher) take() []audit.Entry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := min(len(f.pending), finishBatch)
+	entries := f.pending[:n:n]
+	f.pending = f.pending[n:]
+	f.changed.Broadcast()
+	return entries
 }
 
 // linger lets outcomes gather, until close.
@@ -98,7 +123,7 @@ func (f *finisher) close() error {
 	if !f.closed {
 		f.closed = true
 		close(f.closing)
-		close(f.queue)
+		f.changed.Broadcast()
 	}
 	f.mu.Unlock()
 	<-f.done

@@ -1,0 +1,56 @@
+package authz
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+
+	"github.com/openleash/openleash-go/audit"
+)
+
+// While the disk is away outcomes gather up to a limit; then Finish waits, and
+// nothing is lost or out of order.
+func TestFinisherWaitsForTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		back := make(chan struct{})
+		var got []string
+		f := startFinisher(func(_ context.Context, b Batch) error {
+			<-back
+			if len(b.Entries) > finishBatch {
+				t.Errorf("%d outcomes in one commit", len(b.Entries))
+			}
+			for _, e := range b.Entries {
+				got = append(got, e.Detail)
+			}
+			return nil
+		})
+		const n = finishQueue + 2*finishBatch
+		added := 0
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for ; added < n; added++ {
+				f.add(audit.Entry{Detail: fmt.Sprint(added)})
+			}
+		}()
+		synctest.Wait()
+		if added < finishQueue || added >= n {
+			t.Errorf("%d outcomes were taken, want about %d and not all %d", added, finishQueue, n)
+		}
+		close(back)
+		<-done
+		if err := f.close(); err != nil {
+			t.Fatal(err)
+		}
+		f.add(audit.Entry{Detail: "too late"})
+		for i, detail := range got {
+			if detail != fmt.Sprint(i) {
+				t.Fatalf("outcome %d is %q", i, detail)
+			}
+		}
+		if len(got) != n {
+			t.Errorf("%d outcomes were written, want %d", len(got), n)
+		}
+	})
+}
