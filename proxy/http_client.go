@@ -23,7 +23,8 @@ type HTTPUpstream struct {
 	Name    string            // for messages; empty: the URL's host
 	URL     string            // the MCP endpoint
 	Headers map[string]string // what it gets besides the protocol's own; a bearer, say
-	Client  *http.Client      // nil: one with sane time limits and no cookies
+
+	transport *http.Transport // made by prepare
 }
 
 // newTransport has no limit on how long an answer may take: a tool may work
@@ -51,16 +52,7 @@ func (u HTTPUpstream) prepare() (HTTPUpstream, error) {
 	if u.Name == "" {
 		u.Name = parsed.Host
 	}
-	var client http.Client
-	if u.Client != nil {
-		client = *u.Client
-	} else {
-		client.Transport = newTransport()
-	}
-	// A redirect could carry the headers' secrets, and the call, elsewhere.
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	client.Jar = nil
-	u.Client = &client
+	u.transport = newTransport()
 	return u, nil
 }
 
@@ -94,17 +86,19 @@ func (u HTTPUpstream) do(ctx context.Context, method string, h http.Header, body
 			req.Host = value
 		}
 	}
-	res, err = u.Client.Do(req)
+	if user := req.URL.User; user != nil && h.Get("Authorization") == "" {
+		password, _ := user.Password()
+		req.SetBasicAuth(user.Username(), password)
+	}
+	// Not by a Client: it would follow redirects, and those could carry the
+	// headers' secrets, and the call, elsewhere (turnedAway tells).
+	res, err = u.transport.RoundTrip(req)
 	return res, connected.Load(), err
 }
 
 // unreachable says why an exchange failed: for the model, which may try again
 // when nothing was sent, and must not when something was.
 func (u HTTPUpstream) unreachable(err error, sent bool) failure {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err // without the URL, which may hold a secret
-	}
 	if errors.Is(err, context.Canceled) {
 		return failure{"cancelled", "the host went away before " + u.Name + " answered"}
 	}
@@ -147,7 +141,11 @@ func where(res *http.Response) string {
 
 // mediaType is the type of a response's body, without parameters.
 func mediaType(h http.Header) string {
-	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	value := h.Get("Content-Type")
+	if value == typeJSON {
+		return typeJSON // nearly always
+	}
+	kind, _, err := mime.ParseMediaType(value)
 	if err != nil {
 		return ""
 	}
@@ -155,12 +153,21 @@ func mediaType(h http.Header) string {
 }
 
 // readAnswer reads a body whole.
-func readAnswer(body io.Reader) ([]byte, error) {
-	raw, err := io.ReadAll(io.LimitReader(body, maxUpstream+1))
+func readAnswer(res *http.Response) ([]byte, error) {
+	raw, err := readWhole(io.LimitReader(res.Body, maxUpstream+1), res.ContentLength)
 	if err == nil && len(raw) > maxUpstream {
 		err = fmt.Errorf("its answer is longer than %d bytes, the limit for one message", maxUpstream)
 	}
 	return raw, err
+}
+
+// readWhole is io.ReadAll with room for what is announced (-1: nothing is), in
+// reason.
+func readWhole(r io.Reader, announced int64) ([]byte, error) {
+	var b bytes.Buffer
+	b.Grow(int(min(max(announced, 0), 64<<10)) + bytes.MinRead)
+	_, err := b.ReadFrom(r)
+	return b.Bytes(), err
 }
 
 // excerpt is the beginning of a body that explains a failure, on one line.

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
 	"github.com/openleash/openleash-go/authz"
 )
 
@@ -134,7 +134,7 @@ func checkContentType(h http.Header) error {
 func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
 	rc := http.NewResponseController(w)
 	rc.SetReadDeadline(time.Now().Add(slowBody)) // a recorder in a test has none
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
+	raw, err := readWhole(http.MaxBytesReader(w, r.Body, int64(limit)), r.ContentLength)
 	rc.SetReadDeadline(time.Time{})
 	var tooLong *http.MaxBytesError
 	switch {

@@ -393,7 +393,7 @@ func (x *exchange) relay(res *http.Response, c *hostCall) {
 
 // whole passes on a JSON body.
 func (x *exchange) whole(res *http.Response, c *hostCall) {
-	raw, err := readAnswer(res.Body)
+	raw, err := readAnswer(res)
 	if err != nil {
 		f := x.h.up.broken(err)
 		x.settle(c, nil, f)

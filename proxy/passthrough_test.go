@@ -115,6 +115,23 @@ func TestPassthroughHeaders(t *testing.T) {
 	}
 }
 
+// A name and password in the URL become the header that they stand for, unless
+// the configuration names another.
+func TestPassthroughURLUser(t *testing.T) {
+	up := newRawUpstream(t, answerJSON(`{"jsonrpc":"2.0","id":1,"result":{}}`))
+	url := strings.Replace(up.URL, "http://", "http://ann:s%40cret@", 1)
+	for _, configured := range []map[string]string{nil, {"Authorization": "Bearer upstream"}} {
+		h := plainProxy().HTTPPassthrough(HTTPUpstream{URL: url, Headers: configured})
+		post(t, serveAs(t, someone("a"), h).URL, `{"jsonrpc":"2.0","id":1,"method":"x"}`, "Authorization", "Bearer host")
+	}
+	want := []string{"Basic YW5uOnNAY3JldA==", "Bearer upstream"}
+	for i, r := range up.requests() {
+		if got := r.header.Get("Authorization"); got != want[i] {
+			t.Errorf("request %d: want %q, got %q", i, want[i], got)
+		}
+	}
+}
+
 func TestPassthroughRefusesBeforeForwarding(t *testing.T) {
 	call := `{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"buy","arguments":{}}}`
 	modern := `{"jsonrpc":"2.0","id":5,"method":"ping","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`

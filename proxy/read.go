@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/jsontext"
 )
 
 // call is a tools/call as it was parsed, once.
@@ -62,32 +63,36 @@ func readCall(m Message, lim action.Limits) (call, error) {
 // params._meta, and nothing else changed but keys under our prefix, which go.
 // An empty proof (the rule wants none) only cleans.
 func (c call) withProof(proof string) []byte {
-	var ours string
+	var ours []byte
 	if proof != "" {
-		ours = fmt.Sprintf(`"%s":%s`, ProofKey, quote(proof))
+		ours = make([]byte, 0, len(ProofKey)+len(proof)+32)
+		ours = append(append(append(ours, '"'), ProofKey...), `":`...)
+		ours = jsontext.AppendString(ours, proof)
 	}
 	if c.meta.Kind() == action.Missing {
-		if ours == "" {
+		if ours == nil {
 			return c.Raw
 		}
-		return insertMember(c.Raw, c.params, `"_meta":{`+ours+`}`)
+		return insertMember(c.Raw, c.params, `"_meta":{`, ours, `}`)
 	}
 	if hasOurs(c.meta) {
-		return splice(c.Raw, c.meta, objectText(c.meta, ours))
+		return splice(c.Raw, c.meta, objectText(c.meta, string(ours)))
 	}
-	if ours == "" {
+	if ours == nil {
 		return c.Raw
 	}
-	return insertMember(c.Raw, c.meta, ours)
+	return insertMember(c.Raw, c.meta, "", ours, "")
 }
 
 // insertMember puts a member first into an object of the document.
-func insertMember(doc []byte, object action.Value, member string) []byte {
+func insertMember(doc []byte, object action.Value, before string, member []byte, after string) []byte {
 	if object.Len() > 0 {
-		member += ","
+		after += ","
 	}
 	at := object.Start() + 1
-	return slices.Concat(doc[:at], []byte(member), doc[at:])
+	out := make([]byte, 0, len(doc)+len(before)+len(member)+len(after))
+	out = append(append(append(append(out, doc[:at]...), before...), member...), after...)
+	return append(out, doc[at:]...)
 }
 
 // splice replaces one value of the document.

@@ -87,7 +87,7 @@ func (p *Proxy) Serve(ctx context.Context, who authz.Caller, host, upstream Conn
 	defer upstream.Close()
 
 	hostEnd, upstreamEnd := make(chan error, 1), make(chan error, 1)
-	go func() { hostEnd <- s.readHost(ctx) }()
+	go s.readHost(ctx, hostEnd)
 	go func() { upstreamEnd <- s.readUpstream(ctx) }()
 	select {
 	case err := <-hostEnd:
@@ -110,52 +110,62 @@ func clean(err error) error {
 	return err
 }
 
-// readHost takes the host's messages in order.
-func (s *session) readHost(ctx context.Context) error {
+// readHost takes the host's messages in order, until the host has ended. Who
+// has read a call decides on it, since it is running, and another goroutine reads
+// on: that one may take its time to wake up.
+func (s *session) readHost(ctx context.Context, ended chan<- error) {
 	for {
-		m, err := s.host.Recv(ctx)
-		var bad *BadMessage
-		if errors.As(err, &bad) {
-			if err := s.toHost(ctx, bad.Reply()); err != nil {
-				return err
-			}
-			continue
-		}
+		decide, err := s.next(ctx)
 		if err != nil {
-			return err
+			ended <- err
+			return
 		}
-		if s.cancelsOurs(m) {
-			continue
+		if decide != nil {
+			go s.readHost(ctx, ended)
+			decide()
+			return
 		}
-		select {
-		case s.room <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		s.take(ctx, m)
 	}
+}
+
+// next reads a message. What is governed is left to decide; all else is done.
+func (s *session) next(ctx context.Context) (decide func(), err error) {
+	m, err := s.host.Recv(ctx)
+	var bad *BadMessage
+	if errors.As(err, &bad) {
+		return nil, s.toHost(ctx, bad.Reply())
+	}
+	if err != nil || s.cancelsOurs(m) {
+		return nil, err
+	}
+	select {
+	case s.room <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return s.take(ctx, m), nil
 }
 
 // take gives a message its turn and has it ruled on, governed calls beside each
 // other: their commits gather, their order stays.
-func (s *session) take(ctx context.Context, m Message) {
+func (s *session) take(ctx context.Context, m Message) (decide func()) {
 	r, err := s.open(m)
 	if err != nil {
 		s.reply(ctx, errorReply(m.ID, codeInvalidRequest, err.Error()))
 		<-s.room
-		return
+		return nil
 	}
 	t := &turn{before: s.last, left: make(chan struct{})}
 	s.last = t.left
 	if m.Method != "tools/call" || r == nil {
 		s.relay(ctx, t, m, r)
-		return
+		return nil
 	}
 	callCtx, cancel := context.WithCancel(ctx)
 	s.mu.Lock()
 	r.cancel = cancel
 	s.mu.Unlock()
-	go s.decide(callCtx, ctx, t, m, r)
+	return func() { s.decide(callCtx, ctx, t, m, r) }
 }
 
 // relay passes on what is not governed: at once, unless a call before it is

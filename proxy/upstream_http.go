@@ -199,7 +199,7 @@ func (c *httpConn) answer(ctx context.Context, cancel context.CancelFunc, m Mess
 		c.stream(ctx, cancel, m, res.Body)
 		return
 	}
-	raw, err := readAnswer(res.Body)
+	raw, err := readAnswer(res)
 	if err != nil {
 		c.fail(ctx, m, c.up.broken(err).detail)
 		return
@@ -420,7 +420,7 @@ func (c *httpConn) Close() error {
 			}
 		}
 		c.work.Wait()
-		c.up.Client.CloseIdleConnections()
+		c.up.transport.CloseIdleConnections()
 	})
 	return nil
 }
