@@ -3,8 +3,10 @@ package authz
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/openleash/openleash-go/audit"
 )
@@ -26,16 +28,18 @@ func TestFinisherWaitsForTheDisk(t *testing.T) {
 			return nil
 		})
 		const n = finishQueue + 2*finishBatch
-		added := 0
+		var added atomic.Int64
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for ; added < n; added++ {
-				f.add(audit.Entry{Detail: fmt.Sprint(added)})
+			for i := range n {
+				f.add(audit.Entry{Detail: fmt.Sprint(i)})
+				added.Add(1)
 			}
 		}()
+		time.Sleep(2 * gather) // the first batch is with the disk
 		synctest.Wait()
-		if added < finishQueue || added >= n {
+		if added := added.Load(); added < finishQueue || added >= n {
 			t.Errorf("%d outcomes were taken, want about %d and not all %d", added, finishQueue, n)
 		}
 		close(back)
