@@ -2,18 +2,19 @@
 
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check go cross e2e browser soak bench
+.PHONY: build test check go cross e2e browser conformance soak bench
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/openleash ./cmd/openleash
 
-test: check cross go browser e2e
+test: check cross go browser conformance e2e
 
 check:
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
 	go vet -tags e2e ./e2e
 	go vet -tags browser ./portal
+	cd conformance && go vet ./...
 	$(STATICCHECK) ./...
 
 go:
@@ -37,6 +38,10 @@ e2e: e2e/node_modules/.package-lock.json
 
 e2e/node_modules/.package-lock.json: e2e/package-lock.json
 	cd e2e && npm ci
+
+# The official MCP conformance suite, directly and through OpenLeash.
+conformance:
+	conformance/run
 
 # Minutes-long holds, hundreds of kills.
 soak:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -427,7 +428,7 @@ func TestHTTPHostHangUpIsNoCancellation(t *testing.T) {
 }
 
 func statelessRequest(id, method string) string {
-	return `{"jsonrpc":"2.0","id":` + id + `,"method":"` + method + `","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","progressToken":` + id + `}}}`
+	return `{"jsonrpc":"2.0","id":` + id + `,"method":"` + method + `","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"progressToken":` + id + `}}}`
 }
 
 func stateless(method string) []string {
@@ -488,6 +489,44 @@ func TestHTTPHostStatelessStatuses(t *testing.T) {
 		got := post(t, url, statelessRequest("1", method), stateless(method)...)
 		if got.Status != want || got.Header.Get("Mcp-Session-Id") != "" {
 			t.Errorf("%s: got %d, want %d", method, got.Status, want)
+		}
+	}
+	// "Rejections of requests missing required _meta fields use HTTP 400".
+	bare := strings.Replace(statelessRequest("1", "fail-32602"), `"io.modelcontextprotocol/clientCapabilities":{},`, "", 1)
+	if got := post(t, url, bare, stateless("fail-32602")...); got.Status != 400 {
+		t.Errorf("without clientCapabilities: got %d, want 400", got.Status)
+	}
+}
+
+// Headers that repeat arguments are checked here when the server is no HTTP
+// server: it never sees them.
+func TestHTTPHostChecksMirroredArguments(t *testing.T) {
+	real := newRealProxy(t, allowAll)
+	h, _ := sessionsOf(t, real.Proxy, func(c *pipeConn, m Message) {
+		if m.Method == "tools/list" {
+			c.write(`{"jsonrpc":"2.0","id":` + m.ID + `,"result":{"tools":[{"name":"buy","inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}}]}}`)
+			return
+		}
+		echo(c, m)
+	})
+	url := real.as(t, "a", h).URL
+	post(t, url, statelessRequest("1", "tools/list"), stateless("tools/list")...)
+	call := strings.Replace(statelessRequest("2", "tools/call"), `"params":{`, `"params":{"name":"buy","arguments":{"region":"eu"},`, 1)
+	header := append(stateless("tools/call"), "Mcp-Name", "buy")
+	for _, c := range []struct {
+		name   string
+		header []string
+		status int
+	}{
+		{"the same", []string{"Mcp-Param-Region", "eu"}, 200},
+		{"another", []string{"Mcp-Param-Region", "us"}, 400},
+		{"missing", nil, 400},
+		{"two of them", []string{"Mcp-Param-Region", "eu", "Mcp-Param-Region", "us"}, 400},
+		{"broken", []string{"Mcp-Param-Region", "=?base64?!?="}, 400},
+	} {
+		got := post(t, url, call, append(slices.Clone(header), c.header...)...)
+		if got.Status != c.status || c.status == 400 && rawAt([]byte(got.Body), "error", "code") != "-32020" {
+			t.Errorf("%s: got %d %s, want %d", c.name, got.Status, got.Body, c.status)
 		}
 	}
 }

@@ -112,7 +112,10 @@ func (p *Proxy) readPost(w http.ResponseWriter, r *http.Request) (Message, error
 	if err != nil {
 		return Message{}, err
 	}
-	return m, checkMirrors(r.Header, m)
+	if err := checkMirrors(r.Header, m); err != nil {
+		return m, err
+	}
+	return m, p.mirrored.check(r.Header, m)
 }
 
 // checkContentType wants JSON in UTF-8: a server that took the bytes for

@@ -506,7 +506,7 @@ func (a *sessionAnswer) last(raw []byte) error {
 	}
 	status := http.StatusOK
 	if a.s.shared != nil {
-		status = statusOf(raw)
+		status = statusOf(a.m, raw)
 	}
 	writeJSON(a.w, status, raw)
 	return nil

@@ -100,8 +100,7 @@ func (h *HTTPSessions) openShared(who authz.Caller, m Message) (*hostConn, error
 	}
 	modern, err := speaksModern(h.ctx, up)
 	if err != nil {
-		up.Close()
-		return nil, h.unstarted(m, err)
+		return nil, h.unstarted(m, closed(up, err))
 	}
 	if !modern {
 		up.Close()
@@ -278,8 +277,9 @@ func (t *idMap) named(m Message, path []string) bool {
 
 // statusOf is the HTTP status of a response in the stateless era: "If the
 // server does not implement the requested RPC method, it MUST respond with 404
-// Not Found", and 400 for the protocol's own errors.
-func statusOf(raw []byte) int {
+// Not Found", and 400 for the protocol's own errors, a request without the
+// required _meta among them.
+func statusOf(request Message, raw []byte) int {
 	code, err := strconv.Atoi(rawAt(raw, "error", "code"))
 	switch {
 	case err != nil:
@@ -287,6 +287,8 @@ func statusOf(raw []byte) int {
 	case code == codeMethodNotFound:
 		return http.StatusNotFound
 	case code <= codeHeaderMismatch && code >= codeUnsupported:
+		return http.StatusBadRequest
+	case code == codeInvalidParams && rawAt(request.Raw, "params", "_meta", mcp.MetaKeyClientCapabilities) == "":
 		return http.StatusBadRequest
 	}
 	return http.StatusOK

@@ -66,6 +66,8 @@ type Proxy struct {
 
 	mu    sync.RWMutex
 	tools map[string]tool // what the upstream says of its tools, as last listed
+
+	mirrored mirroredTools
 }
 
 // New returns a proxy.

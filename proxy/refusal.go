@@ -163,10 +163,11 @@ func (p *Proxy) learnTools(raw []byte) {
 	if err != nil {
 		return // what is not known is not believed either
 	}
+	p.mirrored.learn(raw)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range root.Get("result").Get("tools").Items() {
-		if name := t.Get("name"); name.Kind() == action.String && len(p.tools) < 10_000 {
+		if name := t.Get("name"); name.Kind() == action.String && len(p.tools) < maxTools {
 			p.tools[name.Text()] = tool{
 				description:  t.Get("description").Text(),
 				annotations:  t.Get("annotations"),

@@ -430,10 +430,7 @@ func (s *session) leaveUnknown() {
 
 // upstreamGone answers everything that waits, once the upstream has ended.
 func (s *session) upstreamGone(ctx context.Context, err error) error {
-	s.upstream.Close() // for a child: collects its exit status and last words
-	if e, ok := s.upstream.(interface{ Fate() error }); ok && e.Fate() != nil {
-		err = e.Fate()
-	}
+	err = closed(s.upstream, err)
 	if err == nil || errors.Is(err, io.EOF) {
 		err = errors.New("it closed the connection")
 	}
@@ -452,6 +449,16 @@ func (s *session) upstreamGone(ctx context.Context, err error) error {
 		s.fail(ctx, id, failure{"transport_error", err.Error()})
 	}
 	return fmt.Errorf("server %s: %w", s.p.Name, err)
+}
+
+// closed closes an upstream that has ended with err, and tells how: a child's
+// exit status and last words say more.
+func closed(upstream Conn, err error) error {
+	upstream.Close()
+	if e, ok := upstream.(interface{ Fate() error }); ok && e.Fate() != nil {
+		return e.Fate()
+	}
+	return err
 }
 
 // reply sends a message of ours to the host.

@@ -24,7 +24,7 @@ func DialHTTP(ctx context.Context, up HTTPUpstream) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &httpConn{up: up, in: make(chan received, 64), open: map[string]context.CancelFunc{}, tools: map[string]*mcp.Tool{}}
+	c := &httpConn{up: up, in: make(chan received, 64), open: map[string]context.CancelFunc{}}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return c, nil
 }
@@ -37,12 +37,13 @@ type httpConn struct {
 	work sync.WaitGroup
 	once sync.Once
 
+	mirrored mirroredTools
+
 	mu        sync.Mutex
 	session   string                        // the upstream's, since its answer to initialize
 	version   string                        // negotiated by initialize; empty in the stateless era
 	listening bool                          // the GET stream was opened
 	open      map[string]context.CancelFunc // requests in flight, by id
-	tools     map[string]*mcp.Tool          // as last listed, for the headers that repeat arguments
 }
 
 type received struct {
@@ -165,14 +166,14 @@ func (c *httpConn) forget(id string) {
 // listing both application/json and text/event-stream".
 func (c *httpConn) headers(m Message) http.Header {
 	h := http.Header{"Accept": {typeJSON + ", " + typeSSE}, "User-Agent": {"openleash"}}
-	if m.Method == "initialize" {
-		return h // a new session: "without a session ID attached"
-	}
 	if v := metaVersion(m); isModern(v) {
 		h.Set(mcp.HeaderProtocolVersion, v)
 		mirrorHeaders(h, m)
-		c.paramHeaders(h, m)
+		c.mirrored.set(h, m)
 		return h
+	}
+	if m.Method == "initialize" {
+		return h // a new session: "without a session ID attached"
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -260,7 +261,7 @@ func (c *httpConn) learn(request, response Message) {
 		c.version = version
 		c.mu.Unlock()
 	case "tools/list":
-		c.learnTools(response.Raw)
+		c.mirrored.learn(response.Raw)
 	}
 }
 

@@ -114,7 +114,7 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 			}
 		}
 	}
-	if n := f["mcpServers"]; n != nil {
+	if n := f["mcpServers"]; n != nil && n.Tag != "!!null" { // null: all of them are comments
 		c.readServers(d, n)
 	}
 	if n := f["mapping"]; n != nil {

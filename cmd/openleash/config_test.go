@@ -41,6 +41,7 @@ func TestConfig(t *testing.T) {
 		{"empty", "", func(*Config) {}},
 		{"comments", "# nothing\n  # more\n", func(*Config) {}},
 		{"as shipped", string(shipped), func(*Config) {}},
+		{"servers that are comments", "mcpServers:\n  # files: {command: npx}\n", func(*Config) {}},
 		{"listen", "listen: localhost:1\n", func(c *Config) { c.Listen = "localhost:1" }},
 		{"listen on v6", "listen: \"[::1]:99\"\n", func(c *Config) { c.Listen = "[::1]:99" }},
 		{"hold", "hold: 1m30s\n", func(c *Config) { c.Hold = 90 * time.Second }},
