@@ -39,11 +39,16 @@ type Caller struct {
 	SignatureValid *bool
 }
 
-// Call is the tool call behind a request: what will run if it is allowed.
+// Call is the tool call behind a request: what will run if it is allowed. What
+// is no tool call (resources/read, say) has its method in place of the tool's
+// name, and its params as arguments.
 type Call struct {
 	Server    string
 	Tool      string
 	Arguments action.Value // Missing counts as {}
+	Open      bool         // allowed when no rule is about it (policy.Env)
+	ToHost    bool         // the server asks it of the host: no proof is made, nobody would verify it
+	About     string       // for the log, of what is no tool call: a resource's URI, a prompt's name
 	Info      action.Value // $.tool for the policy and the approval page
 	// Places are folders from which the server may resolve relative paths: those
 	// it was started with. Only Protection looks at them.
@@ -161,6 +166,16 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 		a.decisionID = uuid.NewString()
 	}
 	return s.refuse(ctx, a, StoreUnavailable, "other processes kept changing what this decision depends on; call again"+because(err))
+}
+
+// DeniesOutright reports whether every call of a tool is denied whatever its
+// arguments. tool is $.tool. It decides nothing: calls are refused by Authorize.
+func (s *Service) DeniesOutright(who Caller, actionType string, tool action.Value) bool {
+	if s.cfg.Policies == nil {
+		return false
+	}
+	book := s.cfg.Policies.Current()
+	return book != nil && book.For(who.Agent.Name).DeniesOutright(actionType, policy.Env{Tool: tool})
 }
 
 // Refuse records the refusal of a call that cannot become an action: its

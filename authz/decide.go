@@ -66,7 +66,7 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 func (s *Service) ask(book *policy.Book, a *attempt) policy.Decision {
 	env := policy.Env{}
 	if a.call != nil {
-		env.Tool = a.call.Info
+		env.Tool, env.Open = a.call.Info, a.call.Open
 	}
 	return book.For(a.who.Agent.Name).Decide(&a.req, env)
 }
@@ -209,7 +209,7 @@ type minted struct {
 
 func (s *Service) mint(a attempt, ans Answer, d policy.Decision) minting {
 	m := minting{done: make(chan minted, 1)}
-	if ans.Outcome != policy.Allow || d.NoProof {
+	if ans.Outcome != policy.Allow || d.NoProof || a.call != nil && a.call.ToHost {
 		m.done <- minted{}
 		return m
 	}

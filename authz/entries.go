@@ -23,7 +23,7 @@ func (a attempt) entry(ans Answer, bookHash string, proof minting) audit.Entry {
 	}
 	if a.call != nil {
 		e.Server, e.Tool, e.IntentHash = a.call.Server, a.call.Tool, a.intent.String()
-		e.CallHash = a.callHash.String()
+		e.CallHash, e.Detail = a.callHash.String(), a.call.About
 	}
 	if ap := ans.Approval; ap != nil {
 		e.ApprovalID = ap.ID

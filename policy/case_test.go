@@ -171,5 +171,5 @@ func readRequest(t *testing.T, data []byte) (action.Request, policy.Env) {
 			TrustProfile: v.Get("relying_party").Get("trust_profile").Text(),
 		},
 		Payload: v.Get("payload"),
-	}, policy.Env{Tool: v.Get("tool")}
+	}, policy.Env{Tool: v.Get("tool"), Open: v.Get("open").IsTrue()}
 }

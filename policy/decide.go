@@ -75,6 +75,16 @@ func defaultOf(p *Policy) Decision {
 	return d
 }
 
+// otherwise is what holds when no rule decides. Where no policy is bound nothing
+// is open.
+func (s *Set) otherwise(env Env) Decision {
+	if !env.Open || s.fallback.PolicyID == "" {
+		return s.fallback
+	}
+	return Decision{Outcome: Allow, PolicyID: s.fallback.PolicyID, NoProof: true,
+		Reason: "No rule is about it; what is no tool call is allowed unless a rule says otherwise."}
+}
+
 // Decide is pure: no I/O, no clock, no globals. A Set without bindings denies.
 func (s *Set) Decide(req *action.Request, env Env) (d Decision) {
 	a := s.scratch.Get().(*asking)
@@ -108,7 +118,7 @@ func (a *asking) decide() Decision {
 			}
 		}
 	}
-	return v.byDefault(a.set.fallback, a.near)
+	return v.byDefault(a.set.otherwise(a.env), a.near)
 }
 
 // ask puts the conditions of a rule whose pattern matches.

@@ -107,7 +107,7 @@ func (d *dice) request() (action.Request, Env) {
 	if d.roll(10) != 0 {
 		req.Payload, _ = action.Parse([]byte("{"+strings.Join(members, ",")+"}"), action.Limits{CaseTwins: true})
 	}
-	env := Env{}
+	env := Env{Open: d.roll(4) == 1}
 	if tool := d.pick("", `{}`, `{"reads":true}`, `{"reads":"true"}`, `"s"`); tool != "" {
 		env.Tool, _ = action.Parse([]byte(tool), action.Limits{})
 	}
@@ -164,6 +164,9 @@ func agree(t *testing.T, d *dice) (decisions []Decision) {
 		slow, _ := set.Trace(&req, env)
 		if diff := cmp.Diff(plain(slow), plain(fast)); diff != "" {
 			t.Fatalf("-Trace +Decide:\n%s\non %s, tool %s, of\n%s", diff, req.Canonical(), env.Tool.Raw(), strings.Join(texts, "\n"))
+		}
+		if fast.Outcome != Deny && set.DeniesOutright(req.ActionType, env) {
+			t.Fatalf("%v, though it is denied outright: %s, tool %s, of\n%s", fast.Outcome, req.Canonical(), env.Tool.Raw(), strings.Join(texts, "\n"))
 		}
 		if fast.Outcome != obliges(fast.Obligations) && fast.Outcome != Deny {
 			t.Fatalf("%v with %v", fast.Outcome, fast.Obligations)

@@ -16,7 +16,7 @@
 //   - The order: final denies of all layers first; then agent, group, owner, and
 //     within a layer the order of the bindings and of the rules in the file. The
 //     first rule that matches decides; else the first default that is not
-//     passthrough; else Deny.
+//     passthrough (or, when Env is Open, Allow); else Deny.
 //   - Decide and Trace always agree. Decide is fast; Trace is simple, and tells
 //     about every rule.
 //
@@ -76,6 +76,10 @@ type Env struct {
 	// part of any hash: {"server","name","profile","reads":bool,"destroys":bool,
 	// "annotations":{…}}. Missing outside MCP.
 	Tool action.Value
+	// Open says that what no rule is about is allowed, without a proof, whatever
+	// the defaults say: resources/read and the like, which policies that were
+	// written for tool calls do not mean.
+	Open bool
 }
 
 // A Decision is what the policy says about one request.

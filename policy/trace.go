@@ -23,11 +23,11 @@ func (s *Set) Trace(req *action.Request, env Env) (d Decision, traces []RuleTrac
 	for _, r := range s.rules {
 		traces = append(traces, traceRule(r, req.ActionType, doc))
 	}
-	return s.naive(req, doc), traces
+	return s.naive(req, env, doc), traces
 }
 
 // naive asks every rule in order, final denies first.
-func (s *Set) naive(req *action.Request, doc action.Value) Decision {
+func (s *Set) naive(req *action.Request, env Env, doc action.Value) Decision {
 	v := verdict{request: func() action.Value { return doc }}
 	var near *bound
 	for _, finals := range []bool{true, false} {
@@ -44,7 +44,7 @@ func (s *Set) naive(req *action.Request, doc action.Value) Decision {
 			}
 		}
 	}
-	return v.byDefault(s.fallback, near)
+	return v.byDefault(s.otherwise(env), near)
 }
 
 // weigh evaluates a rule without short cuts: the amount, and all the rest.

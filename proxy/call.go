@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/openleash/openleash-go/action"
@@ -13,13 +12,18 @@ import (
 	"github.com/openleash/openleash-go/policy"
 )
 
-// call is the path of one tool call, from the host's bytes to the bytes that
-// the upstream gets, or to a refusal.
+// call is the path of one tool call, or of another request that is governed,
+// from the host's bytes to the bytes that the upstream gets, or to a refusal.
 func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, departed func(), progress func([]byte)) ruling {
 	c, err := readCall(m, p.Limits) // one strict parse: all that follows comes from it
 	if err != nil {
 		return ruling{reply: errorReply(m.ID, codeInvalidParams, err.Error())}
 	}
+	return p.decide(ctx, who, c, departed, progress)
+}
+
+// decide takes a call that was read to its ruling.
+func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, departed func(), progress func([]byte)) ruling {
 	req, call, err := p.translate(c) // tool + arguments → action
 	if err != nil {
 		return p.refuseUntranslated(ctx, who, c, call, err)
@@ -49,6 +53,10 @@ func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, departed 
 // translate makes the action of a call: the mapping's fields, and the context
 // that policies may look at and no hash holds.
 func (p *Proxy) translate(c call) (action.Request, *authz.Call, error) {
+	if c.open {
+		req, call := p.translateOpen(c)
+		return req, call, nil
+	}
 	mapped, err := p.Mapping.Map(p.Name, c.tool, c.arguments)
 	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Info: p.toolInfo(c.tool, mapped), Places: p.Places}
 	req := action.Request{ActionType: mapped.ActionType, Payload: mapped.Payload, RelyingParty: mapped.RelyingParty}
@@ -152,19 +160,4 @@ func isTrue(object []byte, key string) bool {
 		}
 	}
 	return false
-}
-
-// isGoverned tells whether a message asks for something that the policy must
-// decide, and refuses what only looks as if it did not.
-func isGoverned(m Message) (bool, []byte) {
-	if m.Method != "tools/call" {
-		if strings.EqualFold(strings.TrimSpace(m.Method), "tools/call") {
-			return false, errorReply(m.ID, codeInvalidRequest, fmt.Sprintf("method %q: write it tools/call", m.Method))
-		}
-		return false, nil
-	}
-	if m.ID == "" {
-		return false, errorReply("", codeInvalidRequest, "tools/call came without an id: a call that cannot be answered is not forwarded")
-	}
-	return true, nil
 }

@@ -183,7 +183,8 @@ func TestHTTPHostRefuses(t *testing.T) {
 
 func TestHTTPHostStreamsWhatComesBeforeTheResponse(t *testing.T) {
 	answered := make(chan string, 1)
-	h, d := sessionsOf(t, plainProxy(), func(c *pipeConn, m Message) {
+	p := newRealProxy(t, allowAll)
+	h, d := sessionsOf(t, p.Proxy, func(c *pipeConn, m Message) {
 		switch {
 		case m.Method == "work":
 			c.write(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":1.10}}`)
@@ -195,7 +196,7 @@ func TestHTTPHostStreamsWhatComesBeforeTheResponse(t *testing.T) {
 			echo(c, m)
 		}
 	})
-	url := serveAs(t, someone("a"), h).URL
+	url := p.as(t, "a", h).URL
 	id := begin(t, url)
 	next, _ := openStream(t, "POST", url, `{"jsonrpc":"2.0","id":7,"method":"work","params":{"_meta":{"progressToken":"t"}}}`, "Mcp-Session-Id", id)
 	got := []string{next(), next()}

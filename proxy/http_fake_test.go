@@ -53,7 +53,7 @@ func newRealProxy(t *testing.T, policyYAML string) realProxy {
 	owner := must(store.EnsureOwner(t.Context(), "alice"))(t)
 	keeper := must(policy.Open(t.Context(), filepath.Join(dir, "policies"), store, func(policy.Event) {}))(t)
 	t.Cleanup(func() { keeper.Close() })
-	service := must(authz.New(authz.Config{Store: store, Owner: owner, Policies: keeper, Key: must(proof.NewKey(time.Now()))(t)}))(t)
+	service := must(authz.New(authz.Config{Store: store, Owner: owner, Policies: keeper, Key: must(proof.NewKey(time.Now()))(t), Protect: authz.NewProtection([]string{dir}, nil)}))(t)
 	t.Cleanup(func() { service.Close() })
 	p := New(Config{Name: "shop", Service: service, Mapping: NewMapping(nil, nil), Hold: 10 * time.Second, Log: zerolog.Nop(),
 		Limits: action.Limits{Bytes: 1 << 20}})

@@ -97,4 +97,6 @@ const (
 	codeMethodNotFound = -32601
 	codeHeaderMismatch = -32020 // MCP 2026-07-28, Server Validation
 	codeUnsupported    = -32022 // MCP 2026-07-28, UnsupportedProtocolVersion
+	codeRefused        = -32010 // ours: the policy, or its owner, said no to what is no tool call
+	codeRejected       = -1     // MCP, Sampling: "User rejected sampling request"
 )

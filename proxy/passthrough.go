@@ -28,7 +28,7 @@ func (p *Proxy) HTTPPassthrough(up HTTPUpstream) http.Handler {
 		up.Name = p.Name
 	}
 	up, err := up.prepare()
-	return &passthrough{p: p, up: up, broken: err, calls: map[hostSession][]*hostCall{}, given: map[hostSession]time.Time{}}
+	return &passthrough{p: p, up: up, broken: err, calls: map[hostSession][]*hostCall{}, given: map[hostSession]time.Time{}, asked: map[hostSession]*asked{}}
 }
 
 type passthrough struct {
@@ -39,6 +39,7 @@ type passthrough struct {
 	mu    sync.Mutex
 	calls map[hostSession][]*hostCall
 	given map[hostSession]time.Time // sessions by whom the upstream gave them to, and their last use
+	asked map[hostSession]*asked    // by the upstream, in sessions that it gave
 }
 
 // hostSession is a session of one agent; another's is another, whatever its id.
@@ -98,7 +99,10 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 		w.WriteHeader(http.StatusAccepted) // the upstream has never heard of that call
 		return
 	}
-	x := &exchange{h: h, w: w, r: r, m: m, in: in, modern: isModern(r.Header.Get(mcp.HeaderProtocolVersion))}
+	if m.IsResponse() {
+		h.askedIn(in).answered(m)
+	}
+	x := &exchange{h: h, w: w, r: r, m: m, in: in, who: who, modern: isModern(r.Header.Get(mcp.HeaderProtocolVersion))}
 	defer x.end()
 	ctx, c := h.enter(r.Context(), in, m)
 	defer c.cancel()
@@ -200,6 +204,10 @@ func (h *passthrough) stop(in hostSession, id string) bool {
 func (h *passthrough) stopAll(in hostSession) {
 	var waiting []*hostCall
 	h.mu.Lock()
+	if a := h.asked[in]; a != nil {
+		delete(h.asked, in)
+		defer a.end(failure{"unknown", "the session ended before the host answered"})
+	}
 	delete(h.given, in)
 	for _, c := range h.calls[in] {
 		if !c.left {
@@ -273,6 +281,7 @@ func (h *passthrough) give(in hostSession) {
 			}
 		}
 		delete(h.given, oldest)
+		delete(h.asked, oldest)
 	}
 }
 
@@ -316,7 +325,7 @@ func (h *passthrough) other(w http.ResponseWriter, r *http.Request, who authz.Ca
 		writeError(w, err)
 		return
 	}
-	x := &exchange{h: h, w: w, r: r, in: in}
+	x := &exchange{h: h, w: w, r: r, in: in, who: who}
 	defer x.end()
 	res, sent, err := h.up.do(r.Context(), r.Method, upHeaders(r.Header, in), nil, nil)
 	if err != nil {
@@ -341,6 +350,7 @@ type exchange struct {
 	r      *http.Request
 	m      Message
 	in     hostSession
+	who    authz.Caller
 	modern bool
 
 	mu     sync.Mutex // held while the answer is written: progress comes from beside
@@ -400,13 +410,14 @@ func (x *exchange) whole(res *http.Response, c *hostCall) {
 		x.fail(f)
 		return
 	}
-	answered := x.answers(raw, c)
+	m := readAny(raw)
+	answered := c != nil && m.IsResponse() && m.ID != "" && m.ID == c.id
 	if answered {
 		x.settle(c, raw, failure{})
 	} else {
 		x.settle(c, nil, failure{"unknown", "the upstream answered " + res.Status + " without a response to the call"})
 	}
-	clean := x.h.p.toHost(raw)
+	clean := x.screen(m, nil)
 	switch {
 	case clean == nil:
 		x.fail(failure{"unknown", "the answer of " + x.h.up.Name + " was not fit to be passed on"})
@@ -463,8 +474,9 @@ func (x *exchange) stream(res *http.Response, c *hostCall) {
 		resumable = resumable || e.hasID && e.id != "" && !x.modern
 		out := e.raw
 		if len(e.data) > 0 {
-			answered = x.settleEvent(e.data, c) || answered
-			clean := x.h.p.toHost(e.data)
+			m := readAny(e.data)
+			answered = x.settleEvent(m, c) || answered
+			clean := x.screen(m, x.later)
 			switch {
 			case clean == nil && e.hasID:
 				out = e.withData(nil)
@@ -482,9 +494,8 @@ func (x *exchange) stream(res *http.Response, c *hostCall) {
 }
 
 // settleEvent records a response when it is one that something waits for.
-func (x *exchange) settleEvent(data []byte, c *hostCall) bool {
-	m, err := ReadMessage(data, anyMessage(data))
-	if err != nil || !m.IsResponse() || m.ID == "" {
+func (x *exchange) settleEvent(m Message, c *hostCall) bool {
+	if !m.IsResponse() || m.ID == "" {
 		return false
 	}
 	if c == nil {
@@ -493,7 +504,7 @@ func (x *exchange) settleEvent(data []byte, c *hostCall) bool {
 	if c == nil || c.id != m.ID {
 		return false
 	}
-	x.settle(c, data, failure{})
+	x.settle(c, m.Raw, failure{})
 	return true
 }
 
@@ -519,15 +530,6 @@ func (x *exchange) settle(c *hostCall, response []byte, f failure) {
 	if c != nil {
 		x.h.finish(x.in, c, response, f)
 	}
-}
-
-// answers reports whether a message is the response to this request.
-func (x *exchange) answers(raw []byte, c *hostCall) bool {
-	if c == nil {
-		return false
-	}
-	m, err := ReadMessage(raw, anyMessage(raw))
-	return err == nil && m.IsResponse() && m.ID != "" && m.ID == c.id
 }
 
 // progress sends a notification to the host while its call is held. With it

@@ -337,7 +337,8 @@ func TestPassthroughServerAsksDuringACall(t *testing.T) {
 		<-answered
 		sse(w, "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n")
 	})
-	url := passthroughTo(t, up)
+	p := newRealProxy(t, allowAll)
+	url := p.as(t, "a", p.HTTPPassthrough(HTTPUpstream{URL: up.URL})).URL
 	next, _ := openStream(t, "POST", url, `{"jsonrpc":"2.0","id":1,"method":"x"}`)
 	if got := next(); !strings.Contains(got, "sampling") {
 		t.Fatalf("got %s", got)

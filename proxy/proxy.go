@@ -56,7 +56,11 @@ type Config struct {
 	Portal  string        // base URL for links in refusals; empty: none
 	Limits  action.Limits // of a message from the host
 	Places  []string      // folders that the server was started with (authz.Call)
-	Log     zerolog.Logger
+
+	// HideDenied leaves out of tools/list what is denied whatever the arguments.
+	HideDenied bool
+
+	Log zerolog.Logger
 }
 
 // Proxy governs the calls that go to one upstream. It is safe for
@@ -112,7 +116,7 @@ type failure struct {
 // host cancels the call or goes away: then it is never forwarded.
 // progress, when not nil, sends a notification to the host.
 func (p *Proxy) rule(ctx context.Context, who authz.Caller, m Message, departed func(), progress func(raw []byte)) ruling {
-	if governed, refusal := isGoverned(m); refusal != nil {
+	if governed, refusal := isGoverned(m, fromHost); refusal != nil {
 		return ruling{reply: refusal}
 	} else if governed {
 		return p.call(ctx, who, m, departed, progress)
@@ -126,8 +130,10 @@ func (p *Proxy) rule(ctx context.Context, who authz.Caller, m Message, departed 
 
 // toHost cleans a message of the upstream on its way to the host and learns
 // what the upstream says of its tools. All else stays, byte for byte.
-func (p *Proxy) toHost(raw []byte) []byte {
-	p.learnTools(raw)
+func (p *Proxy) toHost(who authz.Caller, raw []byte) []byte {
+	if p.learnTools(raw) && p.HideDenied {
+		raw = p.hideDenied(who, raw)
+	}
 	clean, err := cutPrefix(raw)
 	if err != nil {
 		m, _ := ReadMessage(raw, action.Limits{Bytes: len(raw) + 1})

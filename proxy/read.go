@@ -14,7 +14,8 @@ import (
 // call is a tools/call as it was parsed, once.
 type call struct {
 	Message
-	tool          string
+	tool          string       // or the method of what is no tool call
+	open          bool         // it is no tool call (open.go)
 	arguments     action.Value // an object, or Missing
 	progressToken string       // JSON text; empty: the host wants no progress
 
@@ -32,6 +33,9 @@ func readCall(m Message, lim action.Limits) (call, error) {
 	root, err := action.Parse(m.Raw, lim)
 	if err != nil {
 		return call{}, fmt.Errorf("the call cannot be decided on: %w", err)
+	}
+	if m.Method != "tools/call" {
+		return readOpen(m, root)
 	}
 	c := call{Message: m, params: root.Get("params")}
 	if c.params.Kind() != action.Object {
@@ -53,10 +57,14 @@ func readCall(m Message, lim action.Limits) (call, error) {
 	if c.meta = c.params.Get("_meta"); c.meta.Kind() != action.Object && c.meta.Kind() != action.Missing {
 		return c, errors.New("params._meta: want an object")
 	}
+	c.readProgressToken()
+	return c, nil
+}
+
+func (c *call) readProgressToken() {
 	if t := c.meta.Get("progressToken"); t.Kind() == action.String || t.Kind() == action.Number {
 		c.progressToken = string(t.Raw())
 	}
-	return c, nil
 }
 
 // withProof returns the bytes that were decided on with the proof put into
@@ -70,7 +78,7 @@ func (c call) withProof(proof string) []byte {
 		ours = jsontext.AppendString(ours, proof)
 	}
 	if c.meta.Kind() == action.Missing {
-		if ours == nil {
+		if ours == nil || c.params.Kind() == action.Missing {
 			return c.Raw
 		}
 		return insertMember(c.Raw, c.params, `"_meta":{`, ours, `}`)

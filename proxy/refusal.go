@@ -49,8 +49,25 @@ func (p *Proxy) refusal(c call, ans authz.Answer) []byte {
 	if ans.Code == authz.ApprovalRequired && len(c.arguments.Raw()) <= repeatBytes {
 		info.Arguments = argumentsText(c.arguments)
 	}
-	info.Message, info.Next = headline(info), next(ans.Code)
+	info.Message, info.Next = headline(info), next(ans.Code, c.open)
+	if c.open {
+		return c.openRefusal(info)
+	}
 	return p.toolError(c, text(info), info)
+}
+
+// openRefusal answers what is no tool call in the words of its method. A refused
+// elicitation is one that was declined: servers know how to go on then.
+func (c call) openRefusal(info refusalInfo) []byte {
+	structured := marshal(info)
+	code := codeRefused
+	switch c.tool {
+	case "elicitation/create":
+		return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"action":"decline","_meta":{"%s":%s}}}`, c.ID, RefusalKey, structured)
+	case "sampling/createMessage":
+		code = codeRejected
+	}
+	return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%s,"data":%s}}`, c.ID, code, quote(text(info)), structured)
 }
 
 // repeatBytes is up to how many bytes of arguments are given back to copy:
@@ -58,10 +75,14 @@ func (p *Proxy) refusal(c call, ans authz.Answer) []byte {
 const repeatBytes = 16 << 10
 
 // next is what the model should do now, by code.
-func next(code authz.Code) string {
+func next(code authz.Code, open bool) string {
 	switch code {
 	case authz.ApprovalRequired:
-		return "The owner has been asked and has not answered yet. Call this tool again now with exactly these arguments; I will wait again. Do not try another way to the same end."
+		again := "Call this tool"
+		if open {
+			again = "Ask"
+		}
+		return "The owner has been asked and has not answered yet. " + again + " again now with exactly these arguments; I will wait again. Do not try another way to the same end."
 	case authz.ApprovalDenied:
 		return "Do not call this again as it is. Tell the user that the owner denied it, and why; go on without it."
 	case authz.PolicyDenied, authz.Protected:
@@ -154,14 +175,14 @@ func marshal(v any) []byte {
 }
 
 // learnTools notes what an upstream says of its tools when a list of them
-// passes.
-func (p *Proxy) learnTools(raw []byte) {
+// passes, and reports whether it was one.
+func (p *Proxy) learnTools(raw []byte) bool {
 	if !bytes.Contains(raw, []byte(`"inputSchema"`)) || !bytes.Contains(raw, []byte(`"tools"`)) {
-		return
+		return false
 	}
 	root, err := action.Parse(raw, action.Limits{Bytes: len(raw) + 1, Depth: 1000})
 	if err != nil {
-		return // what is not known is not believed either
+		return false // what is not known is not believed either
 	}
 	p.mirrored.learn(raw)
 	p.mu.Lock()
@@ -176,6 +197,7 @@ func (p *Proxy) learnTools(raw []byte) {
 			}
 		}
 	}
+	return true
 }
 
 func (p *Proxy) hasOutputSchema(name string) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ type session struct {
 
 	last chan struct{} // closed when the message read last has left; owned by readHost
 	room chan struct{} // one for each message on its way
+
+	asked asked // by the server
 
 	mu       sync.Mutex
 	requests map[string]*request // by id: the host's, not answered yet
@@ -155,9 +158,12 @@ func (s *session) take(ctx context.Context, m Message) (decide func()) {
 		<-s.room
 		return nil
 	}
+	if m.IsResponse() {
+		s.asked.answered(m)
+	}
 	t := &turn{before: s.last, left: make(chan struct{})}
 	s.last = t.left
-	if m.Method != "tools/call" || r == nil {
+	if r == nil || !slices.Contains(fromHost, m.Method) {
 		s.relay(ctx, t, m, r)
 		return nil
 	}
@@ -322,19 +328,43 @@ func (s *session) readUpstream(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		raw := s.p.toHost(m.Raw)
 		if m.IsResponse() {
 			s.answered(m)
 		}
-		if raw == nil {
-			continue
-		}
-		out := m
-		out.Raw = raw
-		if err := s.host.Send(ctx, out); err != nil {
+		if err := s.passDown(ctx, m); err != nil {
 			return err
 		}
 	}
+}
+
+// passDown brings a message of the upstream to the host. What is decided on first
+// does not keep those behind it once it is held.
+func (s *session) passDown(ctx context.Context, m Message) error {
+	switch {
+	case needsRuling(m):
+		return beside(ctx, func(stepAside func()) error {
+			return s.down(ctx, m, s.asked.ask(ctx, s.p, s.who, m, stepAside))
+		})
+	case s.asked.withdraws(m):
+		return nil
+	}
+	return s.down(ctx, m, s.p.ruleUp(ctx, s.who, m, nil))
+}
+
+// down carries out a ruling on a message of the upstream.
+func (s *session) down(ctx context.Context, m Message, ru ruling) error {
+	switch {
+	case ru.reply != nil:
+		if err := s.upstream.Send(ctx, Message{Raw: ru.reply, ID: m.ID}); err != nil {
+			s.p.Log.Warn().Err(err).Str("server", s.p.Name).Msg("could not answer the server")
+		}
+		return nil
+	case ru.forward == nil:
+		return nil
+	}
+	out := m
+	out.Raw = ru.forward
+	return s.host.Send(ctx, out)
 }
 
 // answered ends a forwarded request with the upstream's response.
@@ -368,6 +398,7 @@ func (s *session) fail(ctx context.Context, id string, f failure) {
 // withdraw cancels every held call, and those that would be held from now on:
 // their host is gone. What is only being decided goes on.
 func (s *session) withdraw() {
+	s.asked.end(failure{"unknown", "the host went away before it answered"})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hostGone = true
@@ -434,6 +465,7 @@ func (s *session) upstreamGone(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		err = errors.New("it closed the connection")
 	}
+	s.asked.end(failure{"cancelled", "the server ended before the host answered"})
 	s.mu.Lock()
 	s.closed = true
 	var ids []string

@@ -45,12 +45,12 @@ func (m *Mapping) Map(server, tool string, arguments action.Value) (Mapped, erro
 	default:
 		return Mapped{}, fmt.Errorf("arguments: want an object, got %s", arguments.Kind())
 	}
-	mapped := Mapped{ActionType: "mcp." + server + "." + tool}
-	if p := m.profile; p != nil {
-		mapped.Profile, mapped.Reads, mapped.Destroys = p.Name, p.reads[tool], p.destroys[tool]
-	}
+	mapped, rule := m.describe(server, tool)
 	members := []action.Member{{Key: "arguments", Value: arguments}}
-	if rule := m.find(server, tool); rule != nil {
+	if rule == nil && isOpenType(tool) {
+		return mapped, fmt.Errorf("a tool named %s would have the action type %s, which is that of what is no tool call: the owner can give it another under mapping: in the configuration", tool, mapped.ActionType)
+	}
+	if rule != nil {
 		var err error
 		if members, err = rule.apply(&mapped, members); err != nil {
 			return Mapped{}, fmt.Errorf("mapping rule %s: %w", rule.place, err)
@@ -58,6 +58,20 @@ func (m *Mapping) Map(server, tool string, arguments action.Value) (Mapped, erro
 	}
 	mapped.Payload = action.ObjectValue(members...)
 	return mapped, nil
+}
+
+// describe tells what is known of a tool without a call: its action type, what
+// its profile says, and the rule that will be applied, nil when there is none.
+func (m *Mapping) describe(server, tool string) (Mapped, *Rule) {
+	mapped := Mapped{ActionType: "mcp." + server + "." + tool}
+	if p := m.profile; p != nil {
+		mapped.Profile, mapped.Reads, mapped.Destroys = p.Name, p.reads[tool], p.destroys[tool]
+	}
+	rule := m.find(server, tool)
+	if rule != nil {
+		mapped.ActionType = rule.actionType
+	}
+	return mapped, rule
 }
 
 func (m *Mapping) find(server, tool string) *Rule {
@@ -72,7 +86,6 @@ func (m *Mapping) find(server, tool string) *Rule {
 // apply adds the rule's fields to members, whose first is the arguments.
 func (r *Rule) apply(mapped *Mapped, members []action.Member) ([]action.Member, error) {
 	arguments := members[0].Value
-	mapped.ActionType = r.actionType
 	mapped.RelyingParty.TrustProfile = r.trust
 	if r.domain != nil {
 		v, err := r.domain(arguments)

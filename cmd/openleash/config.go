@@ -33,6 +33,9 @@ type Config struct {
 	// Policies is the folder of the policy files. Default: policies, beside
 	// the configuration.
 	Policies string
+	// HideDenied (list: hide_denied) leaves out of tools/list what the policy
+	// denies an agent whatever the arguments. Default: list: all.
+	HideDenied bool
 	// MessageBytes is the largest message taken from a host. Default 16 MiB.
 	MessageBytes int
 	// Servers are the upstream MCP servers (mcpServers), by name.
@@ -86,7 +89,7 @@ var comment = regexp.MustCompile(`(?m)^\s*#.*$`)
 func withoutComments(s string) string { return comment.ReplaceAllString(s, "") }
 
 func (c *Config) read(d *strictyaml.Doc, h home.Home) {
-	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "limits", "mcpServers", "mapping")
+	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "list", "limits", "mcpServers", "mapping")
 	if s, ok := d.String(f["listen"], "listen"); ok {
 		c.Listen = s
 		if err := loopback(s); err != nil {
@@ -104,6 +107,9 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 		if !filepath.IsAbs(s) {
 			c.Policies = filepath.Join(h.Dir, s)
 		}
+	}
+	if s, ok := d.OneOf(f["list"], "list", "all", "hide_denied"); ok {
+		c.HideDenied = s == "hide_denied"
 	}
 	if n := f["limits"]; n != nil {
 		lf := d.Fields(n, "limits", "message_bytes")

@@ -47,6 +47,8 @@ func TestConfig(t *testing.T) {
 		{"hold", "hold: 1m30s\n", func(c *Config) { c.Hold = 90 * time.Second }},
 		{"policies beside it", "policies: mine\n", func(c *Config) { c.Policies = "mine" }},
 		{"policies elsewhere", "policies: /srv/policies\n", func(c *Config) { c.Policies = "/srv/policies" }},
+		{"list", "list: hide_denied\n", func(c *Config) { c.HideDenied = true }},
+		{"list all", "list: all\n", func(*Config) {}},
 		{"limits", "limits: {message_bytes: 65536}\n", func(c *Config) { c.MessageBytes = 65536 }},
 		{"a program", "mcpServers:\n  files: {command: npx, args: [-y, x], env: {A: \"1\", B: \"${B}\"}, cwd: /tmp, type: stdio, profile: filesystem}\n", func(c *Config) {
 			c.Servers["files"] = Server{Name: "files", Command: "npx", Args: []string{"-y", "x"}, Env: map[string]string{"A": "1", "B": "${B}"}, Cwd: "/tmp", Profile: "filesystem"}

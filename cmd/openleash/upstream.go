@@ -18,7 +18,7 @@ func (a *app) newProxy(s Server) (*proxy.Proxy, error) {
 	return proxy.New(proxy.Config{
 		Name: s.Name, Service: a.service, Mapping: proxy.NewMapping(a.config.Mapping, profile),
 		Hold: a.config.Hold, Portal: a.config.portal(), Limits: a.config.limits(), Log: a.log,
-		Places: s.places(),
+		Places: s.places(), HideDenied: a.config.HideDenied,
 	}), nil
 }
 

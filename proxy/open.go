@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
+)
+
+// What is no tool call can still give away or do something: a resource that is
+// read, a prompt, and what a server asks of the host. Those requests are open:
+// allowed and logged, unless a rule is about them.
+
+// openTypes are the last words of their action types, by method: a resource is
+// read as mcp.<server>.resource.read.
+var openTypes = map[string]string{
+	"resources/read":         "resource.read",
+	"prompts/get":            "prompt.get",
+	"sampling/createMessage": "sampling",
+	"elicitation/create":     "elicitation",
+}
+
+func isOpenType(words string) bool {
+	for _, t := range openTypes {
+		if t == words {
+			return true
+		}
+	}
+	return false
+}
+
+// fromHost are the governed requests of a host, fromServer those of a server.
+var (
+	fromHost   = []string{"tools/call", "resources/read", "prompts/get"}
+	fromServer = []string{"sampling/createMessage", "elicitation/create"}
+)
+
+// isGoverned tells whether a message asks for something that the policy must
+// decide, and refuses what only looks as if it did not.
+func isGoverned(m Message, methods []string) (governed bool, refusal []byte) {
+	for _, method := range methods {
+		if m.Method == method {
+			if m.ID == "" {
+				return false, errorReply("", codeInvalidRequest, method+" came without an id: what cannot be answered is not forwarded")
+			}
+			return true, nil
+		}
+		if len(m.Method) < 2*len(method) && strings.EqualFold(strings.TrimSpace(m.Method), method) {
+			return false, errorReply(m.ID, codeInvalidRequest, fmt.Sprintf("method %q: write it %s", m.Method, method))
+		}
+	}
+	return false, nil
+}
+
+// readOpen parses a governed request that is no tool call. All its params but
+// _meta are its arguments.
+func readOpen(m Message, root action.Value) (call, error) {
+	c := call{Message: m, tool: m.Method, open: true, params: root.Get("params")}
+	if c.params.Kind() != action.Object && c.params.Kind() != action.Missing {
+		return c, errors.New("params: want an object")
+	}
+	if c.meta = c.params.Get("_meta"); c.meta.Kind() != action.Object && c.meta.Kind() != action.Missing {
+		return c, errors.New("params._meta: want an object")
+	}
+	var members []action.Member
+	for key, v := range c.params.Members() {
+		switch {
+		case key == "_meta":
+		case strings.EqualFold(key, "_meta"):
+			return c, fmt.Errorf("params.%s: differs from %q only by case; write %q", key, "_meta", "_meta")
+		default:
+			members = append(members, action.Member{Key: key, Value: v})
+		}
+	}
+	c.arguments = action.ObjectValue(members...)
+	c.readProgressToken()
+	return c, nil
+}
+
+// translateOpen makes the action: no mapping is about it.
+func (p *Proxy) translateOpen(c call) (action.Request, *authz.Call) {
+	reads := slices.Contains(fromHost, c.tool)
+	req := action.Request{
+		ActionType: "mcp." + p.Name + "." + openTypes[c.tool],
+		Payload:    action.ObjectValue(action.Member{Key: "arguments", Value: c.arguments}),
+	}
+	return req, &authz.Call{
+		Server: p.Name, Tool: c.tool, Arguments: c.arguments, Places: p.Places, Open: true, ToHost: !reads, About: about(c),
+		Info: action.ObjectValue(
+			action.Member{Key: "server", Value: action.StringValue(p.Name)},
+			action.Member{Key: "name", Value: action.StringValue(c.tool)},
+			action.Member{Key: "reads", Value: action.BoolValue(reads)},
+			action.Member{Key: "destroys", Value: action.BoolValue(false)},
+		),
+	}
+}
+
+// maxAbout bounds what a server's names add to a line of the log.
+const maxAbout = 1000
+
+func about(c call) string {
+	name := c.arguments.Get(nameMember(c.tool)).Text()
+	if len(name) > maxAbout {
+		name = strings.ToValidUTF8(name[:maxAbout], "") + "…"
+	}
+	return name
+}
+
+// ruleUp is rule for a message of the server: what it asks of the host is
+// decided on, and so are the requests inside a result that wants input. forward
+// goes to the host, reply to the server. It blocks while something is held;
+// departed as in rule. done takes the host's answer to a governed request.
+func (p *Proxy) ruleUp(ctx context.Context, who authz.Caller, m Message, departed func()) ruling {
+	governed, refusal := isGoverned(m, fromServer)
+	switch {
+	case refusal != nil:
+		return ruling{reply: refusal}
+	case governed:
+		ru := p.asked(ctx, who, m, departed)
+		if ru.forward != nil {
+			ru.forward = p.toHost(who, m.Raw)
+		}
+		return ru
+	case m.IsResponse() && wantsInput(m.Raw):
+		if refused := p.inputs(ctx, who, m, departed); refused != nil {
+			return ruling{forward: refused}
+		}
+	}
+	return ruling{forward: p.toHost(who, m.Raw)}
+}
+
+// asked decides on a request of the server.
+func (p *Proxy) asked(ctx context.Context, who authz.Caller, m Message, departed func()) ruling {
+	root, err := action.Parse(m.Raw, anyMessage(m.Raw))
+	var c call
+	if err == nil {
+		c, err = readOpen(m, root)
+	}
+	if err != nil {
+		return ruling{reply: errorReply(m.ID, codeInvalidParams, "the request cannot be decided on: "+err.Error())}
+	}
+	return p.decide(ctx, who, c, departed, nil)
+}
+
+// wantsInput is a quick look for a result with requests inside: "the server
+// returns an InputRequiredResult" (2026-07-28, Multi Round-Trip Requests).
+func wantsInput(raw []byte) bool {
+	if !bytes.Contains(raw, []byte(`"inputRequests"`)) && !bytes.Contains(raw, []byte(`\u`)) {
+		return false // nearly all
+	}
+	_, ok := find(raw, "result", "inputRequests")
+	return ok
+}
+
+// inputs decides on the requests inside a result. When one is refused the host
+// gets, in the result's place, an error that says so: the server waits for all of
+// them or none.
+func (p *Proxy) inputs(ctx context.Context, who authz.Caller, m Message, departed func()) (refused []byte) {
+	root, err := action.Parse(m.Raw, anyMessage(m.Raw))
+	if err != nil {
+		return errorReply(m.ID, codeInternal, fmt.Sprintf("the server %s asks for input in a way that cannot be decided on: %v", p.Name, err))
+	}
+	for _, in := range root.Get("result").Get("inputRequests").Members() {
+		inner := Message{Raw: m.Raw, ID: m.ID, Method: in.Get("method").Text()}
+		governed, refusal := isGoverned(inner, fromServer)
+		if refusal != nil {
+			return refusal
+		}
+		if !governed {
+			continue
+		}
+		c, err := readOpen(inner, in)
+		if err != nil {
+			return errorReply(m.ID, codeInternal, fmt.Sprintf("the server %s asks for input with %s: %v", p.Name, inner.Method, err))
+		}
+		ru := p.decide(ctx, who, c, departed, nil)
+		if ru.forward == nil {
+			return p.inputRefused(c, ru)
+		}
+		ru.done(nil, failure{"unknown", "what the host answers comes with its next call"})
+	}
+	return nil
+}
+
+func (p *Proxy) inputRefused(c call, ru ruling) []byte {
+	reason := "the host went away"
+	if text, ok := stringAt(ru.reply, "error", "message"); ok {
+		reason = text
+	} else if text, ok := stringAt(ru.reply, "result", "_meta", RefusalKey, "reason"); ok {
+		reason = text
+	}
+	return errorReply(c.ID, codeRefused, fmt.Sprintf("the server %s asked for %s before it goes on, and that was refused: %s", p.Name, c.tool, reason))
+}
