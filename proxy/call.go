@@ -131,7 +131,7 @@ func (p *Proxy) finisher(who authz.Caller, call *authz.Call, ans authz.Answer) f
 // outcomeOf reads from a response how the call went, and the hash of its
 // result as it came.
 func outcomeOf(response []byte) (string, action.Hash) {
-	fields, err := action.Scan(response, action.Limits{Bytes: len(response) + 1})
+	fields, err := action.Scan(response, anyMessage(response))
 	if err != nil {
 		return "unknown", action.Hash{}
 	}
@@ -150,7 +150,7 @@ func outcomeOf(response []byte) (string, action.Hash) {
 }
 
 func isTrue(object []byte, key string) bool {
-	fields, err := action.Scan(object, action.Limits{Bytes: len(object) + 1})
+	fields, err := action.Scan(object, anyMessage(object))
 	if err != nil {
 		return false
 	}

@@ -51,8 +51,8 @@ func (l *lines) Recv(context.Context) (Message, error) {
 		if err != nil {
 			return Message{}, err
 		}
-		if line = bytes.TrimSpace(line); len(line) > 0 {
-			return ReadMessage(line, action.Limits{Bytes: l.max(), Depth: l.lim.Depth})
+		if line = bytes.Trim(line, " \t\r\n"); len(line) > 0 {
+			return ReadMessage(line, action.Limits{Bytes: l.max(), Depth: maxDepth})
 		}
 	}
 }
@@ -61,22 +61,26 @@ func (l *lines) Recv(context.Context) (Message, error) {
 // line without a newline counts.
 func (l *lines) line() ([]byte, error) {
 	var line []byte
-	tooLong := false
+	var tooLong *idFinder // what is still looked for in a line that is too long
 	for {
 		part, err := l.r.ReadSlice('\n')
-		if len(line)+len(part) > l.max()+1 {
-			tooLong, line = true, nil
+		if tooLong == nil && len(line)+len(part) > l.max()+1 {
+			tooLong = &idFinder{}
+			tooLong.read(line)
+			line = nil
 		}
-		if !tooLong {
+		if tooLong != nil {
+			tooLong.read(part)
+		} else {
 			line = append(line, part...)
 		}
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
-		case err != nil && (len(line) == 0 || !errors.Is(err, io.EOF)):
+		case err != nil && (len(line) == 0 && tooLong == nil || !errors.Is(err, io.EOF)):
 			return nil, err
-		case tooLong:
-			return nil, &BadMessage{Code: codeInvalidRequest, Reason: fmt.Sprintf("a message of more than %d bytes; raise limits.message_bytes in the configuration if it is meant", l.max())}
+		case tooLong != nil:
+			return nil, tooLong.refused(codeInvalidRequest, fmt.Sprintf("a message of more than %d bytes; raise limits.message_bytes in the configuration if it is meant", l.max()))
 		}
 		return line, nil
 	}

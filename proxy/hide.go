@@ -27,7 +27,8 @@ func (p *Proxy) hideDenied(who authz.Caller, raw []byte) []byte {
 	if hidden == 0 {
 		return raw
 	}
-	return splice(raw, list, append(kept, ']'))
+	at := span{list.Start(), list.Start() + len(list.Raw())}
+	return applyEdits(raw, edit{at, string(kept) + "]"})
 }
 
 func (p *Proxy) isHidden(who authz.Caller, name string) bool {

@@ -100,15 +100,15 @@ func (p *Proxy) readPost(w http.ResponseWriter, r *http.Request) (Message, error
 	if err := checkContentType(r.Header); err != nil {
 		return Message{}, err
 	}
-	limits := p.Limits
-	if limits.Bytes <= 0 {
-		limits.Bytes = defaultMessageBytes
+	limit := p.Limits.Bytes
+	if limit <= 0 {
+		limit = defaultMessageBytes
 	}
-	raw, err := readBody(w, r, limits.Bytes)
+	raw, err := readBody(w, r, limit)
 	if err != nil {
 		return Message{}, err
 	}
-	m, err := ReadMessage(raw, limits)
+	m, err := ReadMessage(raw, anyMessage(raw))
 	if err != nil {
 		return Message{}, err
 	}
@@ -142,7 +142,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error)
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
-		return nil, &httpError{http.StatusRequestEntityTooLarge, "", codeInvalidRequest,
+		return nil, &httpError{http.StatusRequestEntityTooLarge, refused(raw, 0, "").ID, codeInvalidRequest,
 			fmt.Sprintf("the message is longer than %d bytes; raise limits.message_bytes in the configuration if it is meant", limit)}
 	case err != nil:
 		return nil, &httpError{http.StatusBadRequest, "", codeInvalidRequest, "the body could not be read: " + err.Error()}

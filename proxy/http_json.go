@@ -76,7 +76,7 @@ type edit struct {
 
 // applyEdits returns a copy of raw with the edits made; they do not overlap.
 func applyEdits(raw []byte, edits ...edit) []byte {
-	slices.SortFunc(edits, func(a, b edit) int { return cmp.Compare(a.from, b.from) })
+	slices.SortFunc(edits, func(a, b edit) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) })
 	out := make([]byte, 0, len(raw)+32*len(edits))
 	last := 0
 	for _, e := range edits {

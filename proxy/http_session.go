@@ -178,6 +178,7 @@ func (s *hostConn) listen(w http.ResponseWriter, r *http.Request) {
 	s.listener = st
 	for _, m := range s.backlog {
 		st.queue = append(st.queue, item{raw: m.Raw})
+		st.size += len(m.Raw)
 	}
 	s.backlog, s.backSize = nil, 0
 	s.mu.Unlock()
@@ -262,7 +263,9 @@ func (s *hostConn) Send(ctx context.Context, m Message) error {
 		return nil
 	}
 	s.mu.Unlock()
-	st.push(ctx, item{raw: raw}, s.shared == nil)
+	if st.sse {
+		st.push(ctx, item{raw: raw}, s.shared == nil)
+	}
 	return nil
 }
 

@@ -27,7 +27,7 @@ func (h *HTTPSessions) postShared(w http.ResponseWriter, r *http.Request, who au
 		writeError(w, err)
 		return
 	}
-	if m.Method == "notifications/cancelled" {
+	if m.Method == "notifications/cancelled" && m.IsNotification() {
 		w.WriteHeader(http.StatusAccepted) // ends nothing: closing the request's stream does
 		return
 	}

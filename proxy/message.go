@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/internal/jsontext"
@@ -40,9 +41,10 @@ type Conn interface {
 
 // BadMessage is a message that is refused before anything looks into it.
 type BadMessage struct {
-	ID     string // when it could be read
-	Code   int    // -32700 or -32600
-	Reason string
+	ID       string // when it could be read
+	Code     int    // -32700 or -32600
+	Reason   string
+	Response bool // it has a result or an error, and no method
 }
 
 func (e *BadMessage) Error() string { return e.Reason }
@@ -82,32 +84,61 @@ var envelope = []string{"jsonrpc", "id", "method", "params", "result", "error"}
 func ReadMessage(raw []byte, lim action.Limits) (Message, error) {
 	fields, err := action.Scan(raw, lim)
 	if err != nil {
-		return Message{}, &BadMessage{Code: codeParse, Reason: "not one JSON object: " + err.Error()}
+		return Message{}, refused(raw, codeParse, "not one JSON object: "+err.Error())
 	}
+	m, err := readEnvelope(raw, fields)
+	if err != nil {
+		return Message{}, refused(raw, codeInvalidRequest, err.Error())
+	}
+	return m, nil
+}
+
+func readEnvelope(raw []byte, fields []action.Field) (Message, error) {
 	m := Message{Raw: raw}
-	var version string
+	version, answers := "", false
 	for _, f := range fields {
+		var err error
 		switch f.Key {
 		case "id":
 			m.ID, err = readID(f.Raw)
 		case "method":
-			m.Method, err = readString(f.Raw)
-			if err == nil && m.Method == "" {
-				err = errors.New("it is empty")
-			}
+			m.Method, err = readMethod(f.Raw)
 		case "jsonrpc":
 			version, err = readString(f.Raw)
+		case "result", "error":
+			answers = true
 		default:
 			err = lookalike(f.Key)
 		}
 		if err != nil {
-			return Message{}, &BadMessage{ID: m.ID, Code: codeInvalidRequest, Reason: fmt.Sprintf("member %q: %v", f.Key, err)}
+			return m, fmt.Errorf("member %q: %w", f.Key, err)
 		}
 	}
-	if version != "2.0" {
-		return Message{}, &BadMessage{ID: m.ID, Code: codeInvalidRequest, Reason: fmt.Sprintf(`member "jsonrpc": want "2.0", got %q`, version)}
+	switch {
+	case version != "2.0":
+		return m, fmt.Errorf(`member "jsonrpc": want "2.0", got %q`, version)
+	case m.Method != "" && answers:
+		return m, errors.New("it has a method and a result or error, so that one reader sees a request and another an answer; send one of them")
+	case m.Method == "" && !answers:
+		return m, errors.New("it has neither a method nor a result or error")
 	}
 	return m, nil
+}
+
+// readMethod reads a method's name. Spaces and what cannot be seen are in none;
+// a reader that drops them, or stops at a NUL, would see another method.
+func readMethod(raw []byte) (string, error) {
+	method, err := readString(raw)
+	if err != nil {
+		return "", err
+	}
+	if method == "" {
+		return "", errors.New("it is empty")
+	}
+	if i := strings.IndexFunc(method, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r) }); i >= 0 {
+		return "", fmt.Errorf("want a name without spaces and invisible characters, got %q", method)
+	}
+	return method, nil
 }
 
 func lookalike(key string) error {

@@ -79,7 +79,13 @@ func readOpen(m Message, root action.Value) (call, error) {
 	}
 	c.arguments = action.ObjectValue(members...)
 	c.readProgressToken()
-	return c, nil
+	cuts, err := prefixCuts(m.Raw)
+	for _, e := range cuts {
+		if within(c.meta)(e) || !within(c.params)(e) {
+			c.cuts = append(c.cuts, e)
+		}
+	}
+	return c, err
 }
 
 // translateOpen makes the action: no mapping is about it.

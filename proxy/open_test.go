@@ -140,7 +140,7 @@ func TestWhatOnlyLooksUngovernedIsRefused(t *testing.T) {
 	k := newTalk(t, allowAll)
 	for _, raw := range []string{
 		`{"jsonrpc":"2.0","id":1,"method":"Resources/Read","params":{"uri":"x"}}`,
-		`{"jsonrpc":"2.0","id":1,"method":" prompts/get","params":{"name":"x"}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"Prompts/get","params":{"name":"x"}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"x","uri":"y"}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"x","_Meta":{}}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":[]}`,

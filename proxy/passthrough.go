@@ -95,7 +95,7 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 		writeError(w, err)
 		return
 	}
-	if m.Method == "notifications/cancelled" && h.stop(in, idAt(m.Raw, "params", "requestId")) {
+	if m.Method == "notifications/cancelled" && m.IsNotification() && h.stop(in, idAt(m.Raw, "params", "requestId")) {
 		w.WriteHeader(http.StatusAccepted) // the upstream has never heard of that call
 		return
 	}

@@ -136,7 +136,7 @@ func (p *Proxy) toHost(who authz.Caller, raw []byte) []byte {
 	}
 	clean, err := cutPrefix(raw)
 	if err != nil {
-		m, _ := ReadMessage(raw, action.Limits{Bytes: len(raw) + 1})
+		m, _ := ReadMessage(raw, anyMessage(raw))
 		p.Log.Warn().Str("server", p.Name).Err(err).Msg("a message of the upstream uses keys under " + Prefix + " and cannot be cleaned of them; it is not passed on")
 		if m.IsResponse() && m.ID != "" {
 			return errorReply(m.ID, codeInternal, "the answer of "+p.Name+" uses keys that are OpenLeash's own and cannot be cleaned of them")

@@ -1,11 +1,9 @@
 package proxy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/internal/jsontext"
@@ -21,6 +19,7 @@ type call struct {
 
 	params action.Value
 	meta   action.Value
+	cuts   []edit // keys under our prefix, outside the arguments
 }
 
 // paramNames are the members of a call's params that we read or forward: one
@@ -58,7 +57,15 @@ func readCall(m Message, lim action.Limits) (call, error) {
 		return c, errors.New("params._meta: want an object")
 	}
 	c.readProgressToken()
-	return c, nil
+	c.cuts, err = prefixCuts(m.Raw)
+	c.cuts = slices.DeleteFunc(c.cuts, within(c.arguments))
+	return c, err
+}
+
+// within tells the edits that lie inside a value.
+func within(v action.Value) func(edit) bool {
+	from, to := v.Start(), v.Start()+len(v.Raw())
+	return func(e edit) bool { return e.from >= from && e.to <= to }
 }
 
 func (c *call) readProgressToken() {
@@ -68,134 +75,39 @@ func (c *call) readProgressToken() {
 }
 
 // withProof returns the bytes that were decided on with the proof put into
-// params._meta, and nothing else changed but keys under our prefix, which go.
-// An empty proof (the rule wants none) only cleans.
+// params._meta, and nothing else changed but keys under our prefix, which go
+// from every _meta outside the arguments: those were decided on as they are. An
+// empty proof (the rule wants none) only cleans.
 func (c call) withProof(proof string) []byte {
-	var ours []byte
+	edits := slices.Clone(c.cuts)
 	if proof != "" {
-		ours = make([]byte, 0, len(ProofKey)+len(proof)+32)
-		ours = append(append(append(ours, '"'), ProofKey...), `":`...)
-		ours = jsontext.AppendString(ours, proof)
+		edits = append(edits, c.insertProof(proof))
 	}
-	if c.meta.Kind() == action.Missing {
-		if ours == nil || c.params.Kind() == action.Missing {
-			return c.Raw
-		}
-		return insertMember(c.Raw, c.params, `"_meta":{`, ours, `}`)
-	}
-	if hasOurs(c.meta) {
-		return splice(c.Raw, c.meta, objectText(c.meta, string(ours)))
-	}
-	if ours == nil {
+	if len(edits) == 0 {
 		return c.Raw
 	}
-	return insertMember(c.Raw, c.meta, "", ours, "")
+	return applyEdits(c.Raw, edits...)
 }
 
-// insertMember puts a member first into an object of the document.
-func insertMember(doc []byte, object action.Value, before string, member []byte, after string) []byte {
-	if object.Len() > 0 {
-		after += ","
+// insertProof puts the proof first into params._meta.
+func (c call) insertProof(proof string) edit {
+	ours := make([]byte, 0, len(ProofKey)+len(proof)+48)
+	object, rest := c.meta, false
+	if object.Kind() == action.Missing {
+		object, rest = c.params, c.params.Len() > 0
+		ours = append(ours, `"_meta":{`...)
+	}
+	for key := range c.meta.Members() {
+		rest = rest || !isOurs(key) // those of ours go
+	}
+	ours = append(append(append(ours, '"'), ProofKey...), `":`...)
+	ours = jsontext.AppendString(ours, proof)
+	if c.meta.Kind() == action.Missing {
+		ours = append(ours, '}')
+	}
+	if rest {
+		ours = append(ours, ',')
 	}
 	at := object.Start() + 1
-	out := make([]byte, 0, len(doc)+len(before)+len(member)+len(after))
-	out = append(append(append(append(out, doc[:at]...), before...), member...), after...)
-	return append(out, doc[at:]...)
-}
-
-// splice replaces one value of the document.
-func splice(doc []byte, v action.Value, text []byte) []byte {
-	return slices.Concat(doc[:v.Start()], text, doc[v.Start()+len(v.Raw()):])
-}
-
-// isOurs reports whether a key of _meta stands under our prefix, in any case.
-func isOurs(key string) bool {
-	return len(key) >= len(Prefix) && strings.EqualFold(key[:len(Prefix)], Prefix)
-}
-
-func hasOurs(meta action.Value) bool {
-	for key := range meta.Members() {
-		if isOurs(key) {
-			return true
-		}
-	}
-	return false
-}
-
-// objectText writes a _meta without keys of ours, first (when not empty) before
-// the rest.
-func objectText(meta action.Value, first string) []byte {
-	members := []string{}
-	if first != "" {
-		members = append(members, first)
-	}
-	for key, v := range meta.Members() {
-		if !isOurs(key) {
-			members = append(members, string(quote(key))+":"+string(v.Raw()))
-		}
-	}
-	return []byte("{" + strings.Join(members, ",") + "}")
-}
-
-// cutPrefix removes every key under our prefix from every _meta in a message.
-// Messages without any, nearly all, are returned as they are.
-func cutPrefix(raw []byte) ([]byte, error) {
-	if !mayHoldOurs(raw) {
-		return raw, nil
-	}
-	root, err := action.Parse(raw, action.Limits{Bytes: len(raw) + 1, Depth: 1000})
-	if err != nil {
-		return nil, err
-	}
-	var metas []action.Value
-	collectMetas(root, &metas)
-	for _, meta := range slices.Backward(metas) { // from the end, so that offsets stay true
-		raw = splice(raw, meta, objectText(meta, ""))
-	}
-	return raw, nil
-}
-
-// mayHoldOurs is a quick look: our name in any case, or an escape that could
-// hide a letter of it (no writer escapes letters without a reason).
-func mayHoldOurs(raw []byte) bool {
-	for rest := raw; ; {
-		i := bytes.IndexByte(rest, '\\')
-		if i < 0 || i+6 > len(rest) {
-			break
-		}
-		if rest[i+1] == 'u' && rest[i+2] == '0' && rest[i+3] == '0' && rest[i+4] >= '4' && rest[i+4] <= '7' {
-			return true
-		}
-		rest = rest[i+2:]
-	}
-	return containsFold(raw, "openleash")
-}
-
-func containsFold(raw []byte, word string) bool {
-	for i := 0; ; i++ {
-		j := bytes.IndexAny(raw[i:], "oO")
-		if j < 0 || i+j+len(word) > len(raw) {
-			return false
-		}
-		i += j
-		if strings.EqualFold(string(raw[i:i+len(word)]), word) {
-			return true
-		}
-	}
-}
-
-// collectMetas finds the objects named _meta that hold a key of ours, in the
-// order of the document. They do not nest: what is inside a found one goes or
-// stays with its member.
-func collectMetas(v action.Value, found *[]action.Value) {
-	for _, item := range v.Items() {
-		collectMetas(item, found)
-	}
-	for key, member := range v.Members() {
-		if key == "_meta" && member.Kind() == action.Object && hasOurs(member) {
-			*found = append(*found, member)
-			continue
-		}
-		collectMetas(member, found)
-	}
+	return edit{span{at, at}, string(ours)}
 }

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
 )
 
@@ -136,7 +135,7 @@ func (s *session) next(ctx context.Context) (decide func(), err error) {
 	m, err := s.host.Recv(ctx)
 	var bad *BadMessage
 	if errors.As(err, &bad) {
-		return nil, s.toHost(ctx, bad.Reply())
+		return nil, s.refuse(ctx, bad)
 	}
 	if err != nil || s.cancelsOurs(m) {
 		return nil, err
@@ -147,6 +146,16 @@ func (s *session) next(ctx context.Context) (decide func(), err error) {
 		return nil, ctx.Err()
 	}
 	return s.take(ctx, m), nil
+}
+
+// refuse answers a bad message of the host. One that was to answer a request of
+// the upstream is not the host's to hear of, which may have a request of that
+// id itself: the upstream waits for it.
+func (s *session) refuse(ctx context.Context, bad *BadMessage) error {
+	if bad.Response && bad.ID != "" {
+		return s.upstream.Send(ctx, Message{Raw: bad.Reply(), ID: bad.ID})
+	}
+	return s.toHost(ctx, bad.Reply())
 }
 
 // take gives a message its turn and has it ruled on, governed calls beside each
@@ -285,17 +294,10 @@ func (s *session) forget(id string, r *request) {
 // notification SHOULD … Not send a response for the cancelled request" (MCP,
 // Cancellation).
 func (s *session) cancelsOurs(m Message) bool {
-	if m.Method != "notifications/cancelled" {
+	if m.Method != "notifications/cancelled" || !m.IsNotification() {
 		return false
 	}
-	root, err := action.Parse(m.Raw, s.p.Limits)
-	if err != nil {
-		return false
-	}
-	id, err := readID(root.Get("params").Get("requestId").Raw())
-	if err != nil {
-		return false
-	}
+	id := idAt(m.Raw, "params", "requestId")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.requests[id]
@@ -322,14 +324,17 @@ func (s *session) readUpstream(ctx context.Context) error {
 		m, err := s.upstream.Recv(ctx)
 		var bad *BadMessage
 		if errors.As(err, &bad) {
-			s.p.Log.Warn().Str("server", s.p.Name).Msg("the server wrote what is no JSON-RPC message; it is not passed on: " + bad.Reason)
+			if err := s.refuseUpstream(ctx, bad); err != nil {
+				return err
+			}
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if m.IsResponse() {
-			s.answered(m)
+		if m.IsResponse() && !s.answered(m) {
+			s.p.Log.Warn().Str("server", s.p.Name).Str("id", m.ID).Msg("the server answered a request that it has not got; the answer is not passed on")
+			continue
 		}
 		if err := s.passDown(ctx, m); err != nil {
 			return err
@@ -367,17 +372,42 @@ func (s *session) down(ctx context.Context, m Message, ru ruling) error {
 	return s.host.Send(ctx, out)
 }
 
-// answered ends a forwarded request with the upstream's response.
-func (s *session) answered(m Message) {
+// refuseUpstream deals with a bad message of the upstream. A request of its own
+// is answered; where it was to answer one of the host's, that one is, here.
+func (s *session) refuseUpstream(ctx context.Context, bad *BadMessage) error {
+	s.p.Log.Warn().Str("server", s.p.Name).Msg("the server wrote what is no JSON-RPC message; it is not passed on: " + bad.Reason)
+	switch {
+	case bad.ID == "":
+	case bad.Response && s.hasLeft(bad.ID):
+		s.fail(ctx, bad.ID, failure{"unknown", "what it wrote is no JSON-RPC message (" + bad.Reason + "). Whether it did what was asked is not known: look before you repeat it"})
+	case !bad.Response:
+		return s.upstream.Send(ctx, Message{Raw: bad.Reply(), ID: bad.ID})
+	}
+	return nil
+}
+
+func (s *session) hasLeft(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.requests[id]
+	return r != nil && r.forwarded
+}
+
+// answered ends a forwarded request with the upstream's response. It is false
+// for an answer to a request that is still here.
+func (s *session) answered(m Message) bool {
 	s.mu.Lock()
 	r := s.requests[m.ID]
-	if r != nil && r.forwarded {
-		delete(s.requests, m.ID)
+	if r != nil && !r.forwarded {
+		s.mu.Unlock()
+		return false
 	}
+	delete(s.requests, m.ID)
 	s.mu.Unlock()
-	if r != nil && r.forwarded && r.done != nil {
+	if r != nil && r.done != nil {
 		r.done(m.Raw, failure{})
 	}
+	return true
 }
 
 // fail answers a request that the upstream will not answer any more.
@@ -501,7 +531,7 @@ func (s *session) reply(ctx context.Context, raw []byte) {
 }
 
 func (s *session) toHost(ctx context.Context, raw []byte) error {
-	m, err := ReadMessage(raw, action.Limits{Bytes: len(raw) + 1})
+	m, err := ReadMessage(raw, anyMessage(raw))
 	if err != nil {
 		return fmt.Errorf("our own message is malformed: %w", err)
 	}

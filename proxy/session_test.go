@@ -403,29 +403,3 @@ func TestAnIdInUseIsRefused(t *testing.T) {
 		t.Errorf("an id after its answer: %s", got)
 	}
 }
-
-func FuzzCutPrefix(f *testing.F) {
-	f.Add([]byte(`{"_meta":{"ai.openleash/proof":1,"b":2}}`))
-	f.Add([]byte(`{"a":[{"_meta":{"a\u0069.openleash/x":{"_meta":{"ai.openleash/y":1}}}}]}`))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		v, err := action.Parse(raw, action.Limits{})
-		if err != nil {
-			return
-		}
-		clean, err := cutPrefix(raw)
-		if err != nil {
-			t.Fatalf("%q cannot be cleaned: %v", raw, err)
-		}
-		after, err := action.Parse(clean, action.Limits{})
-		if err != nil {
-			t.Fatalf("%q became %q: %v", raw, clean, err)
-		}
-		var left, before []action.Value
-		if collectMetas(after, &left); len(left) > 0 {
-			t.Fatalf("%q kept a key of ours: %q", raw, clean)
-		}
-		if collectMetas(v, &before); len(before) == 0 && string(clean) != string(raw) {
-			t.Fatalf("%q had nothing of ours and became %q", raw, clean)
-		}
-	})
-}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -85,7 +86,7 @@ func (c *httpConn) Send(ctx context.Context, m Message) error {
 	if c.ctx.Err() != nil {
 		return fmt.Errorf("the connection to the upstream server %s is closed", c.up.Name)
 	}
-	if m.Method == "notifications/cancelled" && c.cancelStream(m) {
+	if m.Method == "notifications/cancelled" && m.IsNotification() && c.cancelStream(m) {
 		return nil
 	}
 	departed, accepted := make(chan struct{}), make(chan struct{})
@@ -241,7 +242,11 @@ func (c *httpConn) fail(ctx context.Context, m Message, reason string) {
 // deliver hands a message to Recv. request is what it came in answer to.
 func (c *httpConn) deliver(ctx context.Context, request Message, raw []byte) (answered bool) {
 	m, err := ReadMessage(raw, anyMessage(raw))
-	if err == nil && m.IsResponse() && m.ID == request.ID && request.IsRequest() {
+	var bad *BadMessage
+	switch {
+	case errors.As(err, &bad):
+		answered = bad.Response && bad.ID == request.ID && request.IsRequest() // by an error
+	case m.IsResponse() && m.ID == request.ID && request.IsRequest():
 		answered = true
 		c.learn(request, m)
 	}
