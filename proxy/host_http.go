@@ -13,8 +13,9 @@ import (
 	"github.com/openleash/openleash-go/authz"
 )
 
-// HTTPSessions serves hosts over HTTP in front of upstreams that are not HTTP:
-// an upstream, a child process say, for each session.
+// HTTPSessions serves hosts over HTTP in front of any upstream: one, a child
+// process say, for each session. ServeHTTP is Streamable HTTP, ServeSSE the
+// transport before it.
 //
 // In the eras with a handshake, initialize makes a session, which belongs to
 // the agent that made it. Requests of the stateless era share one upstream per
@@ -31,6 +32,7 @@ type HTTPSessions struct {
 
 	mu       sync.Mutex
 	sessions map[string]*hostConn       // by session id
+	streams  map[string]*sseHost        // the same, over the older transport
 	count    map[string]int             // sessions by agent
 	shared   map[string]*sharedUpstream // by agent: the stateless era
 }
@@ -47,9 +49,9 @@ const (
 	legacyFor = 10 * time.Minute
 )
 
-// HTTPHost serves Streamable HTTP in front of upstreams that dial opens.
+// HTTPHost serves hosts over HTTP in front of upstreams that dial opens.
 func (p *Proxy) HTTPHost(dial func(ctx context.Context, who authz.Caller) (Conn, error)) *HTTPSessions {
-	h := &HTTPSessions{p: p, dial: dial, sessions: map[string]*hostConn{}, count: map[string]int{}, shared: map[string]*sharedUpstream{}}
+	h := &HTTPSessions{p: p, dial: dial, sessions: map[string]*hostConn{}, streams: map[string]*sseHost{}, count: map[string]int{}, shared: map[string]*sharedUpstream{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
@@ -170,7 +172,7 @@ func (h *HTTPSessions) reserve(agent, id string) error {
 	}
 	if h.count[agent] >= maxSessions {
 		return &httpError{http.StatusServiceUnavailable, id, codeInternal,
-			fmt.Sprintf("this agent has %d open sessions with %s, as many as it may have: end one (DELETE), or wait until an idle one ends after %s", maxSessions, h.p.Name, sessionIdle)}
+			fmt.Sprintf("this agent has %d open sessions with %s, as many as it may have: end one, or wait until an idle one ends after %s", maxSessions, h.p.Name, sessionIdle)}
 	}
 	h.count[agent]++
 	return nil
@@ -188,13 +190,16 @@ func (h *HTTPSessions) release(agent string) {
 func (h *HTTPSessions) run(s *hostConn, who authz.Caller, up Conn, ended func()) {
 	s.up = up
 	h.work.Go(func() {
-		err := h.p.Serve(s.ctx, who, s, withdrawals{up, s})
-		if err != nil {
-			h.p.Log.Warn().Err(err).Str("server", h.p.Name).Str("agent", who.Agent.Name).Msg("session ended")
-		}
+		h.serve(s.ctx, who, s, withdrawals{up, s})
 		s.Close()
 		ended()
 	})
+}
+
+func (h *HTTPSessions) serve(ctx context.Context, who authz.Caller, host, up Conn) {
+	if err := h.p.Serve(ctx, who, host, up); err != nil {
+		h.p.Log.Warn().Err(err).Str("server", h.p.Name).Str("agent", who.Agent.Name).Msg("session ended")
+	}
 }
 
 // get opens the stream on which the upstream speaks unasked.

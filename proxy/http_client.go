@@ -18,13 +18,14 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 )
 
-// HTTPUpstream is an upstream that speaks Streamable HTTP.
+// HTTPUpstream is an upstream that speaks Streamable HTTP, or, to DialSSE, the
+// transport before it.
 type HTTPUpstream struct {
 	Name    string            // for messages; empty: the URL's host
 	URL     string            // the MCP endpoint
 	Headers map[string]string // what it gets besides the protocol's own; a bearer, say
 
-	transport *http.Transport // made by prepare
+	transport *http.Transport // made by prepare where it is nil
 }
 
 // newTransport has no limit on how long an answer may take: a tool may work
@@ -52,7 +53,9 @@ func (u HTTPUpstream) prepare() (HTTPUpstream, error) {
 	if u.Name == "" {
 		u.Name = parsed.Host
 	}
-	u.transport = newTransport()
+	if u.transport == nil {
+		u.transport = newTransport()
+	}
 	return u, nil
 }
 

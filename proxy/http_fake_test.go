@@ -39,7 +39,7 @@ type realProxy struct {
 	owner identity.Owner
 }
 
-func newRealProxy(t *testing.T, policyYAML string) realProxy {
+func newRealProxy(t testing.TB, policyYAML string) realProxy {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "policies"), 0o700); err != nil {
@@ -105,7 +105,7 @@ func serveAs(t *testing.T, who authz.Caller, h http.Handler) *httptest.Server {
 	return s
 }
 
-// plainProxy governs nothing real: for messages that no policy touches.
+// plainProxy decides nothing: for messages that no policy touches.
 func plainProxy() *Proxy {
 	return New(Config{Name: "shop", Log: zerolog.Nop(), Limits: action.Limits{Bytes: 1 << 20}})
 }

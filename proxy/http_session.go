@@ -19,15 +19,11 @@ import (
 // hostConn is the host's side of a session over HTTP: what is POSTed comes out
 // of Recv, and Send finds the stream that a message belongs to.
 type hostConn struct {
-	server string
+	inbox
 	id     string // the session's; empty for stateless requests
 	agent  string
 	shared *idMap // for stateless requests
 	up     Conn
-
-	in   chan Message
-	ctx  context.Context
-	stop context.CancelFunc
 
 	mu       sync.Mutex
 	version  string             // negotiated by initialize
@@ -40,14 +36,52 @@ type hostConn struct {
 	idle     *time.Timer
 }
 
+// inbox is what a host over HTTP has POSTed, until Recv takes it; it ends with
+// the session.
+type inbox struct {
+	server string
+	in     chan Message
+	ctx    context.Context
+	stop   context.CancelFunc
+}
+
+func (h *HTTPSessions) newInbox() inbox {
+	b := inbox{server: h.p.Name, in: make(chan Message)}
+	b.ctx, b.stop = context.WithCancel(h.ctx)
+	return b
+}
+
+// Recv returns what the host has POSTed.
+func (b *inbox) Recv(ctx context.Context) (Message, error) {
+	select {
+	case m := <-b.in:
+		return m, nil
+	case <-b.ctx.Done():
+		return Message{}, io.EOF
+	case <-ctx.Done():
+		return Message{}, ctx.Err()
+	}
+}
+
+// take hands a message of the host to Recv.
+func (b *inbox) take(ctx context.Context, m Message) error {
+	select {
+	case b.in <- m:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.ctx.Done():
+		return errors.New("the session with " + b.server + " has ended")
+	}
+}
+
 const (
 	maxQueue   = 8 << 20 // bytes that wait for one stream of a host
 	maxBacklog = 1 << 20 // bytes that wait for a host's first GET
 )
 
 func newHostConn(h *HTTPSessions, who authz.Caller, id string, shared *idMap) *hostConn {
-	s := &hostConn{server: h.p.Name, id: id, agent: who.Agent.ID, shared: shared, in: make(chan Message), posts: map[string]*stream{}}
-	s.ctx, s.stop = context.WithCancel(h.ctx)
+	s := &hostConn{inbox: h.newInbox(), id: id, agent: who.Agent.ID, shared: shared, posts: map[string]*stream{}}
 	s.idle = time.AfterFunc(sessionIdle, s.endIfIdle)
 	return s
 }
@@ -82,35 +116,11 @@ func (s *hostConn) endIfIdle() {
 	}
 }
 
-// Recv returns what the host has POSTed.
-func (s *hostConn) Recv(ctx context.Context) (Message, error) {
-	select {
-	case m := <-s.in:
-		return m, nil
-	case <-s.ctx.Done():
-		return Message{}, io.EOF
-	case <-ctx.Done():
-		return Message{}, ctx.Err()
-	}
-}
-
 // Close ends the session; requests that wait are told so.
 func (s *hostConn) Close() error {
 	s.stop()
 	s.idle.Stop()
 	return nil
-}
-
-// take hands a message of the host to Recv.
-func (s *hostConn) take(ctx context.Context, m Message) error {
-	select {
-	case s.in <- m:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.ctx.Done():
-		return errors.New("the session with " + s.server + " has ended")
-	}
 }
 
 // post serves one message: m as the host wrote it, up as the upstream sees it.
@@ -429,6 +439,14 @@ func (st *stream) pop() (it item, ok, over bool) {
 	return it, true, false
 }
 
+// finish says that nothing more will come; what is queued is still written.
+func (st *stream) finish() {
+	st.mu.Lock()
+	st.ended = true
+	st.mu.Unlock()
+	st.signal()
+}
+
 // abandon says that nobody reads any more.
 func (st *stream) abandon() {
 	st.mu.Lock()
@@ -470,7 +488,7 @@ func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
 		select {
 		case <-st.wake:
 		case <-quiet.C:
-			if a.began && a.send([]byte(": \n\n")) != nil {
+			if a.began && writeNow(a.w, comment) != nil {
 				return false
 			}
 		case <-ctx.Done():
@@ -517,7 +535,7 @@ func (a *sessionAnswer) last(raw []byte) error {
 
 func (a *sessionAnswer) event(raw []byte) error {
 	a.begin()
-	return a.send(appendData(nil, raw))
+	return writeNow(a.w, appendData(nil, raw))
 }
 
 // begin makes the answer a stream of events.
@@ -526,22 +544,31 @@ func (a *sessionAnswer) begin() {
 		return
 	}
 	a.began = true
-	h := a.w.Header()
+	if a.m.Method == "initialize" && a.s.id != "" {
+		a.w.Header().Set(mcp.HeaderSessionID, a.s.id)
+	}
+	beginEvents(a.w)
+}
+
+// comment keeps a quiet stream alive.
+var comment = []byte(": \n\n")
+
+// beginEvents makes an answer a stream of events.
+func beginEvents(w http.ResponseWriter) {
+	h := w.Header()
 	h.Set("Content-Type", typeSSE)
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no") // "servers SHOULD include" it
 	h.Set("X-Content-Type-Options", "nosniff")
-	if a.m.Method == "initialize" && a.s.id != "" {
-		h.Set(mcp.HeaderSessionID, a.s.id)
-	}
-	a.w.WriteHeader(http.StatusOK)
-	http.NewResponseController(a.w).Flush()
+	w.WriteHeader(http.StatusOK)
+	http.NewResponseController(w).Flush()
 }
 
-// send writes at once; a host that reads nothing for long is given up.
-func (a *sessionAnswer) send(raw []byte) error {
-	rc := bePatient(a.w)
-	if _, err := a.w.Write(raw); err != nil {
+// writeNow writes to a stream at once; a host that reads nothing for long is
+// given up.
+func writeNow(w http.ResponseWriter, raw []byte) error {
+	rc := bePatient(w)
+	if _, err := w.Write(raw); err != nil {
 		return err
 	}
 	return rc.Flush()

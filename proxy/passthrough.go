@@ -450,6 +450,9 @@ func (x *exchange) plain(res *http.Response, c *hostCall) {
 		return
 	}
 	x.copyHeaders(res)
+	if x.m.Method == "initialize" && mayBeOlder(res.StatusCode) {
+		body = append(body, perhapsOlder...)
+	}
 	if len(body) > 0 {
 		x.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	} else {
@@ -458,6 +461,9 @@ func (x *exchange) plain(res *http.Response, c *hostCall) {
 	x.w.WriteHeader(res.StatusCode)
 	x.w.Write(body)
 }
+
+// perhapsOlder is the hint for an upstream that does not know this transport.
+const perhapsOlder = "\nOpenLeash: if this server speaks the older HTTP+SSE transport, say so by type: sse in its entry in the configuration.\n"
 
 // stream passes on a stream event by event. The bytes of an event stay unless
 // its message had to be cleaned.
@@ -470,6 +476,9 @@ func (x *exchange) stream(res *http.Response, c *hostCall) {
 		if err != nil {
 			x.streamEnded(c, err, answered, resumable)
 			return
+		}
+		if e.name == "endpoint" {
+			continue // of the transport before this one: the host would send its messages past us
 		}
 		resumable = resumable || e.hasID && e.id != "" && !x.modern
 		out := e.raw

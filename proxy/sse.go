@@ -13,6 +13,7 @@ import (
 // bytes that it was read from.
 type sseEvent struct {
 	raw   []byte        // as received, closing blank line included
+	name  string        // of the event field; empty: a message
 	data  []byte        // the data lines joined; nil when there is none
 	id    string        // when hasID
 	hasID bool          //
@@ -59,6 +60,8 @@ func (e *sseEvent) field(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
 	value = bytes.TrimPrefix(value, []byte(" "))
 	switch string(name) {
+	case "event":
+		e.name = string(value)
 	case "data":
 		if e.data != nil {
 			e.data = append(e.data, '\n')

@@ -13,7 +13,7 @@ import (
 )
 
 // DialHTTP returns a Conn that speaks Streamable HTTP to an upstream, for a
-// host that speaks stdio. Nothing is sent before the first Send.
+// host that does not. Nothing is sent before the first Send.
 //
 // Each message is a POST of its own. Send returns when the request is on its
 // way, so that messages depart in the order of calls and many requests can be
@@ -45,6 +45,7 @@ type httpConn struct {
 	version   string                        // negotiated by initialize; empty in the stateless era
 	listening bool                          // the GET stream was opened
 	open      map[string]context.CancelFunc // requests in flight, by id
+	older     *sseConn                      // when the upstream speaks the older transport only
 }
 
 type received struct {
@@ -86,13 +87,26 @@ func (c *httpConn) Send(ctx context.Context, m Message) error {
 	if c.ctx.Err() != nil {
 		return fmt.Errorf("the connection to the upstream server %s is closed", c.up.Name)
 	}
+	if older := c.fellBack(); older != nil {
+		return older.Send(ctx, m)
+	}
 	if m.Method == "notifications/cancelled" && m.IsNotification() && c.cancelStream(m) {
 		return nil
 	}
+	sendAsync(ctx, c.ctx, &c.work, m, func(departed func()) { c.post(m, departed) })
+	return nil
+}
+
+// sendAsync has a message posted beside, until the Conn ends, and returns when it
+// is on its way; what is no request is waited for until it was accepted. So
+// messages depart in the order of calls, and many requests can be in flight.
+func sendAsync(ctx, conn context.Context, work *sync.WaitGroup, m Message, post func(departed func())) {
 	departed, accepted := make(chan struct{}), make(chan struct{})
-	c.work.Go(func() {
+	work.Go(func() {
 		defer close(accepted)
-		c.post(m, sync.OnceFunc(func() { close(departed) }))
+		leave := sync.OnceFunc(func() { close(departed) })
+		defer leave()
+		post(leave)
 	})
 	wait, limit := departed, (<-chan time.Time)(nil)
 	if !m.IsRequest() {
@@ -101,10 +115,9 @@ func (c *httpConn) Send(ctx context.Context, m Message) error {
 	select {
 	case <-wait:
 	case <-limit:
-	case <-c.ctx.Done():
-	case <-ctx.Done(): // no error: the message is on its way, and so is its answer
+	case <-conn.Done():
+	case <-ctx.Done(): // the message is on its way, and so is its answer
 	}
-	return nil
 }
 
 // cancelStream cancels a request of the stateless era. "Closing the SSE
@@ -124,7 +137,6 @@ func (c *httpConn) cancelStream(m Message) bool {
 
 // post sends one message and receives what it is answered with.
 func (c *httpConn) post(m Message, departed func()) {
-	defer departed()
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
 	if m.IsRequest() {
@@ -224,11 +236,42 @@ func (c *httpConn) answerStatus(ctx context.Context, m Message, res *http.Respon
 	c.mu.Lock()
 	lost := res.StatusCode == http.StatusNotFound && c.session != ""
 	c.mu.Unlock()
+	if m.Method == "initialize" && mayBeOlder(res.StatusCode) && c.fallBack(ctx, m) {
+		return
+	}
 	if lost {
 		c.fail(ctx, m, fmt.Sprintf("the upstream server %s has forgotten this session (404). Nothing was done. The host must connect anew: restart this server in it", c.up.Name))
 		return
 	}
 	c.fail(ctx, m, fmt.Sprintf("the upstream server %s answered %s without a JSON-RPC response%s", c.up.Name, res.Status, excerpt(raw)))
+}
+
+// mayBeOlder: "If it fails with the following HTTP status codes […]: Issue a GET
+// request to the server URL, expecting that this will open an SSE stream and
+// return an endpoint event as the first event" (2025-11-25, Backwards
+// Compatibility).
+func mayBeOlder(status int) bool {
+	return status == http.StatusBadRequest || status == http.StatusNotFound || status == http.StatusMethodNotAllowed
+}
+
+// fallBack tries the older transport: "When the endpoint event arrives, the
+// client can assume this is a server running the old HTTP+SSE transport, and
+// should use that transport for all subsequent communication."
+func (c *httpConn) fallBack(ctx context.Context, m Message) bool {
+	older := &sseConn{up: c.up, in: c.in, ctx: c.ctx, stop: c.stop}
+	if older.Send(ctx, m) != nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.older = older
+	return true
+}
+
+func (c *httpConn) fellBack() *sseConn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.older
 }
 
 // fail answers a request in the upstream's stead, unless its host cancelled it:
@@ -426,6 +469,9 @@ func (c *httpConn) Close() error {
 			}
 		}
 		c.work.Wait()
+		if older := c.fellBack(); older != nil {
+			older.work.Wait()
+		}
 		c.up.transport.CloseIdleConnections()
 	})
 	return nil

@@ -51,7 +51,8 @@ type Server struct {
 	Args    []string          //
 	Env     map[string]string // its variables; ${NAME} is taken from our environment (expand)
 	Cwd     string
-	URL     string            // … or a Streamable HTTP endpoint
+	URL     string            // … or an endpoint over HTTP
+	SSE     bool              // which speaks the transport before Streamable HTTP
 	Headers map[string]string // sent to it; ${NAME} is taken from our environment
 	Profile string            // a shipped profile; empty: found by command or URL
 
@@ -169,11 +170,12 @@ func readServer(d *strictyaml.Doc, name string, n *yaml.Node) Server {
 	s.Profile, _ = d.String(f["profile"], "profile")
 	s.Env = readVariables(d, f["env"], "env")
 	s.Headers = readVariables(d, f["headers"], "headers")
-	for _, key := range []string{"type", "transport"} {
-		if kind, ok := d.OneOf(f[key], key, "stdio", "http", "streamable-http"); ok && (kind == "stdio") != (s.Command != "") {
-			d.Errorf(f[key], "%s: %s goes with %s", key, kind, map[bool]string{true: "command", false: "url"}[kind == "stdio"])
-		}
+	kind := readTransport(d, f["type"], "type", s)
+	other := readTransport(d, f["transport"], "transport", s)
+	if kind != "" && other != "" && (kind == "sse") != (other == "sse") {
+		d.Errorf(f["transport"], "transport: %s, but type says %s: leave one of them out", other, kind)
 	}
+	s.SSE = kind == "sse" || other == "sse"
 	switch {
 	case n.Kind != yaml.MappingNode:
 	case (s.Command == "") == (s.URL == ""):
@@ -182,6 +184,16 @@ func readServer(d *strictyaml.Doc, name string, n *yaml.Node) Server {
 		d.Errorf(f["url"], "url: want http:// or https://, got %q", s.URL)
 	}
 	return s
+}
+
+// readTransport reads how a server is spoken to, which hosts call type or
+// transport; empty when it is not said.
+func readTransport(d *strictyaml.Doc, n *yaml.Node, key string, s Server) string {
+	kind, ok := d.OneOf(n, key, "stdio", "http", "streamable-http", "sse")
+	if ok && (kind == "stdio") != (s.Command != "") {
+		d.Errorf(n, "%s: %s goes with %s", key, kind, map[bool]string{true: "command", false: "url"}[kind == "stdio"])
+	}
+	return kind
 }
 
 func readVariables(d *strictyaml.Doc, n *yaml.Node, what string) map[string]string {

@@ -98,7 +98,9 @@ func TestConfigFaults(t *testing.T) {
 		{"neither", "mcpServers: {a: {args: [x]}}\n", "server a: want either command"},
 		{"url without scheme", "mcpServers: {a: {url: far.example}}\n", `url: want http:// or https://, got "far.example"`},
 		{"wrong type", "mcpServers: {a: {command: x, type: http}}\n", "type: http goes with url"},
-		{"old transport", "mcpServers: {a: {url: \"http://y\", type: sse}}\n", `type: want stdio, http, streamable-http, got "sse"`},
+		{"unknown transport", "mcpServers: {a: {url: \"http://y\", type: ws}}\n", `type: want stdio, http, streamable-http, sse, got "ws"`},
+		{"sse of a command", "mcpServers: {a: {command: x, transport: sse}}\n", "transport: sse goes with url"},
+		{"two transports", "mcpServers: {a: {url: \"http://y\", type: http, transport: sse}}\n", "transport: sse, but type says http: leave one of them out"},
 		{"number as variable", "mcpServers: {a: {command: x, env: {PORT: 80}}}\n", `env PORT: want text, got the number 80: write "80"`},
 		{"mapping rule", "mapping:\n  - {tool: x, action_typ: y}\n", `did you mean "action_type"?`},
 	}

@@ -24,6 +24,7 @@ func startCommand() *cobra.Command {
 
   /mcp/<server>   every server under mcpServers:, over Streamable HTTP, for agents
                   that send "Authorization: Bearer TOKEN" (openleash agents token NAME)
+  /sse/<server>   the same for hosts of the older transport, HTTP with SSE
   /               the portal (openleash open signs you in)
   /v1/            the API: health, public-keys, verify-proof, playground/run
 
@@ -91,6 +92,7 @@ func (a *app) greet(ctx context.Context, out io.Writer) {
 	fmt.Fprintf(out, "OpenLeash %s, home %s\n", version(), a.home.Dir)
 	for _, name := range a.config.serverNames() {
 		fmt.Fprintf(out, "  MCP      http://%s/mcp/%s\n", a.config.Listen, name)
+		fmt.Fprintf(out, "  SSE      http://%s/sse/%s\n", a.config.Listen, name)
 	}
 	if len(a.config.Servers) == 0 {
 		fmt.Fprintf(out, "  MCP      no server yet: put one under mcpServers: in %s\n", a.home.Config())

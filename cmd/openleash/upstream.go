@@ -67,6 +67,9 @@ func (a *app) dial(ctx context.Context, s Server, stderr io.Writer) (proxy.Conn,
 		if err != nil {
 			return nil, err
 		}
+		if s.SSE {
+			return proxy.DialSSE(ctx, up)
+		}
 		return proxy.DialHTTP(ctx, up)
 	}
 	env := s.environ
@@ -84,5 +87,5 @@ func (a *app) dial(ctx context.Context, s Server, stderr io.Writer) (proxy.Conn,
 
 func (a *app) httpUpstream(s Server) (proxy.HTTPUpstream, error) {
 	headers, err := expand(s.Headers, "server "+s.Name+": headers")
-	return proxy.HTTPUpstream{URL: s.URL, Headers: headers}, err
+	return proxy.HTTPUpstream{Name: s.Name, URL: s.URL, Headers: headers}, err
 }

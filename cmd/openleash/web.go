@@ -21,7 +21,7 @@ import (
 	"github.com/openleash/openleash-go/proxy"
 )
 
-// pages is the side door: portal and API. mcp, when not nil, serves /mcp/.
+// pages is the side door: portal and API. mcp, when not nil, serves /mcp/ and /sse/.
 func (a *app) pages(mcp http.Handler) (http.Handler, error) {
 	v1, err := api.New(api.Config{
 		Key: a.key, Keys: a.publicKeys, Policies: a.policies, LogErr: a.sequencer.Err, Version: version(), Log: a.log,
@@ -40,6 +40,7 @@ func (a *app) pages(mcp http.Handler) (http.Handler, error) {
 	mux.Handle("/v1/", v1)
 	if mcp != nil {
 		mux.Handle("/mcp/", mcp)
+		mux.Handle("/sse/", mcp)
 	}
 	return door.Guard(door.Config{Port: a.config.port()}, mux), nil
 }
@@ -55,8 +56,8 @@ func (a *app) publicKeys() []proof.PublicKey {
 	return keys
 }
 
-// mcpDoor serves every server of the configuration at /mcp/<name>, to agents
-// that show their token.
+// mcpDoor serves every server of the configuration at /mcp/<name>, and over the
+// older transport at /sse/<name>, to agents that show their token.
 func (a *app) mcpDoor(stderr io.Writer) (http.Handler, error) {
 	mux := http.NewServeMux()
 	for _, name := range a.config.serverNames() {
@@ -65,34 +66,41 @@ func (a *app) mcpDoor(stderr io.Writer) (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		h, err := a.mcpHandler(p, s, stderr)
-		if err != nil {
+		if err := a.mount(mux, p, s, stderr); err != nil {
 			return nil, err
 		}
-		mux.Handle("/mcp/"+name, h)
 	}
-	mux.HandleFunc("/mcp/{name...}", func(w http.ResponseWriter, r *http.Request) {
+	unknown := func(w http.ResponseWriter, r *http.Request) {
 		_, err := a.config.server(r.PathValue("name"))
 		door.JSONError(w, http.StatusNotFound, "UNKNOWN_SERVER", err.Error())
-	})
+	}
+	mux.HandleFunc("/mcp/{name...}", unknown)
+	mux.HandleFunc("/sse/{name...}", unknown)
 	json := door.Carries{MediaType: "application/json", Bytes: int64(a.config.MessageBytes), Refuse: door.JSONError}
 	return door.Bearer(a.agentByToken, func(err error) { a.log.Error().Err(err).Msg("a token cannot be checked") }, door.Body(json, mux)), nil
 }
 
-func (a *app) mcpHandler(p *proxy.Proxy, s Server, stderr io.Writer) (http.Handler, error) {
-	if s.URL != "" {
-		up, err := a.httpUpstream(s)
-		if err != nil {
-			return nil, err
-		}
-		return p.HTTPPassthrough(up), nil
-	}
-	h := p.HTTPHost(func(ctx context.Context, _ authz.Caller) (proxy.Conn, error) { return a.dial(ctx, s, stderr) })
+// mount serves one server.
+func (a *app) mount(mux *http.ServeMux, p *proxy.Proxy, s Server, stderr io.Writer) error {
+	sessions := p.HTTPHost(func(ctx context.Context, _ authz.Caller) (proxy.Conn, error) { return a.dial(ctx, s, stderr) })
 	a.run(func(ctx context.Context) { // no child process is left behind
 		<-ctx.Done()
-		h.Close()
+		sessions.Close()
 	})
-	return h, nil
+	mux.HandleFunc("/sse/"+s.Name, sessions.ServeSSE)
+	mux.HandleFunc("/sse/"+s.Name+proxy.SSEMessages, sessions.ServeSSEMessage)
+	var newer http.Handler = sessions
+	if s.URL != "" {
+		up, err := a.httpUpstream(s) // a secret that is missing is told at the start
+		if err != nil {
+			return err
+		}
+		if !s.SSE {
+			newer = p.HTTPPassthrough(up)
+		}
+	}
+	mux.Handle("/mcp/"+s.Name, newer)
+	return nil
 }
 
 func (a *app) agentByToken(ctx context.Context, token string) (context.Context, error) {
