@@ -227,6 +227,9 @@ func (c *httpConn) answer(ctx context.Context, cancel context.CancelFunc, m Mess
 
 // answerStatus turns an HTTP answer without a response to m into one.
 func (c *httpConn) answerStatus(ctx context.Context, m Message, res *http.Response, raw []byte) {
+	if m.Method == "initialize" && mayBeOlder(res.StatusCode) && c.fallBack(ctx, m) {
+		return
+	}
 	at, isError := find(raw, "error")
 	if _, hasResult := find(raw, "result"); isError && !hasResult {
 		// "The HTTP response body MAY comprise a JSON-RPC error response that has no id."
@@ -236,9 +239,6 @@ func (c *httpConn) answerStatus(ctx context.Context, m Message, res *http.Respon
 	c.mu.Lock()
 	lost := res.StatusCode == http.StatusNotFound && c.session != ""
 	c.mu.Unlock()
-	if m.Method == "initialize" && mayBeOlder(res.StatusCode) && c.fallBack(ctx, m) {
-		return
-	}
 	if lost {
 		c.fail(ctx, m, fmt.Sprintf("the upstream server %s has forgotten this session (404). Nothing was done. The host must connect anew: restart this server in it", c.up.Name))
 		return

@@ -430,6 +430,7 @@ func TestDialHTTPFallsBackOnlyThen(t *testing.T) {
 		{"404", "initialize", 404, "no", 1},
 		{"400", "initialize", 400, "no", 1},
 		{"405", "initialize", 405, "no", 1},
+		{"an error without id", "initialize", 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"no"}}`, 1},
 		{"500", "initialize", 500, "no", 0},
 		{"another method", "tools/list", 404, "no", 0},
 		{"the server's own error", "initialize", 400, `{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"no"}}`, 0},
