@@ -10,10 +10,10 @@ import (
 )
 
 // TestAbandoned: a host gives up on a held call. mcporter sends no cancellation
-// then, on either transport: it closes its side and ends. The owner approves
+// then, on any transport: it closes its side and ends. The owner approves
 // too late: nothing runs by itself. The same call again finds the approval.
 func TestAbandoned(t *testing.T) {
-	eachWay(t, []way{{hosts[0], doors[0]}, {hosts[0], doors[1]}}, func(t *testing.T, w way) {
+	eachWay(t, []way{{hosts[0], doors[0]}, {hosts[0], doors[1]}, {hosts[0], doors[2]}}, func(t *testing.T, w way) {
 		dir := t.TempDir()
 		folder, wire := filepath.Join(dir, "folder"), filepath.Join(dir, "wire")
 		file := filepath.Join(folder, "late.txt")

@@ -33,9 +33,16 @@ func TestEverything(t *testing.T) {
 			testEverything(t, w, stdioServer(everything()))
 		})
 		t.Run("http upstream", func(t *testing.T) {
-			up := startHTTPUpstream(t)
+			up := startHTTPUpstream(t, "streamableHttp", "/mcp")
 			home := testEverything(t, w, map[string]any{
 				"url": up.URL, "headers": map[string]any{"X-E2e": "from the configuration"},
+			})
+			up.check(t, home)
+		})
+		t.Run("sse upstream", func(t *testing.T) {
+			up := startHTTPUpstream(t, "sse", "/sse")
+			home := testEverything(t, w, map[string]any{
+				"type": "sse", "url": up.URL, "headers": map[string]any{"X-E2e": "from the configuration"},
 			})
 			up.check(t, home)
 		})

@@ -91,6 +91,14 @@ func (h *home) http(t *testing.T, server string) target {
 	}
 }
 
+// sse is the same server over the older transport.
+func (h *home) sse(t *testing.T, server string) target {
+	t.Helper()
+	to := h.http(t, server)
+	to.url = strings.Replace(to.url, "/mcp/", "/sse/", 1)
+	return to
+}
+
 // start runs `openleash start` until the test ends, and checks that it ends well.
 func (h *home) start(t *testing.T) {
 	t.Helper()

@@ -31,6 +31,9 @@ type target struct {
 	headers map[string]string
 }
 
+// isSSE reports whether it is a URL of the older transport.
+func (to target) isSSE() bool { return strings.Contains(to.url, "/sse/") }
+
 // A host is an MCP client with a command line. Both hosts answer one question
 // and end.
 type host struct {
@@ -62,6 +65,9 @@ var hosts = []host{
 			entry := serverEntry(to, "url")
 			if to.url != "" {
 				entry["type"] = "streamable-http"
+			}
+			if to.isSSE() {
+				entry["type"] = "sse"
 			}
 			return entry
 		},

@@ -40,7 +40,7 @@ func TestOpenclaw(t *testing.T) {
 	if !slices.Contains(model.offered, "s__read_text_file") {
 		t.Errorf("the model was not offered the server's tools:\n%s", model.saw())
 	}
-	checkClawLog(t, home)
+	checkClawLog(t, home, "claw")
 }
 
 // TestOpenclawRefused: over HTTP, the model hears why a call was refused and the
@@ -62,6 +62,35 @@ func TestOpenclawRefused(t *testing.T) {
 	}
 }
 
+// TestOpenclawDefaultTransport: a url and nothing more, which openclaw takes for
+// SSE. The model's call is held, approved, and done once.
+func TestOpenclawDefaultTransport(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	folder, wire := filepath.Join(dir, "folder"), filepath.Join(dir, "wire")
+	file := filepath.Join(folder, "a.txt")
+	writeFile(t, filepath.Join(folder, "keep.txt"), "")
+	home := newHome(t, filepath.Join(dir, "openleash"), filesPolicy,
+		map[string]any{"files": stdioServer(recorded(t, wire, filesystem(folder)))})
+	model := newModel(t, "s__write_file", encode(t, writing(file, "over SSE")))
+
+	cmd := openclawTurn(t, model, home.sse(t, "files"))
+	done := make(chan answer, 1)
+	go func() { done <- finish(cmd) }()
+	request := home.held(t, "write_file", done)
+	wantNoFile(t, file)
+	home.run(t, "approvals", "approve", request.ID)
+
+	checkTurn(t, <-done, model, "Successfully wrote")
+	wantFile(t, file, "over SSE")
+	if sent := calls(t, wire, "write_file"); len(sent) != 1 {
+		t.Errorf("the upstream was called %d times, want once", len(sent))
+	} else {
+		proofOf(t, home, "files", sent[0])
+	}
+	checkClawLog(t, home, "e2e")
+}
+
 // openclawTurn is one turn of an agent that has one MCP server, s, and a model
 // that stands still.
 func openclawTurn(t *testing.T, m *model, to target) *exec.Cmd {
@@ -73,8 +102,8 @@ func openclawTurn(t *testing.T, m *model, to target) *exec.Cmd {
 	provider := map[string]any{"baseUrl": m.URL, "apiKey": "none", "api": "openai-completions",
 		"models": []any{standIn}}
 	entry := serverEntry(to, "url")
-	if to.url != "" {
-		entry["transport"] = "streamable-http"
+	if to.url != "" && !to.isSSE() {
+		entry["transport"] = "streamable-http" // the default is SSE
 	}
 	writeJSON(t, config, map[string]any{
 		"agents": map[string]any{"defaults": map[string]any{"model": map[string]any{"primary": "local/stand-in"}}},
@@ -102,17 +131,17 @@ func checkTurn(t *testing.T, got answer, m *model, want string) {
 	}
 }
 
-func checkClawLog(t *testing.T, h *home) {
+func checkClawLog(t *testing.T, h *home, agent string) {
 	t.Helper()
 	var got []string
 	for _, e := range h.log(t) {
-		if e.Tool == "write_file" && e.ActorID == "claw" {
+		if e.Tool == "write_file" && e.ActorID == agent {
 			got = append(got, strings.TrimSpace(e.Event+" "+e.Decision+e.Outcome))
 		}
 	}
 	for _, want := range []string{"decision REQUIRE_APPROVAL", "decision ALLOW", "outcome ok"} {
 		if !slices.Contains(got, want) {
-			t.Errorf("the log has no %q by the agent claw, got %q", want, got)
+			t.Errorf("the log has no %q by the agent %s, got %q", want, agent, got)
 		}
 	}
 }

@@ -48,8 +48,8 @@ func stdioServer(command []string) map[string]any {
 	return map[string]any{"command": command[0], "args": command[1:]}
 }
 
-// An httpUpstream is server-everything over Streamable HTTP behind a reverse
-// proxy that notes what arrives.
+// An httpUpstream is server-everything over HTTP behind a reverse proxy that
+// notes what arrives.
 type httpUpstream struct {
 	URL string
 
@@ -58,10 +58,10 @@ type httpUpstream struct {
 	bodies  [][]byte
 }
 
-func startHTTPUpstream(t *testing.T) *httpUpstream {
+func startHTTPUpstream(t *testing.T, transport, path string) *httpUpstream {
 	t.Helper()
 	port := freePort(t)
-	cmd := exec.Command(node, filepath.Join(modules, everythingJS), "streamableHttp")
+	cmd := exec.Command(node, filepath.Join(modules, everythingJS), transport)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), fmt.Sprint("PORT=", port)}
 	end := background(t, cmd)
 	t.Cleanup(func() { end() }) // it has no orderly end
@@ -74,7 +74,7 @@ func startHTTPUpstream(t *testing.T) *httpUpstream {
 		return err == nil
 	})
 	up := &httpUpstream{}
-	up.URL = up.listen(t, address)
+	up.URL = up.listen(t, address) + path
 	return up
 }
 
@@ -92,7 +92,7 @@ func (up *httpUpstream) listen(t *testing.T, backend string) string {
 	})}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
-	return "http://" + l.Addr().String() + "/mcp"
+	return "http://" + l.Addr().String()
 }
 
 func (up *httpUpstream) note(r *http.Request) {

@@ -13,6 +13,7 @@ type door struct {
 var doors = []door{
 	{"stdio", func(_ *testing.T, h *home, server string) target { return h.stdio(server) }},
 	{"http", func(t *testing.T, h *home, server string) target { return h.http(t, server) }},
+	{"sse", func(t *testing.T, h *home, server string) target { return h.sse(t, server) }},
 }
 
 // A way is a host and the door that it uses.
@@ -23,8 +24,11 @@ type way struct {
 
 var (
 	// allWays are each host through each door.
-	allWays = []way{{hosts[0], doors[0]}, {hosts[0], doors[1]}, {hosts[1], doors[0]}, {hosts[1], doors[1]}}
-	// twoWays have each host and each door once.
+	allWays = []way{
+		{hosts[0], doors[0]}, {hosts[0], doors[1]}, {hosts[0], doors[2]},
+		{hosts[1], doors[0]}, {hosts[1], doors[1]}, {hosts[1], doors[2]},
+	}
+	// twoWays have each host once.
 	twoWays = []way{{hosts[0], doors[0]}, {hosts[1], doors[1]}}
 )
 
