@@ -101,6 +101,12 @@ func (h *HTTPSessions) post(w http.ResponseWriter, r *http.Request, who authz.Ca
 		writeError(w, err)
 		return
 	}
+	if _, refusal := isGoverned(m, fromHost); refusal != nil && !m.IsRequest() {
+		// "If the server cannot accept [a notification], it MUST return an HTTP
+		// error status code".
+		writeJSON(w, http.StatusBadRequest, refusal)
+		return
+	}
 	s.post(w, r, m, m)
 }
 

@@ -132,6 +132,7 @@ func (s *hostConn) post(w http.ResponseWriter, r *http.Request, m, up Message) {
 			(&httpError{http.StatusNotFound, "", codeInvalidRequest, err.Error()}).write(w)
 			return
 		}
+		s.cancelled(up)
 		w.WriteHeader(http.StatusAccepted) // "with no body"
 		return
 	}
@@ -149,6 +150,22 @@ func (s *hostConn) post(w http.ResponseWriter, r *http.Request, m, up Message) {
 	}
 	if !a.write(r.Context(), st) {
 		s.withdraw(up.ID)
+	}
+}
+
+// cancelled ends the answer to a request that the host has cancelled: those who
+// got the cancellation do not answer it any more, and its stream would stay
+// open.
+func (s *hostConn) cancelled(m Message) {
+	if m.Method != "notifications/cancelled" {
+		return
+	}
+	id := idAt(m.Raw, "params", "requestId")
+	s.mu.Lock()
+	st := s.posts[id]
+	s.mu.Unlock()
+	if st != nil {
+		st.push(s.ctx, item{raw: errorReply(id, codeInternal, "the host has cancelled this request"), last: true}, false)
 	}
 }
 

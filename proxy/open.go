@@ -45,7 +45,7 @@ var (
 func isGoverned(m Message, methods []string) (governed bool, refusal []byte) {
 	for _, method := range methods {
 		if m.Method == method {
-			if m.ID == "" {
+			if m.ID == "" || m.ID == "null" {
 				return false, errorReply("", codeInvalidRequest, method+" came without an id: what cannot be answered is not forwarded")
 			}
 			return true, nil
