@@ -25,14 +25,14 @@ func DialHTTP(ctx context.Context, up HTTPUpstream) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &httpConn{up: up, in: make(chan received, 64), open: map[string]context.CancelFunc{}}
+	c := &httpConn{up: up, in: make(chan received), open: map[string]context.CancelFunc{}}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return c, nil
 }
 
 type httpConn struct {
 	up   HTTPUpstream
-	in   chan received // bounded: an upstream that talks faster than the host reads waits
+	in   chan received // without room: an upstream that talks faster than the host reads waits
 	ctx  context.Context
 	stop context.CancelFunc
 	work sync.WaitGroup

@@ -427,6 +427,9 @@ func (u *httpUpstream) say(raw string) {
 	}
 	u.mu.Unlock()
 	if x == nil {
+		if u.t.Context().Err() != nil {
+			return
+		}
 		u.t.Errorf("nobody listens to %s", raw)
 		return
 	}
@@ -436,4 +439,3 @@ func (u *httpUpstream) say(raw string) {
 	case <-u.t.Context().Done():
 	}
 }
-
