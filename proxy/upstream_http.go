@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -21,6 +22,14 @@ import (
 // request is always answered: when the upstream cannot be reached, refuses, or
 // breaks off, by a JSON-RPC error that names it and the reason.
 func DialHTTP(ctx context.Context, up HTTPUpstream) (Conn, error) {
+	c, err := newHTTPConn(ctx, up)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func newHTTPConn(ctx context.Context, up HTTPUpstream) (*httpConn, error) {
 	up, err := up.prepare()
 	if err != nil {
 		return nil, err
@@ -40,10 +49,17 @@ type httpConn struct {
 
 	mirrored mirroredTools
 
+	// missed, when not nil, is told of each message that the upstream has not
+	// answered, and of a session that it has forgotten (then the message may be the
+	// zero one), and reports whether it has seen to it. Without it a request is
+	// answered by an error. It is set before the first Send.
+	missed func(m Message, why unanswered) (seen bool)
+
 	mu        sync.Mutex
 	session   string                        // the upstream's, since its answer to initialize
 	version   string                        // negotiated by initialize; empty in the stateless era
-	listening bool                          // the GET stream was opened
+	begun     int                           // sessions so far
+	listening int                           // the session whose GET stream was opened
 	open      map[string]context.CancelFunc // requests in flight, by id
 	older     *sseConn                      // when the upstream speaks the older transport only
 }
@@ -51,6 +67,40 @@ type httpConn struct {
 type received struct {
 	m   Message
 	err error
+}
+
+// unanswered is why the upstream has not answered a message.
+type unanswered struct {
+	cause   cause
+	session string // that the message was sent in, when it is forgotten
+	undone  bool   // of noResponse: the answer says that nothing was done
+	short   string // what happened, in a few words: an error, a status
+	detail  string // and in a sentence that tells what to do
+}
+
+type cause int
+
+const (
+	notReached  cause = iota // nothing was sent
+	brokenOff                // something was; whether it was done is not known
+	forgotten                // the upstream does not know the session; nothing was done
+	notBelieved              // it does not accept our credentials; nothing was done
+	noResponse               // it answered something else
+)
+
+func unreached(up HTTPUpstream, err error, sent bool) unanswered {
+	why := unanswered{cause: notReached, short: err.Error(), detail: up.unreachable(err, sent).detail}
+	if sent {
+		why.cause = brokenOff
+	}
+	return why
+}
+
+func cutShort(up HTTPUpstream, err error) unanswered {
+	if err == nil {
+		err = io.EOF
+	}
+	return unanswered{cause: brokenOff, short: err.Error(), detail: up.broken(err).detail}
 }
 
 const (
@@ -125,14 +175,26 @@ func sendAsync(ctx, conn context.Context, work *sync.WaitGroup, m Message, post 
 // message is required or expected" (2026-07-28, Cancellation).
 func (c *httpConn) cancelStream(m Message) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.version != "" {
-		return false
+	modern := c.version == ""
+	c.mu.Unlock()
+	if modern {
+		c.hangUp(m)
 	}
+	return modern
+}
+
+// hangUp closes the stream of a request that its host has cancelled, in the eras
+// with a handshake after the upstream has accepted the cancellation. There "the
+// sender of the cancellation notification SHOULD ignore any response to the
+// request that arrives afterward", and most upstreams never end the stream.
+// It also makes sure: a cancellation that has overtaken its request found nothing
+// to cancel, but an OpenLeash withdraws a held call whose stream is closed.
+func (c *httpConn) hangUp(m Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if cancel := c.open[idAt(m.Raw, "params", "requestId")]; cancel != nil {
 		cancel()
 	}
-	return true
 }
 
 // post sends one message and receives what it is answered with.
@@ -145,21 +207,32 @@ func (c *httpConn) post(m Message, departed func()) {
 		c.mu.Unlock()
 		defer c.forget(m.ID)
 	}
-	res, sent, err := c.up.do(ctx, http.MethodPost, c.headers(m), m.Raw, departed)
-	departed()
+	h := c.headers(m)
+	session := h.Get(mcp.HeaderSessionID)
+	res, sent, err := c.up.do(ctx, http.MethodPost, h, m.Raw, departed)
 	if err != nil {
-		c.fail(ctx, m, c.up.unreachable(err, sent).detail)
+		c.fail(ctx, m, unreached(c.up, err, sent))
 		return
 	}
+	departed()
 	defer res.Body.Close()
 	if f, ok := c.up.turnedAway(res); ok {
-		c.fail(ctx, m, f.detail)
+		c.fail(ctx, m, refusedBy(res, f))
+		return
+	}
+	// "When a client receives HTTP 404 in response to a request containing an
+	// MCP-Session-Id, it MUST start a new session" (2025-11-25).
+	if res.StatusCode == http.StatusNotFound && session != "" && c.missed != nil && c.missed(m, unanswered{cause: forgotten, session: session}) {
 		return
 	}
 	if m.Method == "initialize" && res.StatusCode < 300 {
 		c.mu.Lock()
 		c.session = res.Header.Get(mcp.HeaderSessionID)
+		c.begun++
 		c.mu.Unlock()
+	}
+	if m.Method == "notifications/cancelled" {
+		c.hangUp(m)
 	}
 	if m.Method == "notifications/initialized" && res.StatusCode < 300 {
 		c.listen()
@@ -215,7 +288,7 @@ func (c *httpConn) answer(ctx context.Context, cancel context.CancelFunc, m Mess
 	}
 	raw, err := readAnswer(res)
 	if err != nil {
-		c.fail(ctx, m, c.up.broken(err).detail)
+		c.fail(ctx, m, cutShort(c.up, err))
 		return
 	}
 	if got, err := ReadMessage(raw, anyMessage(raw)); err == nil && got.IsResponse() && got.ID == m.ID {
@@ -231,6 +304,9 @@ func (c *httpConn) answerStatus(ctx context.Context, m Message, res *http.Respon
 		return
 	}
 	at, isError := find(raw, "error")
+	if _, err := strconv.Atoi(rawAt(raw, "error", "code")); err != nil {
+		isError = false // what a web server writes, our own door too, is no JSON-RPC error
+	}
 	if _, hasResult := find(raw, "result"); isError && !hasResult {
 		// "The HTTP response body MAY comprise a JSON-RPC error response that has no id."
 		c.deliver(ctx, m, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":%s}`, m.ID, raw[at.from:at.to]))
@@ -240,10 +316,35 @@ func (c *httpConn) answerStatus(ctx context.Context, m Message, res *http.Respon
 	lost := res.StatusCode == http.StatusNotFound && c.session != ""
 	c.mu.Unlock()
 	if lost {
-		c.fail(ctx, m, fmt.Sprintf("the upstream server %s has forgotten this session (404). Nothing was done. The host must connect anew: restart this server in it", c.up.Name))
+		c.fail(ctx, m, unanswered{cause: noResponse, undone: true, short: "has forgotten this session (404)",
+			detail: fmt.Sprintf("the upstream server %s has forgotten this session (404). Nothing was done. The host must connect anew: restart this server in it", c.up.Name)})
 		return
 	}
-	c.fail(ctx, m, fmt.Sprintf("the upstream server %s answered %s without a JSON-RPC response%s", c.up.Name, res.Status, excerpt(raw)))
+	c.fail(ctx, m, noResponseIn(c.up, res, raw))
+}
+
+// noResponseIn says what an HTTP answer holds instead of a response.
+func noResponseIn(up HTTPUpstream, res *http.Response, raw []byte) unanswered {
+	if res.StatusCode < 300 && len(raw) == 0 { // a server that is being ended
+		return unanswered{cause: brokenOff, short: "it ended the exchange without an answer", detail: up.broken(nil).detail}
+	}
+	short := "answered " + res.Status + " without a JSON-RPC response" + excerpt(raw)
+	if said, ok := stringAt(raw, "error", "message"); ok {
+		short = "answered " + res.Status + ": " + said
+	}
+	return unanswered{cause: noResponse, short: short, undone: res.StatusCode >= 400 && res.StatusCode < 500,
+		detail: fmt.Sprintf("the upstream server %s %s", up.Name, short)}
+}
+
+// refusedBy is why an upstream has not answered that turned us away.
+func refusedBy(res *http.Response, f failure) unanswered {
+	switch {
+	case res.StatusCode >= 400:
+		return unanswered{cause: notBelieved, short: res.Status, detail: f.detail}
+	case res.StatusCode >= 300:
+		return unanswered{cause: noResponse, undone: true, short: "redirects to " + where(res) + ", which is not followed", detail: f.detail}
+	}
+	return unanswered{cause: noResponse, short: "answered with Content-Encoding " + res.Header.Get("Content-Encoding"), detail: f.detail}
 }
 
 // mayBeOlder: "If it fails with the following HTTP status codes […]: Issue a GET
@@ -276,9 +377,12 @@ func (c *httpConn) fellBack() *sseConn {
 
 // fail answers a request in the upstream's stead, unless its host cancelled it:
 // then nobody waits for an answer.
-func (c *httpConn) fail(ctx context.Context, m Message, reason string) {
-	if m.IsRequest() && ctx.Err() == nil {
-		c.deliver(ctx, m, errorReply(m.ID, codeInternal, reason))
+func (c *httpConn) fail(ctx context.Context, m Message, why unanswered) {
+	switch {
+	case ctx.Err() != nil:
+	case c.missed != nil && c.missed(m, why):
+	case m.IsRequest():
+		c.deliver(ctx, m, errorReply(m.ID, codeInternal, why.detail))
 	}
 }
 
@@ -342,7 +446,7 @@ func (c *httpConn) stream(ctx context.Context, cancel context.CancelFunc, m Mess
 		// notifications/cancelled referencing the subscriptions/listen request ID (stdio)."
 		c.deliver(ctx, Message{}, fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s,"reason":"the upstream closed the stream"}}`, m.ID))
 	default:
-		c.fail(ctx, m, c.up.broken(err).detail)
+		c.fail(ctx, m, cutShort(c.up, err))
 	}
 }
 
@@ -406,25 +510,36 @@ func (c *httpConn) events(ctx context.Context, cancel context.CancelFunc, m Mess
 func (c *httpConn) listen() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.listening {
+	if c.listening == c.begun {
 		return
 	}
-	c.listening = true
-	c.work.Go(func() {
-		at := cursor{retry: resumeAfter}
-		for failures := 0; failures < maxResumes; failures++ {
-			streamed, offered := c.listenOnce(&at)
-			if !offered {
-				return
-			}
-			if streamed {
-				failures = 0
-			}
-			if !sleep(c.ctx, at.retry<<failures) {
-				return
-			}
+	c.listening = c.begun
+	session := c.begun
+	c.work.Go(func() { c.keepListening(session) })
+}
+
+// keepListening reads that stream for as long as its session is the one in use.
+// Who wants to know when the upstream has come back never gives up.
+func (c *httpConn) keepListening(session int) {
+	at := cursor{retry: resumeAfter}
+	for failures := 0; failures < maxResumes || c.missed != nil; failures++ {
+		c.mu.Lock()
+		current := c.begun == session
+		c.mu.Unlock()
+		if !current {
+			return
 		}
-	})
+		streamed, offered := c.listenOnce(&at)
+		if !offered {
+			return
+		}
+		if streamed {
+			failures = 0
+		}
+		if !sleep(c.ctx, at.retry<<min(failures, maxResumes-1)) {
+			return
+		}
+	}
 }
 
 // listenOnce reads one connection of that stream. It reports whether there was
@@ -435,6 +550,9 @@ func (c *httpConn) listenOnce(at *cursor) (streamed, offered bool) {
 		return false, true
 	}
 	defer res.Body.Close()
+	if session := res.Request.Header.Get(mcp.HeaderSessionID); res.StatusCode == http.StatusNotFound && session != "" && c.missed != nil {
+		c.missed(Message{}, unanswered{cause: forgotten, session: session})
+	}
 	if res.StatusCode != http.StatusOK || mediaType(res.Header) != typeSSE {
 		return false, res.StatusCode >= 500
 	}
