@@ -94,6 +94,9 @@ func NewFront(address, token string, log zerolog.Logger) (*Front, error) {
 		return nil, err
 	}
 	f.far.missed = f.missed
+	// On a kept connection whose other end has just gone, a call could not be told
+	// from one that was taken. On this machine new ones cost next to nothing.
+	f.far.up.transport.DisableKeepAlives = u.Scheme == "http"
 	return f, nil
 }
 

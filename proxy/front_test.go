@@ -99,7 +99,7 @@ func (f *farSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Header.Get("Authorization") != "Bearer ola_token":
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		http.Error(w, `{"error":{"code":"INVALID_TOKEN","message":"no"}}`, 401)
+		http.Error(w, `{"error":{"code":"INVALID_TOKEN","message":"no"}}`, http.StatusUnauthorized)
 	case !known:
 		w.Header().Set("Content-Type", typeJSON)
 		w.WriteHeader(404)
@@ -641,7 +641,7 @@ func TestFrontOddAnswers(t *testing.T) {
 		case "moved":
 			http.Redirect(w, r, "http://elsewhere.example/steal", http.StatusTemporaryRedirect)
 		case "broken":
-			http.Error(w, "gateway", 502)
+			http.Error(w, "gateway", http.StatusBadGateway)
 		}
 	}
 	host := front(t, far.url())

@@ -68,7 +68,7 @@ func must(err error) {
 	}
 }
 
-var fakeTools = []string{"echo", "env", "die", "hang", "fork", "garbage", "hold", "hold_env", "forbidden"}
+var fakeTools = []string{"echo", "env", "die", "hang", "fork", "garbage", "hold", "hold_env", "forbidden", "big"}
 
 func (f *fakeServer) handle(line []byte) {
 	var m struct {
@@ -116,6 +116,11 @@ func (f *fakeServer) call(id, params json.RawMessage) {
 		env := os.Environ()
 		slices.Sort(env)
 		f.text(id, strings.Join(env, "\n"))
+		return
+	case "big":
+		var big struct{ Arguments struct{ Bytes int } }
+		must(json.Unmarshal(params, &big))
+		f.text(id, strings.Repeat("x", big.Arguments.Bytes))
 		return
 	case "echo", "hold", "forbidden":
 	default:
