@@ -210,11 +210,15 @@ func (c *httpConn) post(m Message, departed func()) {
 	h := c.headers(m)
 	session := h.Get(mcp.HeaderSessionID)
 	res, sent, err := c.up.do(ctx, http.MethodPost, h, m.Raw, departed)
+	if err != nil && c.missed != nil {
+		c.fail(ctx, m, unreached(c.up, err, sent)) // before the next departs: it may have to wait for this one
+		return
+	}
+	departed()
 	if err != nil {
 		c.fail(ctx, m, unreached(c.up, err, sent))
 		return
 	}
-	departed()
 	defer res.Body.Close()
 	if f, ok := c.up.turnedAway(res); ok {
 		c.fail(ctx, m, refusedBy(res, f))

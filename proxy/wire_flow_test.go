@@ -262,7 +262,7 @@ func TestWireHeldCallHoldsNobodyElse(t *testing.T) {
 // this process.
 func TestWireLongWaits(t *testing.T) {
 	request := `{"jsonrpc":"2.0","id":1,"method":"future/work"}`
-	asked, answer := `{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{"n":1.10}}`, `{"jsonrpc":"2.0","id":1,"result":{"action":"accept"}}`
+	asked, answer := `{"jsonrpc":"2.0","id":1,"method":"roots/list","params":{"n":1.10}}`, `{"jsonrpc":"2.0","id":1,"result":{"action":"accept"}}`
 	result := `{"jsonrpc":"2.0","id":1,"result":{"late":true}}`
 	for _, kind := range pairs {
 		for _, wait := range []time.Duration{40 * time.Millisecond, 40 * time.Second, 24 * time.Hour} {
