@@ -207,9 +207,13 @@ func (l *lineWriter) Write(b []byte) (int, error) {
 }
 
 func startProcess(dir string, env []string, args []string) (*process, error) {
-	p := &process{exited: make(chan struct{}), taken: map[int]bool{}}
-	p.cmd = exec.Command(args[0], args[1:]...)
-	p.cmd.Dir, p.cmd.Env = dir, env
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir, cmd.Env = dir, env
+	return startPrepared(cmd)
+}
+
+func startPrepared(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, exited: make(chan struct{}), taken: map[int]bool{}}
 	p.cmd.Stdout, p.cmd.Stderr = &lineWriter{p: p}, tee{p}
 	p.cmd.WaitDelay = 5 * time.Second // a grandchild must not keep us; `gone` tells whether one is left
 	var err error
