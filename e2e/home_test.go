@@ -99,6 +99,17 @@ func (h *home) sse(t *testing.T, server string) target {
 	return to
 }
 
+// connect is the host's entry for a front of the same: it has the token and no
+// home.
+func (h *home) connect(t *testing.T, server string) target {
+	t.Helper()
+	far := h.http(t, server)
+	return target{
+		command: []string{openleash, "connect", far.url},
+		env:     map[string]string{"OPENLEASH_TOKEN": strings.TrimPrefix(far.headers["Authorization"], "Bearer "), "OPENLEASH_HOME": "/nonexistent"},
+	}
+}
+
 // start runs `openleash start` until the test ends, and checks that it ends well.
 func (h *home) start(t *testing.T) {
 	t.Helper()

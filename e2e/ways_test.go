@@ -14,6 +14,7 @@ var doors = []door{
 	{"stdio", func(_ *testing.T, h *home, server string) target { return h.stdio(server) }},
 	{"http", func(t *testing.T, h *home, server string) target { return h.http(t, server) }},
 	{"sse", func(t *testing.T, h *home, server string) target { return h.sse(t, server) }},
+	{"connect", func(t *testing.T, h *home, server string) target { return h.connect(t, server) }},
 }
 
 // A way is a host and the door that it uses.
@@ -25,8 +26,8 @@ type way struct {
 var (
 	// allWays are each host through each door.
 	allWays = []way{
-		{hosts[0], doors[0]}, {hosts[0], doors[1]}, {hosts[0], doors[2]},
-		{hosts[1], doors[0]}, {hosts[1], doors[1]}, {hosts[1], doors[2]},
+		{hosts[0], doors[0]}, {hosts[0], doors[1]}, {hosts[0], doors[2]}, {hosts[0], doors[3]},
+		{hosts[1], doors[0]}, {hosts[1], doors[1]}, {hosts[1], doors[2]}, {hosts[1], doors[3]},
 	}
 	// twoWays have each host once.
 	twoWays = []way{{hosts[0], doors[0]}, {hosts[1], doors[1]}}

@@ -344,6 +344,8 @@ func TestFrontBeginsAnew(t *testing.T) {
 			}
 		}
 		quietly(t, host, 30+round)
+		far.got(`"uri":"b:2"`, 2+round) // what is said again may arrive after what the host says
+		far.got(`"level":"debug"`, 2+round)
 		after := far.all()[before:]
 		if len(after) != 7 {
 			t.Fatalf("the other side got %d messages: %q", len(after), after)
@@ -579,6 +581,18 @@ func TestFrontStateless(t *testing.T) {
 	}
 	host.write(modern(4, "ping"))
 	want(t, host, did(4, "ping"))
+}
+
+// An initialize of the stateless era is no beginning of a session: the other side
+// is to say that there is none.
+func TestDialHTTPModernInitialize(t *testing.T) {
+	up := newRawUpstream(t, answerJSON(`{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}}`))
+	c := dialHTTP(t, up.URL)
+	sendRaw(t, c, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`)
+	recvRaw(t, c)
+	if h := up.requests()[0].header; h.Get("Mcp-Method") != "initialize" || h.Get("Mcp-Protocol-Version") != "2026-07-28" {
+		t.Errorf("headers: %v", h)
+	}
 }
 
 // In the eras before, too, after the cancellation has arrived.

@@ -329,7 +329,7 @@ func (c *httpConn) answerStatus(ctx context.Context, m Message, res *http.Respon
 
 // noResponseIn says what an HTTP answer holds instead of a response.
 func noResponseIn(up HTTPUpstream, res *http.Response, raw []byte) unanswered {
-	if res.StatusCode < 300 && len(raw) == 0 { // a server that is being ended
+	if res.StatusCode == http.StatusOK && len(raw) == 0 { // a server that is being ended
 		return unanswered{cause: brokenOff, short: "it ended the exchange without an answer", detail: up.broken(nil).detail}
 	}
 	short := "answered " + res.Status + " without a JSON-RPC response" + excerpt(raw)
