@@ -448,8 +448,11 @@ func TestHostsStartUs(t *testing.T) {
 			}
 			seen++
 			args, _ := o["args"].([]any)
+			if len(args) == 4 && args[0] == "connect" && args[1] == "--token-file" && strings.HasPrefix(fmt.Sprint(args[3]), "http://127.0.0.1:8787/mcp/") {
+				return
+			}
 			if len(args) < 6 || args[0] != "stdio" || args[1] != "--agent" || args[3] != "--name" || args[5] != "--" {
-				t.Errorf("%s: args %v: want stdio --agent A --name N -- COMMAND …", b, args)
+				t.Errorf("%s: args %v: want stdio --agent A --name N -- COMMAND …, or connect --token-file FILE URL", b, args)
 			}
 		})
 	}
