@@ -17,8 +17,8 @@
 //     away, a later approval never runs it.
 //
 // call.go is the path of a call. session.go moves the messages of one host and
-// one upstream (Conn); conn_stdio.go and upstream_http.go are the Conns;
-// passthrough.go and host_http.go are the doors over HTTP.
+// one upstream (Conn); conn_stdio.go, upstream_http.go and upstream_sse.go are
+// the Conns; passthrough.go, host_http.go and host_sse.go the doors over HTTP.
 package proxy
 
 import (

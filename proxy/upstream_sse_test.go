@@ -463,7 +463,7 @@ func TestDialHTTPFallsBackOnlyThen(t *testing.T) {
 func TestPassthroughLeadsNobodyPastUs(t *testing.T) {
 	up := newRawUpstream(t, func(w http.ResponseWriter, r *http.Request, _ string) {
 		if r.Method == "POST" {
-			http.Error(w, "Method Not Allowed", 405)
+			http.Error(w, "no", http.StatusMethodNotAllowed)
 			return
 		}
 		sse(w, "event: endpoint\ndata: http://127.0.0.1:1/message\n\n", "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"n\"}\n\n")
