@@ -127,9 +127,11 @@ func checkContentType(h http.Header) error {
 		return &httpError{http.StatusUnsupportedMediaType, "", codeInvalidRequest,
 			fmt.Sprintf("Content-Type: want application/json, got %q", h.Get("Content-Type"))}
 	}
-	if coding := h.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return &httpError{http.StatusUnsupportedMediaType, "", codeInvalidRequest,
-			fmt.Sprintf("Content-Encoding: want none, got %q", coding)}
+	for _, coding := range h.Values("Content-Encoding") {
+		if coding != "" && coding != "identity" {
+			return &httpError{http.StatusUnsupportedMediaType, "", codeInvalidRequest,
+				fmt.Sprintf("Content-Encoding: want none, got %q", coding)}
+		}
 	}
 	return nil
 }
@@ -138,7 +140,11 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error)
 	rc := http.NewResponseController(w)
 	rc.SetReadDeadline(time.Now().Add(slowBody)) // a recorder in a test has none
 	raw, err := readWhole(http.MaxBytesReader(w, r.Body, int64(limit)), r.ContentLength)
-	rc.SetReadDeadline(time.Time{})
+	if err == nil {
+		rc.SetReadDeadline(time.Time{})
+	} else {
+		w.Header().Set("Connection", "close") // or the server would wait for the rest before it answers
+	}
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):

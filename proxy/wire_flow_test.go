@@ -301,13 +301,13 @@ func (e slowEnd) want(t *testing.T, want string) {
 // slowWire is a wire of pipes in memory, TCP being none of this bubble's.
 func slowWire(t *testing.T, kind pair) (host, up slowEnd) {
 	p, who := plainProxy(), someone("bot")
-	stop, client, serve := memoryNet(t)
+	var client dialer
 	var upstream HTTPUpstream
 	var near Conn
 	if kind.up == "http" {
 		requests, says := make(chan string), make(chan string)
 		up = slowEnd{func(raw string) { says <- raw }, requests}
-		serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client = memoryNet(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			m := message(t, string(body))
 			if !m.IsRequest() {
@@ -322,7 +322,7 @@ func slowWire(t *testing.T, kind pair) (host, up slowEnd) {
 					return
 				}
 			}
-		}))
+		})})
 		upstream = HTTPUpstream{Name: "shop", URL: "http://memory/mcp"}
 		if kind.host == "stdio" {
 			c := must(DialHTTP(t.Context(), upstream))(t).(*httpConn)
@@ -333,14 +333,14 @@ func slowWire(t *testing.T, kind pair) (host, up slowEnd) {
 		var far Conn
 		near, far = linesInMemory()
 		up = connEnd(t, far)
-		stop(func() { near.Close() })
+		t.Cleanup(func() { near.Close() })
 	}
 	if kind.host == "stdio" {
 		ours, theirs := linesInMemory()
 		ctx, end := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		work.Go(func() { p.Serve(ctx, who, ours, near) })
-		stop(func() { end(); theirs.Close(); ours.Close(); work.Wait() })
+		t.Cleanup(func() { end(); theirs.Close(); ours.Close(); work.Wait() })
 		return connEnd(t, theirs), up
 	}
 	var door http.Handler
@@ -350,13 +350,12 @@ func slowWire(t *testing.T, kind pair) (host, up slowEnd) {
 		door = h
 	} else {
 		h := p.HTTPHost(func(context.Context, authz.Caller) (Conn, error) { return near, nil })
-		stop(func() { h.Close() })
+		t.Cleanup(func() { h.Close() })
 		door = h
 	}
-	_, toDoor, serveDoor := memoryNet(t)
-	serveDoor(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	toDoor := memoryNet(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		door.ServeHTTP(w, r.WithContext(WithCaller(r.Context(), who)))
-	}))
+	})})
 	return slowHost(t, toDoor, kind, up), up
 }
 
@@ -437,9 +436,11 @@ func connEnd(t *testing.T, c Conn) slowEnd {
 type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // memoryNet is a network with one server, in memory.
-func memoryNet(t *testing.T) (stop func(func()), dial dialer, serve func(http.Handler)) {
+func memoryNet(t *testing.T, server *http.Server) dialer {
 	l := memoryListener{make(chan net.Conn), make(chan struct{})}
-	dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		near, far := net.Pipe()
 		select {
 		case l.accept <- far:
@@ -448,12 +449,6 @@ func memoryNet(t *testing.T) (stop func(func()), dial dialer, serve func(http.Ha
 			return nil, net.ErrClosed
 		}
 	}
-	serve = func(h http.Handler) {
-		server := &http.Server{Handler: h}
-		go server.Serve(l)
-		t.Cleanup(func() { server.Close() })
-	}
-	return t.Cleanup, dial, serve
 }
 
 type memoryListener struct {
