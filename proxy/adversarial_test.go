@@ -421,3 +421,88 @@ func TestManyCallsInFlight(t *testing.T) {
 		})
 	}
 }
+
+// The hosts of one agent that share an upstream do not reach each other's
+// requests, whatever they write for ids and tokens.
+func TestStatelessHostsCannotReachEachOther(t *testing.T) {
+	w := newWire(t, pair{"http", "stdio"}, allowAll)
+	other := newHTTPHost(t, w.toHost.url)
+	request := func(id, meta string) string {
+		return `{"jsonrpc":"2.0","id":` + id + `,"method":"future/work","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"` + meta + `}}}`
+	}
+	w.host.write(request(`"mine"`, `,"progressToken":"mine"`))
+	if got := w.up.next(); got != probe {
+		t.Fatalf("the probe: %s", got)
+	}
+	w.up.write(`{"jsonrpc":"2.0","id":` + probeID + `,"result":{}}`)
+	mine := rawAt([]byte(w.up.next()), "id")
+	for name, raw := range map[string]string{
+		"its token":         request(`2`, `,"progressToken":`+mine),
+		"its id":            request(mine, ``),
+		"its id as a float": request(mine+`.0`, `,"progressToken":`+mine+`e0`),
+	} {
+		other.write(raw)
+		got := w.up.next()
+		if id := rawAt([]byte(got), "id"); id == mine || rawAt([]byte(got), "params", "_meta", "progressToken") == mine {
+			t.Errorf("%s: the upstream got %s", name, got)
+		}
+		w.up.write(`{"jsonrpc":"2.0","id":` + rawAt([]byte(got), "id") + `,"result":{"for":"other"}}`)
+		if got := other.next(); rawAt([]byte(got), "result", "for") != `"other"` || rawAt([]byte(got), "id") != rawAt([]byte(raw), "id") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	for name, raw := range map[string]string{
+		"a token in other letters": request(`3`, `,"ProgressToken":`+mine),
+		"two tokens":               request(`3`, `,"progressToken":7,"progressToken":`+mine),
+		"no version":               strings.Replace(request(`3`, ``), "protocolVersion", "ProtocolVersion", 1),
+		"_meta in other letters":   strings.Replace(request(`3`, `,"progressToken":`+mine), `"_meta"`, `"_Meta"`, 1),
+		"two _metas":               strings.Replace(request(`3`, ``), `{"_meta"`, `{"_meta":{"progressToken":`+mine+`},"_meta"`, 1),
+	} {
+		got := post(t, other.url, raw, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "future/work")
+		if got.Status != 400 || rawAt([]byte(got.Body), "id") != "3" {
+			t.Errorf("%s: %d %s", name, got.Status, got.Body)
+		}
+	}
+	for _, raw := range []string{
+		`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + mine + `}}`,
+		`{"jsonrpc":"2.0","id":` + mine + `,"result":{"forged":true}}`,
+	} {
+		post(t, other.url, raw, "MCP-Protocol-Version", "2026-07-28")
+	}
+	w.up.write(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":` + mine + `,"progress":1}}`)
+	w.check("progress", w.host.next(), `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mine","progress":1}}`)
+	w.up.write(`{"jsonrpc":"2.0","id":` + mine + `,"result":{}}`)
+	w.check("result", w.host.next(), `{"jsonrpc":"2.0","id":"mine","result":{}}`)
+	w.up.silent(20 * time.Millisecond)
+	other.silent(20 * time.Millisecond)
+}
+
+// Another agent's session is none, for whatever a host can do with it.
+func TestAnotherAgentsSessionIsNone(t *testing.T) {
+	for _, kind := range pairs[2:] {
+		t.Run(kind.String(), func(t *testing.T) {
+			w := newWire(t, kind, allowAll).begin()
+			w.pass(w.host, w.up, toolCall("1", "a", `{}`), toolCall("1", "a", `{}`))
+			mallory := w.as(t, "mallory", w.door).URL
+			session := []string{"Mcp-Session-Id", w.toHost.session}
+			for _, raw := range []string{
+				toolCall("1", "b", `{}`),
+				`{"jsonrpc":"2.0","id":2,"method":"ping"}`,
+				`{"jsonrpc":"2.0","id":1,"result":{"forged":true}}`,
+				`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`,
+				`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`,
+			} {
+				if got := post(t, mallory, raw, session...); got.Status != 404 {
+					t.Errorf("%s: %d %s", raw, got.Status, got.Body)
+				}
+			}
+			for _, method := range []string{"GET", "DELETE"} {
+				if got := do(t, method, mallory, "", append(session, "Last-Event-Id", "1")...); got.Status != 404 {
+					t.Errorf("%s: %d %s", method, got.Status, got.Body)
+				}
+			}
+			w.up.silent(20 * time.Millisecond)
+			w.pass(w.up, w.host, `{"jsonrpc":"2.0","id":1,"result":{}}`, `{"jsonrpc":"2.0","id":1,"result":{}}`)
+		})
+	}
+}

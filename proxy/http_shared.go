@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
 )
 
@@ -50,12 +52,24 @@ func checkModern(h http.Header, m Message) error {
 		return mismatch(m, "MCP-Protocol-Version is missing")
 	case m.IsRequest() && metaVersion(m) == "":
 		return &httpError{http.StatusBadRequest, m.ID, codeInvalidParams, "params._meta: io.modelcontextprotocol/protocolVersion is missing"}
+	case m.IsRequest() && hasTokenTwin(m):
+		// An upstream that folds names would send progress for a token that another
+		// host's request may have.
+		return &httpError{http.StatusBadRequest, m.ID, codeInvalidParams, "params._meta: a key differs from progressToken only by case; write progressToken"}
 	case m.IsRequest() && h.Get(mcp.HeaderMethod) == "":
 		return mismatch(m, "Mcp-Method is missing")
 	case m.IsRequest() && nameMember(m.Method) != "" && len(h.Values(mcp.HeaderName)) == 0:
 		return mismatch(m, "Mcp-Name is missing")
 	}
 	return nil
+}
+
+func hasTokenTwin(m Message) bool {
+	at, _ := find(m.Raw, "params", "_meta")
+	fields, _ := action.Scan(m.Raw[at.from:at.to], anyMessage(m.Raw)) // it is there: metaVersion has found it
+	return slices.ContainsFunc(fields, func(f action.Field) bool {
+		return f.Key != "progressToken" && strings.EqualFold(f.Key, "progressToken")
+	})
 }
 
 // sharedFor returns the upstream of an agent's stateless requests, opening it

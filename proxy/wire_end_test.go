@@ -33,6 +33,7 @@ type wire struct {
 	host, up *end
 	toHost   *httpHost     // over HTTP
 	toUp     *httpUpstream // over HTTP
+	door     http.Handler  // over HTTP
 	ended    chan error    // over stdio: what Serve returned
 }
 
@@ -138,15 +139,14 @@ func newWire(t *testing.T, kind pair, policyYAML string, adjust ...func(*Proxy))
 		t.Cleanup(func() { stop(); far.w.Close(); near.r.Close(); <-w.ended })
 		return w
 	}
-	var door http.Handler
 	if kind.up == "http" {
-		door = w.HTTPPassthrough(HTTPUpstream{URL: w.toUp.server.URL})
+		w.door = w.HTTPPassthrough(HTTPUpstream{URL: w.toUp.server.URL})
 	} else {
 		sessions := w.HTTPHost(dial)
 		t.Cleanup(func() { sessions.Close() })
-		door = sessions
+		w.door = sessions
 	}
-	w.toHost = newHTTPHost(t, w.as(t, "bot", door).URL)
+	w.toHost = newHTTPHost(t, w.as(t, "bot", w.door).URL)
 	w.host = w.toHost.end
 	return w
 }

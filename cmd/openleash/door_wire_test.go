@@ -102,7 +102,7 @@ func (d *wireDoor) say(t *testing.T, request string, short ...bool) (statuses []
 		if statuses = append(statuses, res.StatusCode); len(statuses) == 1 {
 			body = string(raw)
 		}
-		c.SetReadDeadline(time.Now().Add(300 * time.Millisecond)) // for what must not follow
+		c.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // for what must not follow
 	}
 }
 
