@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"internal/home":       {},
 	"internal/jsontext":   {},
 	"internal/strictyaml": {},
+	"internal/watchdog":   {},
 	"internal/sample":     {"proof", "action"},
 }
 

@@ -8,23 +8,47 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/watchdog"
 )
 
 // Command says how a server is started.
 type Command struct {
 	Name   string // the server's, for messages
 	Args   []string
-	Dir    string    // empty: ours
-	Env    []string  // the whole environment: nothing is inherited (ChildEnv makes it)
-	Stderr io.Writer // where its words for people go
+	Dir    string         // empty: ours
+	Env    []string       // the whole environment: nothing is inherited (ChildEnv makes it)
+	As     *watchdog.User // whom it runs as; nil: as we do
+	Stderr io.Writer      // where its words for people go
 	Limits action.Limits
+	Within *Children // counts it; nil: nobody does
+}
+
+// Children bounds how many servers' processes run at once.
+type Children struct {
+	Max     int
+	running atomic.Int64
+}
+
+func (c *Children) take() error {
+	if c != nil && c.running.Add(1) > int64(c.Max) {
+		c.running.Add(-1)
+		return fmt.Errorf("OpenLeash runs %d servers' processes already, as many as limits.children in the configuration allows; end a session, give servers an idle: time, or raise it", c.Max)
+	}
+	return nil
+}
+
+func (c *Children) give() {
+	if c != nil {
+		c.running.Add(-1)
+	}
 }
 
 // inherited are the variables that a server gets beside its own: what programs
@@ -56,11 +80,9 @@ func ChildEnv(configured map[string]string) []string {
 // child is the Conn to a server that runs as our child process.
 type child struct {
 	*lines
-	cmd    *exec.Cmd
 	stdin  io.Closer
-	tree   processTree
+	tree   *watchdog.Tree
 	said   *tail
-	name   string
 	exited chan struct{}
 	fate   error // how it ended; set before exited is closed
 
@@ -73,61 +95,81 @@ type child struct {
 const closeGrace = time.Second
 
 // StartChild launches a server. The process, and all that it starts, ends with
-// Close, and (on Linux and Windows) with us, whatever ends us.
+// Close, and with us, whatever ends us (package watchdog says how far).
 func StartChild(c Command) (Conn, error) {
 	if len(c.Args) == 0 {
 		return nil, fmt.Errorf("server %s: no command given", c.Name)
 	}
-	cmd := exec.Command(c.Args[0], c.Args[1:]...)
-	cmd.Dir, cmd.Env = c.Dir, c.Env
-	said := &tail{}
-	cmd.Stderr = io.MultiWriter(said, orDiscard(c.Stderr))
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
+	if err := c.Within.take(); err != nil {
 		return nil, fmt.Errorf("server %s: %w", c.Name, err)
 	}
-	stdout, ours, err := os.Pipe() // ours, so that Wait does not close it before it is read out
+	ch, err := launchChild(c)
 	if err != nil {
-		return nil, fmt.Errorf("server %s: %w", c.Name, err)
-	}
-	cmd.Stdout = ours
-	cmd.WaitDelay = time.Second // a grandchild that keeps stderr open does not keep us
-	ch := &child{cmd: cmd, stdin: stdin, said: said, name: c.Name, exited: make(chan struct{})}
-	ch.lines = newLines(stdout, stdin, c.Limits, nil)
-	if err := ch.start(ours, stdout); err != nil {
-		stdout.Close()
+		c.Within.give()
 		return nil, startError(c, err)
 	}
 	return ch, nil
 }
 
-// start runs the child on a thread of its own: on Linux a child is tied to the
-// life of the thread that started it, not to the process.
-func (ch *child) start(ours, stdout *os.File) error {
-	started := make(chan error)
+func launchChild(c Command) (*child, error) {
+	ours, theirs, err := pipes()
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(theirs)
+	cmd := exec.Command(c.Args[0], c.Args[1:]...)
+	cmd.Dir, cmd.Env = c.Dir, c.Env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
+	ch := &child{stdin: ours[0], said: &tail{}, exited: make(chan struct{})}
+	ch.lines = newLines(ours[1], ours[0], c.Limits, nil)
+	if ch.tree, err = watchdog.Start(cmd, c.Name, c.As); err != nil {
+		closeAll(ours)
+		return nil, err
+	}
+	heard := make(chan struct{})
 	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		ch.tree.prepare(ch.cmd)
-		err := ch.cmd.Start()
-		ours.Close()
-		if err == nil {
-			if err = ch.tree.adopt(ch.cmd); err != nil {
-				ch.cmd.Process.Kill()
-				ch.cmd.Wait()
-			}
-		}
-		started <- err
-		if err != nil {
-			return
-		}
-		err = ch.cmd.Wait()
-		ch.tree.kill() // what it has started and left behind
-		ch.fate = ch.describe(err)
-		close(ch.exited)
-		time.AfterFunc(time.Second, func() { stdout.Close() }) // by then it is read out
+		defer close(heard)
+		io.Copy(io.MultiWriter(ch.said, orDiscard(c.Stderr)), ours[2])
 	}()
-	return <-started
+	go ch.await(c, ours, heard)
+	return ch, nil
+}
+
+// pipes are the child's standard input, output and error: our ends, and its own.
+func pipes() (ours, theirs [3]*os.File, err error) {
+	for i := range ours {
+		r, w, err := os.Pipe()
+		if err != nil {
+			closeAll(ours)
+			closeAll(theirs)
+			return ours, theirs, err
+		}
+		ours[i], theirs[i] = r, w
+	}
+	ours[0], theirs[0] = theirs[0], ours[0] // it reads its input
+	return ours, theirs, nil
+}
+
+func closeAll(files [3]*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// await collects the child's end, and what it said.
+func (ch *child) await(c Command, ours [3]*os.File, heard <-chan struct{}) {
+	how := ch.tree.Wait()
+	ch.stdin.Close()
+	select {
+	case <-heard:
+	case <-time.After(time.Second): // somebody who got away keeps it open
+	}
+	ours[2].Close()
+	<-heard
+	ch.fate = ch.describe(how)
+	c.Within.give()
+	close(ch.exited)
+	time.AfterFunc(time.Second, func() { ours[1].Close() }) // by then it is read out
 }
 
 func startError(c Command, err error) error {
@@ -135,14 +177,17 @@ func startError(c Command, err error) error {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 		hint = "; is it installed, and on the PATH of the program that started OpenLeash? A full path always works"
 	}
+	if _, missing := os.Stat(c.Dir); c.Dir != "" && missing != nil {
+		hint = "; its folder (cwd) cannot be used: " + missing.Error()
+	}
 	return fmt.Errorf("server %s: starting %q: %w%s", c.Name, c.Args[0], err, hint)
 }
 
 // describe says how the process ended, with its last words.
-func (ch *child) describe(err error) error {
-	state := "it ended (exit status 0)"
-	if err != nil {
-		state = "it ended: " + err.Error()
+func (ch *child) describe(how string) error {
+	state := "it ended: " + how
+	if how == exitedWell {
+		state = "it ended (" + how + ")"
 	}
 	if words := ch.said.String(); words != "" {
 		state += "; its last words: " + words
@@ -150,21 +195,32 @@ func (ch *child) describe(err error) error {
 	return errors.New(state)
 }
 
+const exitedWell = "exit status 0"
+
 // Fate is how the process ended; call it after Close.
 func (ch *child) Fate() error {
-	<-ch.exited
+	if !ch.ended() {
+		return errors.New("it cannot be ended, perhaps because it runs with other rights than OpenLeash")
+	}
 	return ch.fate
+}
+
+func (ch *child) ended() bool {
+	select {
+	case <-ch.exited:
+		return true
+	default:
+		return false
+	}
 }
 
 // Send fails once the process has ended.
 func (ch *child) Send(ctx context.Context, m Message) error {
 	if err := ch.lines.Send(ctx, m); err != nil {
-		select {
-		case <-ch.exited:
+		if ch.waited(closeGrace) { // it is ending, most likely
 			return ch.fate
-		case <-time.After(100 * time.Millisecond):
-			return fmt.Errorf("writing to its standard input: %w", err)
 		}
+		return fmt.Errorf("writing to its standard input: %w", err)
 	}
 	return nil
 }
@@ -179,12 +235,13 @@ func (ch *child) Close() error {
 		if ch.waited(closeGrace) {
 			return
 		}
-		ch.tree.terminate()
-		if !ch.waited(closeGrace) {
-			ch.tree.kill()
+		ch.tree.Terminate()
+		if ch.waited(closeGrace) {
+			return
 		}
+		ch.tree.Kill()
+		ch.waited(closeGrace)
 	})
-	<-ch.exited
 	return nil
 }
 
@@ -222,8 +279,14 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// String is what was said, without what a terminal would obey.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return strings.TrimSpace(string(bytes.ToValidUTF8(t.buf, []byte("?"))))
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, string(bytes.ToValidUTF8(t.buf, []byte("?")))))
 }
