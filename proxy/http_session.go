@@ -253,10 +253,22 @@ func (u withdrawals) Send(ctx context.Context, m Message) error {
 	return u.Conn.Send(ctx, m)
 }
 
-// Fate is the upstream's, for Serve.
+// Fate, Down and Ready are the upstream's, for Serve.
 func (u withdrawals) Fate() error {
 	if f, ok := u.Conn.(interface{ Fate() error }); ok {
 		return f.Fate()
+	}
+	return nil
+}
+
+func (u withdrawals) Down() bool {
+	d, ok := u.Conn.(interface{ Down() bool })
+	return ok && d.Down()
+}
+
+func (u withdrawals) Ready(ctx context.Context) error {
+	if r, ok := u.Conn.(interface{ Ready(context.Context) error }); ok {
+		return r.Ready(ctx)
 	}
 	return nil
 }

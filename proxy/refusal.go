@@ -200,6 +200,13 @@ func (p *Proxy) learnTools(raw []byte) bool {
 	return true
 }
 
+// forgetTools: another process of the upstream may say something else.
+func (p *Proxy) forgetTools() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.tools)
+}
+
 func (p *Proxy) hasOutputSchema(name string) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

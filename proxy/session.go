@@ -184,18 +184,45 @@ func (s *session) take(ctx context.Context, m Message) (decide func()) {
 }
 
 // relay passes on what is not governed: at once, unless a call before it is
-// being decided. The host must be read on meanwhile: it may cancel that call.
+// being decided, or it asks an upstream that is being started again. The host
+// must be read on meanwhile: it may cancel that call.
 func (s *session) relay(ctx context.Context, t *turn, m Message, r *request) {
 	ru := s.p.rule(ctx, s.who, m, func() {}, nil)
+	asksDown := r != nil && ru.forward != nil && s.isDown()
 	select {
 	case <-t.before:
-		s.leave(ctx, t, m, r, ru)
-	default:
-		go func() {
-			t.wait(ctx)
+		if !asksDown {
 			s.leave(ctx, t, m, r, ru)
-		}()
+			return
+		}
+	default:
 	}
+	go func() {
+		t.wait(ctx)
+		if asksDown {
+			if refusal := s.awaitUpstream(ctx, m); refusal != nil {
+				ru = ruling{reply: refusal}
+			}
+		}
+		s.leave(ctx, t, m, r, ru)
+	}()
+}
+
+// isDown and awaitUpstream concern an upstream that is started again when it
+// ends (kept). While it is, requests wait for it, a short time, and are then
+// refused.
+func (s *session) isDown() bool {
+	u, ok := s.upstream.(interface{ Down() bool })
+	return ok && u.Down()
+}
+
+func (s *session) awaitUpstream(ctx context.Context, m Message) (refusal []byte) {
+	if u, ok := s.upstream.(interface{ Ready(context.Context) error }); ok {
+		if err := u.Ready(ctx); err != nil {
+			return errorReply(m.ID, codeInternal, fmt.Sprintf("the server %s is not there: %v", s.p.Name, err))
+		}
+	}
+	return nil
 }
 
 // decide has a call ruled on and lets it leave in its turn, or, when it was
@@ -207,11 +234,29 @@ func (s *session) decide(callCtx, ctx context.Context, t *turn, m Message, r *re
 		s.holding(r)
 		t.pass(ctx)
 	}
-	ru := s.p.rule(callCtx, s.who, m, stepAside, func(raw []byte) { s.reply(callCtx, raw) })
+	ru := s.ruleOn(callCtx, m, stepAside)
 	if !s.isHeld(r) {
 		t.wait(ctx)
 	}
 	s.leave(ctx, t, m, r, ru)
+}
+
+// ruleOn has a call ruled on when there is somebody to forward it to: an approval
+// that can be used once is not spent on an upstream that is down. That one may
+// end again while the call is held.
+func (s *session) ruleOn(ctx context.Context, m Message, stepAside func()) ruling {
+	refusal := s.awaitUpstream(ctx, m)
+	if ctx.Err() != nil {
+		return ruling{} // the host has cancelled it
+	}
+	if refusal != nil {
+		return ruling{reply: refusal}
+	}
+	ru := s.p.rule(ctx, s.who, m, stepAside, func(raw []byte) { s.reply(ctx, raw) })
+	if ru.forward != nil {
+		s.awaitUpstream(ctx, m) // in vain: handing it over says so
+	}
+	return ru
 }
 
 // leave carries a ruling out, and lets the next one go.
@@ -326,6 +371,13 @@ func (s *session) readUpstream(ctx context.Context) error {
 		if errors.As(err, &bad) {
 			if err := s.refuseUpstream(ctx, bad); err != nil {
 				return err
+			}
+			continue
+		}
+		var lost *lostRequests
+		if errors.As(err, &lost) {
+			for _, id := range lost.ids {
+				s.fail(ctx, id, failure{"transport_error", lost.reason})
 			}
 			continue
 		}
