@@ -384,7 +384,7 @@ func FuzzStdioRefusals(f *testing.F) {
 
 // fuzzPipes is a host on pipes, and our end of them.
 func fuzzPipes(t *testing.T) (*end, Conn) {
-	near, far := pipes(t)
+	near, far := wirePipes(t)
 	return stdioEnd(t, far.r, far.w), StdioHost(near.r, near.w, plainProxy().Limits)
 }
 

@@ -157,7 +157,7 @@ func (k *keeping) restarted(after time.Duration) *pipeConn {
 const (
 	toolsChanged     = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
 	resourcesChanged = `{"jsonrpc":"2.0","method":"notifications/resources/list_changed"}`
-	closed           = "it closed the connection; it is being started again. Whether this was done is not known: look before you repeat it"
+	hasEnded         = "it closed the connection; it is being started again. Whether this was done is not known: look before you repeat it"
 )
 
 // An upstream that ends is started again: what was under way is lost and said to
@@ -176,7 +176,7 @@ func TestUpstreamIsStartedAgain(t *testing.T) {
 		up.write(`{"jsonrpc":"2.0","id":3,"result":{}}`)
 		k.wants(`{"jsonrpc":"2.0","id":3,"result":{}}`)
 		up.Close()
-		k.wants("lost [1 2]: " + closed)
+		k.wants("lost [1 2]: " + hasEnded)
 		if !k.Down() || len(k.started) > 0 {
 			t.Error("it is not down, or started already")
 		}
@@ -292,7 +292,7 @@ func TestStatelessUpstreamIsStartedAgain(t *testing.T) {
 		k.wants(`{"jsonrpc":"2.0","id":1,"result":{}}`)
 		k.send(`{"jsonrpc":"2.0","id":2,"method":"subscriptions/listen"}`)
 		up.Close()
-		k.wants("lost [2]: " + closed)
+		k.wants("lost [2]: " + hasEnded)
 		up = <-k.started
 		k.hears(up)
 		k.wants()
@@ -369,7 +369,7 @@ func TestInterruptedHandshakeIsNotSaidAgain(t *testing.T) {
 		k.wants(`{"jsonrpc":"2.0","id":1,"result":{}}`)
 		k.send(greeting)
 		up.Close()
-		k.wants(`lost ["h"]: ` + closed)
+		k.wants(`lost ["h"]: ` + hasEnded)
 		up = <-k.started
 		k.hears(up)
 		k.send(greeting)

@@ -103,8 +103,8 @@ func stdioEnd(t *testing.T, in io.Reader, out io.Writer) *end {
 	return e
 }
 
-// pipes are two pipes of the system, as a parent has them with its child.
-func pipes(t *testing.T) (near, far struct{ r, w *os.File }) {
+// wirePipes are two pipes of the system, as a parent has them with its child.
+func wirePipes(t *testing.T) (near, far struct{ r, w *os.File }) {
 	t.Helper()
 	var err error
 	if near.r, far.w, err = os.Pipe(); err == nil {
@@ -129,7 +129,7 @@ func newWire(t *testing.T, kind pair, policyYAML string, adjust ...func(*Proxy))
 	}
 	dial := w.upstream()
 	if kind.host == "stdio" {
-		near, far := pipes(t)
+		near, far := wirePipes(t)
 		w.host = stdioEnd(t, far.r, far.w)
 		ctx, stop := context.WithCancel(t.Context())
 		w.ended = make(chan error, 1)
@@ -160,7 +160,7 @@ func (w *wire) upstream() func(context.Context, authz.Caller) (Conn, error) {
 			return DialHTTP(ctx, HTTPUpstream{Name: "shop", URL: w.toUp.server.URL})
 		}
 	}
-	near, far := pipes(w.t)
+	near, far := wirePipes(w.t)
 	w.up = stdioEnd(w.t, far.r, far.w)
 	return func(context.Context, authz.Caller) (Conn, error) {
 		return newLines(near.r, near.w, action.Limits{Bytes: w.Limits.Bytes}, func() error { near.r.Close(); return near.w.Close() }), nil
