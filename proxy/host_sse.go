@@ -75,7 +75,6 @@ func (h *HTTPSessions) openSSE(w http.ResponseWriter, r *http.Request, who authz
 		h.mu.Unlock()
 		h.release(who.Agent.ID)
 	})
-	defer s.out.abandon()
 	defer s.stop()
 	// "When a client connects, the server MUST send an endpoint event containing a
 	// URI for the client to use for sending messages."

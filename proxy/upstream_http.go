@@ -363,7 +363,7 @@ func mayBeOlder(status int) bool {
 // client can assume this is a server running the old HTTP+SSE transport, and
 // should use that transport for all subsequent communication."
 func (c *httpConn) fallBack(ctx context.Context, m Message) bool {
-	older := &sseConn{up: c.up, in: c.in, ctx: c.ctx, stop: c.stop}
+	older := &sseConn{up: c.up, in: c.in, ctx: c.ctx, stop: c.stop, work: &c.work}
 	if older.Send(ctx, m) != nil {
 		return false
 	}
@@ -591,9 +591,6 @@ func (c *httpConn) Close() error {
 			}
 		}
 		c.work.Wait()
-		if older := c.fellBack(); older != nil {
-			older.work.Wait()
-		}
 		c.up.transport.CloseIdleConnections()
 	})
 	return nil

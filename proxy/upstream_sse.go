@@ -28,7 +28,7 @@ func DialSSE(ctx context.Context, up HTTPUpstream) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &sseConn{up: up, in: make(chan received)}
+	c := &sseConn{up: up, in: make(chan received), work: &sync.WaitGroup{}}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return c, nil
 }
@@ -38,7 +38,7 @@ type sseConn struct {
 	in   chan received // an upstream that talks faster than the host reads waits
 	ctx  context.Context
 	stop context.CancelFunc
-	work sync.WaitGroup
+	work *sync.WaitGroup
 
 	mu       sync.Mutex    // held while the stream is opened
 	messages *HTTPUpstream // where messages go; nil before
@@ -60,7 +60,7 @@ func (c *sseConn) Send(ctx context.Context, m Message) error {
 	if err != nil {
 		return err
 	}
-	sendAsync(ctx, c.ctx, &c.work, m, func(departed func()) { c.post(to, m, departed) })
+	sendAsync(ctx, c.ctx, c.work, m, func(departed func()) { c.post(to, m, departed) })
 	return nil
 }
 

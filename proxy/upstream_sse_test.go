@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +23,8 @@ import (
 // is POSTed with answer, on the stream.
 type sseUpstream struct {
 	*rawUpstream
-	events chan string // raw events for the stream; closed: it ends
+	open   atomic.Int32 // streams
+	events chan string  // raw events for the stream; closed: it ends
 }
 
 func newSSEUpstream(t *testing.T, endpoint string, answer func(u *sseUpstream, m Message)) *sseUpstream {
@@ -47,6 +50,8 @@ func newSSEUpstream(t *testing.T, endpoint string, answer func(u *sseUpstream, m
 }
 
 func (u *sseUpstream) stream(w http.ResponseWriter, r *http.Request, endpoint string) {
+	u.open.Add(1)
+	defer u.open.Add(-1)
 	sse(w, endpoint)
 	for {
 		select {
@@ -102,6 +107,7 @@ func TestDialSSESession(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	c.Close()
+	eventually(t, "the stream outlives Close", func() bool { return up.open.Load() == 0 })
 	if m, err := c.Recv(t.Context()); err != io.EOF {
 		t.Errorf("after Close: %s, %v", m.Raw, err)
 	}
@@ -204,7 +210,9 @@ func TestDialSSECannotOpen(t *testing.T) {
 			}
 		})
 	}
-	if err := dialSSE(t, "http://127.0.0.1:1/sse").Send(t.Context(), message(t, initialize)); err == nil || !strings.Contains(err.Error(), "shop cannot be reached") {
+	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	l.Close()
+	if err := dialSSE(t, "http://"+l.Addr().String()+"/sse").Send(t.Context(), message(t, initialize)); err == nil || !strings.Contains(err.Error(), "shop cannot be reached") {
 		t.Errorf("nobody there: %v", err)
 	}
 	for _, url := range []string{"", "ftp://x", "/sse"} {
@@ -330,8 +338,10 @@ func TestDialSSELargeMessages(t *testing.T) {
 		t.Errorf("%d bytes came, want %d: %.100s", len(got), len(large), got)
 	}
 	sendRaw(t, c, `{"jsonrpc":"2.0","id":2,"method":"tooLarge"}`)
-	if got := recvRaw(t, c); !strings.Contains(got, "longer than the limit") {
-		t.Errorf("a message beyond the limit: %.200s", got)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // it is long, and the machine may be busy
+	defer cancel()
+	if m, err := c.Recv(ctx); err == nil || !strings.Contains(err.Error(), "longer than the limit") {
+		t.Errorf("a message beyond the limit: %v %.200s", err, m.Raw)
 	}
 }
 
@@ -416,7 +426,7 @@ func TestDialHTTPFallsBackToSSE(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	c.Close()
-	eventually(t, "the stream outlives Close", func() bool { return len(up.events) == 0 })
+	eventually(t, "the stream outlives Close", func() bool { return up.open.Load() == 0 })
 }
 
 func TestDialHTTPFallsBackOnlyThen(t *testing.T) {
