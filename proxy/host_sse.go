@@ -24,6 +24,15 @@ type sseHost struct {
 	inbox
 	agent string
 	out   *stream
+	first *Message // what the session began with, until Recv takes it
+}
+
+func (s *sseHost) Recv(ctx context.Context) (Message, error) {
+	if m := s.first; m != nil {
+		s.first = nil
+		return *m, nil
+	}
+	return s.inbox.Recv(ctx)
 }
 
 // Send queues a message for the stream. While the host does not read, it waits:
@@ -69,7 +78,7 @@ func (h *HTTPSessions) openSSE(w http.ResponseWriter, r *http.Request, who authz
 	h.streams[id] = s
 	h.mu.Unlock()
 	h.work.Go(func() {
-		h.serve(s.ctx, who, s, h.dialed(who))
+		h.serveSSE(who, s)
 		h.mu.Lock()
 		delete(h.streams, id)
 		h.mu.Unlock()
@@ -82,6 +91,17 @@ func (h *HTTPSessions) openSSE(w http.ResponseWriter, r *http.Request, who authz
 	if writeNow(w, fmt.Appendf(nil, "event: endpoint\ndata: %s%s?sessionId=%s\n\n", r.URL.EscapedPath(), SSEMessages, id)) == nil {
 		s.write(r.Context(), w)
 	}
+}
+
+// serveSSE runs a session. Nothing is started before its host has said something:
+// hosts open a stream again by themselves when one has ended, for ever.
+func (h *HTTPSessions) serveSSE(who authz.Caller, s *sseHost) {
+	m, err := s.Recv(s.ctx)
+	if err != nil {
+		return
+	}
+	s.first = &m
+	h.serve(s.ctx, who, s, h.dialed(who))
 }
 
 // write sends what comes, until the session ends or the host has gone.

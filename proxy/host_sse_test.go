@@ -389,6 +389,18 @@ func TestSSEHostCannotStart(t *testing.T) {
 	}
 }
 
+func TestSSEHostStartsNothingForASilentHost(t *testing.T) {
+	h, d := sessionsOf(t, plainProxy(), echo)
+	url := sseDoor(t, someone("a"), h)
+	silent := openSSE(t, url)
+	openSSE(t, url).shake()
+	if d.count() != 1 {
+		t.Errorf("%d servers run for one host that speaks", d.count())
+	}
+	silent.hangUp()
+	eventually(t, "a silent session stays", func() bool { return h.open() == 1 })
+}
+
 func TestSSEHostCapsSessions(t *testing.T) {
 	h, d := sessionsOf(t, plainProxy(), echo)
 	alice, bob := sseDoor(t, someone("alice"), h), sseDoor(t, someone("bob"), h)
@@ -456,6 +468,12 @@ func TestSSEHostSlowReader(t *testing.T) {
 	slow.hangUp()
 	eventually(t, "its child lives on", func() bool { return d.child(0).closed() || d.child(1).closed() })
 	written.Wait()
+}
+
+func (h *HTTPSessions) open() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.streams)
 }
 
 // queued is what waits for all hosts.
@@ -548,8 +566,7 @@ func TestSSEHostKeepsAQuietStreamAlive(t *testing.T) {
 
 func TestSSEHostThatStopsReadingLosesItsStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &children{serve: echo}
-		h := plainProxy().HTTPHost(d.dial)
+		h := plainProxy().HTTPHost((&children{serve: echo}).dial)
 		who := someone("a")
 		inTime(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			h.ServeSSE(w, r.WithContext(WithCaller(r.Context(), who)))
@@ -561,13 +578,13 @@ func TestSSEHostThatStopsReadingLosesItsStream(t *testing.T) {
 			synctest.Wait()
 			time.Sleep(keepAlive + stalledWrite - time.Second)
 			synctest.Wait()
-			if d.child(0).closed() {
+			if h.open() != 1 {
 				t.Error("the session ended early")
 			}
 			time.Sleep(2*keepAlive + 2*time.Second) // a comment or two fit into the buffers
 			synctest.Wait()
-			if !d.child(0).closed() {
-				t.Error("a host that reads nothing keeps its child")
+			if h.open() != 0 {
+				t.Error("a host that reads nothing keeps its session")
 			}
 		})
 		h.Close()
