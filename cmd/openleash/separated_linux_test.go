@@ -310,7 +310,7 @@ func TestConnectTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	front := httptest.NewUnstartedServer(&httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(far) }}) // SetURL sets Host to ours
-	front.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of who does not trust it
+	front.Config.ErrorLog = log.New(io.Discard, "", 0)                                                                                         // it complains of who does not trust it
 	front.StartTLS()
 	t.Cleanup(front.Close)
 	roots := filepath.Join(in.dir, "roots.pem")
