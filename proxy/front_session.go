@@ -29,6 +29,8 @@ func (f *Front) down(m Message) ([]Message, error) {
 		return f.begun(m)
 	case m.IsResponse() && strings.HasPrefix(m.ID, `"`+f.ids):
 		return nil, nil // to what was repeated
+	case m.IsResponse() && m.ID != "" && m.ID != "null" && f.open[m.ID] == nil:
+		return nil, nil // the host has cancelled it, or never asked
 	case m.IsResponse():
 		f.answered(m)
 	case m.IsRequest():

@@ -284,6 +284,10 @@ func TestFrontPassesBytes(t *testing.T) {
 	want(t, host, `{"jsonrpc":"2.0","id":1,"method":"roots/list","params":{"a":"<"}}`)
 	host.write(`{"jsonrpc":"2.0","id":1,"result":{"roots":[ ]}}`)
 	far.got(`{"jsonrpc":"2.0","id":1,"result":{"roots":[ ]}}`, 1)
+	// But no answer to what was not asked, or was cancelled.
+	far.say(`{"jsonrpc":"2.0","id":99,"result":{}}`)
+	far.say(`{"jsonrpc":"2.0","method":"notifications/message","params":{}}`)
+	want(t, host, `{"jsonrpc":"2.0","method":"notifications/message","params":{}}`)
 }
 
 // A host may write everything at once.
