@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -29,7 +31,17 @@ func (l *lab) front(s *leash) (string, error) {
 			r.Out.Header.Set("Authorization", "Bearer "+s.token)
 		},
 	}
-	server := &http.Server{Handler: reverse}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Read whole first: a busy machine sees ReverseProxy break off a stream whose
+		// request's body is not at its end.
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		reverse.ServeHTTP(w, r)
+	})}
 	go server.Serve(listener)
 	l.ends = append(l.ends, func() { server.Close() })
 	return "http://" + own + "/mcp/up", nil
