@@ -147,14 +147,23 @@ func (f *Front) Reached() bool {
 // Serve relays until the host ends, or ctx; it is called once.
 func (f *Front) Serve(ctx context.Context, host Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	f.host = host
-	defer host.Close()
-	defer f.far.Close()
-	hostEnd, farEnd := make(chan error, 1), make(chan error, 1)
+	hostEnd, farEnd, delivered := make(chan error, 1), make(chan error, 1), make(chan struct{})
 	go func() { hostEnd <- f.readHost(ctx) }()
 	go func() { farEnd <- f.readFar(ctx) }()
-	go f.deliver(ctx)
+	go func() {
+		f.deliver(ctx)
+		close(delivered)
+	}()
+	defer func() {
+		cancel()
+		select {
+		case <-delivered: // nothing is sent on what is being closed
+		case <-time.After(time.Second): // the host does not read; after that it sends nothing either
+		}
+		f.far.Close()
+		host.Close()
+	}()
 	select {
 	case err := <-hostEnd:
 		f.settle(ctx)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,8 @@ type farSide struct {
 	// answer answers a request of a session; it may write a stream.
 	answer func(w http.ResponseWriter, r *http.Request, m Message)
 	hello  string // the result of initialize
+	token  atomic.Value
+	slow   chan struct{} // when not nil, initialize is answered after it was closed
 
 	mu       sync.Mutex
 	server   *http.Server
@@ -34,6 +37,7 @@ const richHello = `{"protocolVersion":"2025-11-25","capabilities":{"tools":{"lis
 
 func newFarSide(t *testing.T) *farSide {
 	f := &farSide{t: t, addr: "127.0.0.1:0", hello: richHello, answer: echoBack}
+	f.token.Store("ola_token")
 	f.start()
 	t.Cleanup(f.stop)
 	return f
@@ -92,18 +96,21 @@ func (f *farSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	said := f.sessions[id]
 	known := id == "" || said != nil
-	if known && r.Method == "POST" {
+	bare := r.Method == "POST" && id == "" && r.Header.Get("Mcp-Method") == "" && !strings.Contains(string(body), `"initialize"`)
+	if known && !bare && r.Method == "POST" {
 		f.seen = append(f.seen, string(body))
 	}
 	f.mu.Unlock()
 	switch {
-	case r.Header.Get("Authorization") != "Bearer ola_token":
+	case r.Header.Get("Authorization") != "Bearer "+f.token.Load().(string):
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		http.Error(w, `{"error":{"code":"INVALID_TOKEN","message":"no"}}`, http.StatusUnauthorized)
 	case !known:
 		w.Header().Set("Content-Type", typeJSON)
 		w.WriteHeader(404)
 		io.WriteString(w, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no such session"}}`)
+	case bare:
+		w.WriteHeader(http.StatusBadRequest)
 	case r.Method == "GET":
 		f.listen(w, r, said)
 	case r.Method == "POST":
@@ -119,6 +126,9 @@ func (f *farSide) post(w http.ResponseWriter, r *http.Request, body []byte) {
 	case err != nil:
 		f.t.Errorf("the other side got %q: %v", body, err)
 	case m.Method == "initialize":
+		if f.slow != nil {
+			<-f.slow
+		}
 		f.mu.Lock()
 		f.n++
 		id := fmt.Sprint("s-", f.n)
@@ -214,8 +224,12 @@ func greet(t *testing.T, host *pipeConn) {
 	host.write(initialized)
 }
 
-func requestOf(id int, method string) string {
+func asking(id int, method string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q}`, id, method)
+}
+
+func askModern(id int, method string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q,"params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`, id, method)
 }
 
 func did(id int, method string) string {
@@ -249,7 +263,7 @@ func wantError(t *testing.T, host *pipeConn, id int, words ...string) {
 // quietly says that the host gets nothing before the answer to one more request.
 func quietly(t *testing.T, host *pipeConn, id int) {
 	t.Helper()
-	host.write(requestOf(id, "ping"))
+	host.write(asking(id, "ping"))
 	want(t, host, did(id, "ping"))
 }
 
@@ -297,7 +311,7 @@ func TestFrontTakesAllAtOnce(t *testing.T) {
 	host.write(initialize)
 	host.write(initialized)
 	for i := range 50 {
-		host.write(requestOf(i+1, "ping"))
+		host.write(asking(i+1, "ping"))
 	}
 	seen := map[string]bool{}
 	for range 51 {
@@ -308,6 +322,7 @@ func TestFrontTakesAllAtOnce(t *testing.T) {
 			t.Errorf("no answer to %d", i+1)
 		}
 	}
+	far.got("notifications/initialized", 1)
 }
 
 // A forgotten session is begun anew with the host's own initialize. The host
@@ -335,8 +350,8 @@ func TestFrontBeginsAnew(t *testing.T) {
 			far.stop()
 			far.start()
 		}
-		host.write(requestOf(10+round, "first/list")) // may be repeated when its connection was dead already
-		host.write(requestOf(20+round, "second/list"))
+		host.write(asking(10+round, "first/list")) // may be repeated when its connection was dead already
+		host.write(asking(20+round, "second/list"))
 		got := map[string]bool{}
 		for range 4 {
 			got[recvRaw(t, host)] = true
@@ -379,24 +394,39 @@ func TestFrontComesBackByItself(t *testing.T) {
 	far.got("notifications/initialized", 2)
 }
 
-// While the other side is away requests wait, then they are answered; one that
-// was cancelled meanwhile is never sent.
+// One that was cancelled while it waited is never sent.
+func TestFrontCancelledWhileItWaits(t *testing.T) {
+	far := newFarSide(t)
+	far.slow = make(chan struct{})
+	host := front(t, far.url())
+	host.write(initialize)
+	host.write(asking(2, "pay"))
+	host.write(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}`)
+	host.write(asking(0, "ping"))
+	wantError(t, host, 0, "has not been answered yet") // so all before it was taken
+	close(far.slow)
+	want(t, host, `{"jsonrpc":"2.0","id":0,"result":`+richHello+`}`)
+	quietly(t, host, 3)
+	if far.count("pay") != 0 || far.count("cancelled") != 0 {
+		t.Errorf("the other side got %q", far.all())
+	}
+}
+
+// While the other side is away requests wait, then they are answered.
 func TestFrontAway(t *testing.T) {
 	far := newFarSide(t)
 	host := front(t, far.url(), func(f *Front) { f.wait = 200 * time.Millisecond })
 	greet(t, host)
 	quietly(t, host, 1)
 	far.stop()
-	host.write(requestOf(2, "early/list"))
+	host.write(asking(2, "early/list"))
 	wantError(t, host, 2, far.url()+" cannot be reached", "connection refused", "Nothing was sent", "openleash start")
-	host.write(requestOf(3, "cancelled"))
-	host.write(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}`)
-	host.write(requestOf(4, "late"))
+	host.write(asking(4, "late"))
 	wantError(t, host, 4, "cannot be reached")
 	far.start()
 	want(t, host, `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`, `{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`)
 	quietly(t, host, 5)
-	for _, method := range []string{"early", "cancelled", "late"} {
+	for _, method := range []string{"early", "late"} {
 		if far.count(method) != 0 {
 			t.Errorf("%s was sent after all", method)
 		}
@@ -438,7 +468,7 @@ func TestFrontBrokenOff(t *testing.T) {
 	host := front(t, far.url())
 	greet(t, host)
 	for i, method := range []string{"plain", "streamed", "empty"} {
-		host.write(requestOf(10+i, method))
+		host.write(asking(10+i, method))
 		<-arrived
 		if method != "empty" {
 			far.stop()
@@ -503,7 +533,7 @@ func TestFrontStubborn404(t *testing.T) {
 	}
 	host := front(t, far.url())
 	greet(t, host)
-	host.write(requestOf(1, "odd"))
+	host.write(asking(1, "odd"))
 	want(t, host, `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`, `{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`,
 		`{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no such method"}}`)
 	quietly(t, host, 2)
@@ -520,7 +550,7 @@ func TestFrontOtherVersion(t *testing.T) {
 	far.stop()
 	far.hello = strings.Replace(richHello, "2025-11-25", "2025-06-18", 1)
 	far.start()
-	host.write(requestOf(1, "ping"))
+	host.write(asking(1, "ping"))
 	wantError(t, host, 1, "speaks protocol version 2025-06-18", "2025-11-25 was agreed", "start this server in the host again")
 	if got := recvRaw(t, host); !strings.Contains(got, "EOF") {
 		t.Errorf("the host got %s, want the end", got)
@@ -538,21 +568,17 @@ func TestFrontToken(t *testing.T) {
 	if err := must(NewFront(far.url(), "ola_token", zerolog.Nop()))(t).Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	var revoked *Front
-	host := front(t, far.url(), func(f *Front) { revoked = f })
+	host := front(t, far.url())
 	greet(t, host)
 	quietly(t, host, 1)
-	revoked.far.up.Headers["Authorization"] = "Bearer ola_old" // nothing is being sent
-	host.write(requestOf(2, "ping"))
+	far.token.Store("ola_newer")
+	host.write(asking(2, "ping"))
 	wantError(t, host, 2, "does not accept the token (401 Unauthorized)", "Nothing was done")
 }
 
 // 2026-07-28 has no sessions: a request waits for the other side, and closing its
 // stream is its cancellation.
 func TestFrontStateless(t *testing.T) {
-	modern := func(id int, method string) string {
-		return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q,"params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`, id, method)
-	}
 	far := newFarSide(t)
 	arrived, left := make(chan struct{}), make(chan struct{})
 	far.answer = func(w http.ResponseWriter, r *http.Request, m Message) {
@@ -568,14 +594,14 @@ func TestFrontStateless(t *testing.T) {
 		close(left)
 	}
 	host := front(t, far.url())
-	host.write(modern(1, "server/discover"))
+	host.write(askModern(1, "server/discover"))
 	want(t, host, did(1, "server/discover"))
 	far.stop()
-	host.write(modern(2, "tools/list"))
+	host.write(askModern(2, "tools/list"))
 	time.Sleep(150 * time.Millisecond) // for an attempt in vain; nothing leans on it
 	far.start()
 	want(t, host, did(2, "tools/list"))
-	host.write(modern(3, "long"))
+	host.write(askModern(3, "long"))
 	<-arrived
 	host.write(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}`)
 	select {
@@ -583,7 +609,7 @@ func TestFrontStateless(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the stream of a cancelled request stayed open")
 	}
-	host.write(modern(4, "ping"))
+	host.write(askModern(4, "ping"))
 	want(t, host, did(4, "ping"))
 }
 
@@ -614,7 +640,7 @@ func TestFrontCancels(t *testing.T) {
 	}
 	host := front(t, far.url())
 	greet(t, host)
-	host.write(requestOf(1, "long"))
+	host.write(asking(1, "long"))
 	<-arrived
 	host.write(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
 	far.got("notifications/cancelled", 1)
@@ -636,8 +662,8 @@ func TestFrontSameID(t *testing.T) {
 	}
 	host := front(t, far.url())
 	greet(t, host)
-	host.write(requestOf(1, "a"))
-	host.write(requestOf(1, "b"))
+	host.write(asking(1, "a"))
+	host.write(asking(1, "b"))
 	wantError(t, host, 1, "has not been answered yet")
 	close(release)
 	want(t, host, did(1, "a"))
@@ -664,11 +690,11 @@ func TestFrontOddAnswers(t *testing.T) {
 	}
 	host := front(t, far.url())
 	greet(t, host)
-	host.write(requestOf(1, "unknown"))
+	host.write(asking(1, "unknown"))
 	wantError(t, host, 1, `answered 400 Bad Request: no server \"x\". Nothing was done`)
-	host.write(requestOf(2, "moved"))
+	host.write(asking(2, "moved"))
 	wantError(t, host, 2, "redirects to http://elsewhere.example/steal, which is not followed. Nothing was done")
-	host.write(requestOf(3, "broken"))
+	host.write(asking(3, "broken"))
 	wantError(t, host, 3, "502 Bad Gateway", "not known")
 }
 
@@ -718,7 +744,7 @@ func TestFrontSettles(t *testing.T) {
 	host := StdioHost(fromFront, toFront, FrontLimits)
 	sendRaw(t, host, initialize)
 	recvRaw(t, host)
-	sendRaw(t, host, requestOf(1, "last"))
+	sendRaw(t, host, asking(1, "last"))
 	far.got(`"last"`, 1)
 	toFront.Close()
 	close(release)

@@ -59,15 +59,15 @@ func (in *installation) process(t *testing.T, env []string, args ...string) *pro
 func (in *installation) connect(t *testing.T, tokenFile string) *process {
 	t.Helper()
 	p := in.process(t, os.Environ(), "openleash", "connect", "--token-file", tokenFile, fmt.Sprintf("http://127.0.0.1:%d/mcp/fake", in.port))
-	p.send(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+	p.say(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
 	if got := p.answer(t, 0); !strings.Contains(got, `"serverInfo":{"name":"fake"`) {
 		t.Fatalf("initialize: %s", got)
 	}
-	p.send(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+	p.say(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
 	return p
 }
 
-func (p *process) send(t *testing.T, line string) {
+func (p *process) say(t *testing.T, line string) {
 	t.Helper()
 	if _, err := fmt.Fprintln(p.stdin, line); err != nil {
 		t.Fatalf("%v; %s", err, p.all())
@@ -76,7 +76,7 @@ func (p *process) send(t *testing.T, line string) {
 
 func (p *process) call(t *testing.T, id int, tool, arguments string) {
 	t.Helper()
-	p.send(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s}}`, id, tool, arguments))
+	p.say(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s}}`, id, tool, arguments))
 }
 
 // answer waits for the answer to a request.
@@ -212,7 +212,7 @@ func TestConnectCancelled(t *testing.T) {
 	}
 	h.call(t, 1, "hold", `{"n":"cancelled while held"}`)
 	in.pending(t)
-	h.send(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
+	h.say(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
 	h.call(t, 2, "echo", `{}`) // behind it: the cancellation was accepted
 	h.answer(t, 2)
 	approve("cancelled while held")
@@ -234,7 +234,7 @@ func TestConnectCancelled(t *testing.T) {
 
 	// Cancelled at once: many times, since the two race on connections of their own.
 	for i := range 40 {
-		h.send(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"hold","arguments":{"n":"at once"}}}`+"\n"+
+		h.say(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"hold","arguments":{"n":"at once"}}}`+"\n"+
 			`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%d}}`, 100+i, 100+i))
 	}
 	h.call(t, 3, "echo", `{}`)

@@ -168,9 +168,9 @@ func TestSecondUser(t *testing.T) {
 
 	// Its tools: allowed, refused, held.
 	h := agent.start("openleash", "connect", "--token-file", "token", a.url())
-	h.send(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+	h.say(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
 	h.answer(t, 0)
-	h.send(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+	h.say(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
 	h.call(t, 1, "echo", `{"n":"allowed"}`)
 	if got := h.answer(t, 1); !strings.Contains(got, "allowed") || strings.Contains(got, "isError") {
 		t.Errorf("allowed: %s", got)
@@ -327,9 +327,9 @@ func TestConnectTLS(t *testing.T) {
 	}
 
 	h := in.process(t, append(os.Environ(), "SSL_CERT_FILE="+roots), command...)
-	h.send(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+	h.say(t, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
 	h.answer(t, 0)
-	h.send(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+	h.say(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
 	for i := range 20 {
 		h.call(t, 1+i, "echo", `{"n":"over-tls"}`)
 	}
