@@ -47,7 +47,7 @@ type end struct {
 }
 
 // patience is for a message that must come.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 // next is the next message that came.
 func (e *end) next() string {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -69,11 +70,10 @@ func TestWireOrderOfTheHost(t *testing.T) {
 }
 
 func TestWireManySmallNotifications(t *testing.T) {
-	const n = 10_000
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := newWire(t, kind, allowAll).begin()
-			flood := func(from, to *end, method string) {
+			flood := func(n int, from, to *end, method string) {
 				t.Helper()
 				go func() {
 					for i := range n {
@@ -86,12 +86,12 @@ func TestWireManySmallNotifications(t *testing.T) {
 					}
 				}
 			}
-			flood(w.up, w.host, "notifications/resources/updated") // unasked
+			flood(2_000, w.up, w.host, "notifications/resources/updated") // unasked
 			w.pass(w.host, w.up, toolCall("1", "a", `{}`), toolCall("1", "a", `{}`))
-			flood(w.up, w.host, "notifications/message") // during a call
+			flood(10_000, w.up, w.host, "notifications/message") // during a call
 			w.pass(w.up, w.host, `{"jsonrpc":"2.0","id":1,"result":{}}`, `{"jsonrpc":"2.0","id":1,"result":{}}`)
 			if kind.host == "stdio" {
-				flood(w.host, w.up, "notifications/roots/list_changed")
+				flood(2_000, w.host, w.up, "notifications/roots/list_changed")
 			}
 		})
 	}
@@ -114,7 +114,7 @@ func TestWireSizes(t *testing.T) {
 			if got := w.host.next(); got != result(12<<20) {
 				t.Errorf("a result of 12 MB became %d bytes: %.200s", len(got), got)
 			}
-			for _, line := range []int{64 << 10, 64<<10 + 1, 1 << 20} { // about the buffer of a reader
+			for _, line := range []int{64 << 10, 64<<10 + 1} { // about the buffer of a reader
 				w.pass(w.host, w.up, argument(line), argument(line))
 				go w.up.write(result(line))
 				if got := w.host.next(); got != result(line) {
@@ -133,19 +133,43 @@ func TestWireSizes(t *testing.T) {
 				}
 				w.pass(w.host, w.up, argument(1), argument(1))
 			} else {
-				go w.up.write(result(40 << 20)) // 64 MiB from a server over HTTP
-				if got := w.host.next(); got != result(40<<20) {
-					t.Errorf("a result of 40 MB became %d bytes: %.200s", len(got), got)
-				}
-				w.pass(w.host, w.up, argument(1), argument(1))
-				go w.up.write(result(65 << 20))
-				if got := w.host.next(); rawAt([]byte(got), "id") != "1" || !strings.Contains(got, "67108864 bytes") {
-					t.Errorf("a result of 65 MB: %.300s", got)
+				go w.up.write(result(17 << 20)) // 64 MiB from a server over HTTP: the next test
+				if got := w.host.next(); got != result(17<<20) {
+					t.Errorf("a result of 17 MB became %d bytes: %.200s", len(got), got)
 				}
 				w.pass(w.host, w.up, argument(1), argument(1))
 			}
 			w.pass(w.up, w.host, small, small)
 		})
+	}
+}
+
+// The limit of what a server over HTTP says: as a body, and as an event.
+func TestWireSizeOfAServerOverHTTP(t *testing.T) {
+	for _, kind := range []string{typeJSON, typeSSE} {
+		up := newRawUpstream(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+			w.Header().Set("Content-Type", kind)
+			begin := `{"jsonrpc":"2.0","id":1,"result":"`
+			if kind == typeSSE {
+				begin = "data: " + begin
+			}
+			io.WriteString(w, begin)
+			part := bytes.Repeat([]byte("r"), 1<<20)
+			for range 65 {
+				if _, err := w.Write(part); err != nil {
+					return
+				}
+			}
+			io.WriteString(w, "\"}\n\n")
+		})
+		request := `{"jsonrpc":"2.0","id":1,"method":"x"}`
+		c := dialHTTP(t, up.URL)
+		sendRaw(t, c, request)
+		for host, got := range map[string]string{"stdio": recvRaw(t, c), "http": post(t, passthroughTo(t, up), request).Body} {
+			if got := strings.TrimSuffix(strings.TrimPrefix(got, "data: "), "\n\n"); rawAt([]byte(got), "id") != "1" || !strings.Contains(got, `"error"`) || !strings.Contains(got, "limit for one message") {
+				t.Errorf("%s, to %s: %.300s", kind, host, got)
+			}
+		}
 	}
 }
 
@@ -177,7 +201,7 @@ func TestWireBackPressure(t *testing.T) {
 			if stalled*size > most || grown > most {
 				t.Errorf("%d MB were taken from the upstream, the heap has grown by %d MB; want less than %d", stalled*size>>20, grown>>20, most>>20)
 			}
-			for i := range stalled + 100 {
+			for i := range stalled + 20 {
 				if got := rawAt([]byte(w.host.next()), "params", "i"); got != fmt.Sprint(i) {
 					t.Fatalf("number %d is %s", i, got)
 				}
@@ -189,7 +213,7 @@ func TestWireBackPressure(t *testing.T) {
 // stall waits until the upstream cannot say more.
 func stall(t *testing.T, said *atomic.Int64) int64 {
 	t.Helper()
-	for deadline, last := time.Now().Add(patience*4), int64(-1); time.Now().Before(deadline); {
+	for deadline, last := time.Now().Add(patience), int64(-1); time.Now().Before(deadline); {
 		if now := said.Load(); now == last && now > 0 {
 			return now
 		} else {
