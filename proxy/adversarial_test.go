@@ -270,6 +270,8 @@ func TestCancellationOfAHeldCall(t *testing.T) {
 			if kind.host == "http" {
 				w.host.next() // the exchange ends with an error
 			}
+			ping := `{"jsonrpc":"2.0","id":6,"method":"ping"}` // behind it: the cancellation is done
+			w.pass(w.host, w.up, ping, ping)
 			w.approve(t, held.ID)
 			w.up.silent(300 * time.Millisecond)
 			if still := must(w.store.Approval(t.Context(), held.ID))(t); still.Status != approvals.Approved {
