@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -23,10 +24,10 @@ import (
 type Command struct {
 	Name   string // the server's, for messages
 	Args   []string
-	Dir    string         // empty: ours
-	Env    []string       // the whole environment: nothing is inherited (ChildEnv makes it)
-	As     *watchdog.User // whom it runs as; nil: as we do
-	Stderr io.Writer      // where its words for people go
+	Dir    string            // empty: ours
+	Env    []string          // the whole environment: nothing is inherited (ChildEnv makes it)
+	As     *watchdog.User    // whom it runs as; nil: as we do
+	Say    func(line string) // is told its words for people (standard error); nil: they are lost
 	Limits action.Limits
 	Within *Children // counts it; nil: nobody does
 }
@@ -77,8 +78,8 @@ func ChildEnv(configured map[string]string) []string {
 	return env
 }
 
-// child is the Conn to a server that runs as our child process.
-type child struct {
+// Child is the Conn to a server that runs as our child process.
+type Child struct {
 	*lines
 	stdin  io.Closer
 	tree   *watchdog.Tree
@@ -96,7 +97,7 @@ const closeGrace = time.Second
 
 // StartChild launches a server. The process, and all that it starts, ends with
 // Close, and with us, whatever ends us (package watchdog says how far).
-func StartChild(c Command) (Conn, error) {
+func StartChild(c Command) (*Child, error) {
 	if len(c.Args) == 0 {
 		return nil, fmt.Errorf("server %s: no command given", c.Name)
 	}
@@ -111,7 +112,7 @@ func StartChild(c Command) (Conn, error) {
 	return ch, nil
 }
 
-func launchChild(c Command) (*child, error) {
+func launchChild(c Command) (*Child, error) {
 	ours, theirs, err := pipes()
 	if err != nil {
 		return nil, err
@@ -120,7 +121,7 @@ func launchChild(c Command) (*child, error) {
 	cmd := exec.Command(c.Args[0], c.Args[1:]...)
 	cmd.Dir, cmd.Env = c.Dir, c.Env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
-	ch := &child{stdin: ours[0], said: &tail{}, exited: make(chan struct{})}
+	ch := &Child{stdin: ours[0], said: &tail{}, exited: make(chan struct{})}
 	ch.lines = newLines(ours[1], ours[0], c.Limits, nil)
 	if ch.tree, err = watchdog.Start(cmd, c.Name, c.As); err != nil {
 		closeAll(ours)
@@ -129,7 +130,7 @@ func launchChild(c Command) (*child, error) {
 	heard := make(chan struct{})
 	go func() {
 		defer close(heard)
-		io.Copy(io.MultiWriter(ch.said, orDiscard(c.Stderr)), ours[2])
+		passOn(io.TeeReader(ours[2], ch.said), c.Say)
 	}()
 	go ch.await(c, ours, heard)
 	return ch, nil
@@ -157,7 +158,7 @@ func closeAll(files [3]*os.File) {
 }
 
 // await collects the child's end, and what it said.
-func (ch *child) await(c Command, ours [3]*os.File, heard <-chan struct{}) {
+func (ch *Child) await(c Command, ours [3]*os.File, heard <-chan struct{}) {
 	how := ch.tree.Wait()
 	ch.stdin.Close()
 	select {
@@ -184,7 +185,7 @@ func startError(c Command, err error) error {
 }
 
 // describe says how the process ended, with its last words.
-func (ch *child) describe(how string) error {
+func (ch *Child) describe(how string) error {
 	state := "it ended: " + how
 	if how == exitedWell {
 		state = "it ended (" + how + ")"
@@ -198,14 +199,14 @@ func (ch *child) describe(how string) error {
 const exitedWell = "exit status 0"
 
 // Fate is how the process ended; call it after Close.
-func (ch *child) Fate() error {
+func (ch *Child) Fate() error {
 	if !ch.ended() {
 		return errors.New("it cannot be ended, perhaps because it runs with other rights than OpenLeash")
 	}
 	return ch.fate
 }
 
-func (ch *child) ended() bool {
+func (ch *Child) ended() bool {
 	select {
 	case <-ch.exited:
 		return true
@@ -215,7 +216,7 @@ func (ch *child) ended() bool {
 }
 
 // Send fails once the process has ended.
-func (ch *child) Send(ctx context.Context, m Message) error {
+func (ch *Child) Send(ctx context.Context, m Message) error {
 	if err := ch.lines.Send(ctx, m); err != nil {
 		if ch.waited(closeGrace) { // it is ending, most likely
 			return ch.fate
@@ -229,7 +230,7 @@ func (ch *child) Send(ctx context.Context, m Message) error {
 // to the child process, waiting for the server to exit, or sending SIGTERM if
 // the server does not exit within a reasonable time, sending SIGKILL if the
 // server does not exit within a reasonable time after SIGTERM" (MCP, stdio).
-func (ch *child) Close() error {
+func (ch *Child) Close() error {
 	ch.closing.Do(func() {
 		ch.stdin.Close()
 		if ch.waited(closeGrace) {
@@ -245,7 +246,7 @@ func (ch *child) Close() error {
 	return nil
 }
 
-func (ch *child) waited(d time.Duration) bool {
+func (ch *Child) waited(d time.Duration) bool {
 	select {
 	case <-ch.exited:
 		return true
@@ -254,11 +255,29 @@ func (ch *child) waited(d time.Duration) bool {
 	}
 }
 
-func orDiscard(w io.Writer) io.Writer {
-	if w == nil {
-		return io.Discard
+// maxSaid bounds one line of a server's words: the rest of it is dropped.
+const maxSaid = 4 << 10
+
+// passOn tells line by line what is read, to the end.
+func passOn(r io.Reader, say func(line string)) {
+	if say == nil {
+		say = func(string) {}
 	}
-	return w
+	in := bufio.NewReaderSize(r, maxSaid)
+	for cut := false; ; {
+		part, err := in.ReadSlice('\n')
+		full := errors.Is(err, bufio.ErrBufferFull)
+		line := strings.TrimRight(string(part), "\r\n")
+		if full {
+			line += " …"
+		}
+		if !cut && strings.TrimSpace(line) != "" {
+			say(line)
+		}
+		if cut = full; err != nil && !full {
+			return
+		}
+	}
 }
 
 // tail keeps the last words of a process, for errors.
@@ -279,14 +298,22 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is what was said, without what a terminal would obey.
+// String is what was said in one line, without what a terminal would obey.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r == '\n' || unicode.IsPrint(r) {
-			return r
+	var lines []string
+	for line := range strings.Lines(string(bytes.ToValidUTF8(t.buf, []byte("?")))) {
+		if line = strings.TrimSpace(strings.Map(shown, line)); line != "" {
+			lines = append(lines, line)
 		}
-		return ' '
-	}, string(bytes.ToValidUTF8(t.buf, []byte("?")))))
+	}
+	return strings.Join(lines, " | ")
+}
+
+func shown(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return ' '
 }

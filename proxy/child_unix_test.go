@@ -12,7 +12,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/openleash/openleash-go/action"
 )
@@ -157,6 +160,103 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			c.Close()
 			gone(t, filepath.Join(dir, "p"))
 		})
+	}
+}
+
+// What was started ahead goes to the first who asks, if it lives still.
+func TestStartedAhead(t *testing.T) {
+	var commands int
+	s := &Starter{Command: func() (Command, error) {
+		commands++
+		return Command{Name: "fake", Args: []string{"/bin/sh", "-c", "while read -r l; do :; done"}}, nil
+	}}
+	start := func() *Child {
+		c := must(s.Start())(t).(*Child)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	for _, do := range []func(){
+		func() { start() },
+		func() { start().Close(); start() },
+		func() { s.take().Close(); start() },
+		func() { s.ahead.Close(); start() },
+		func() { s.Close(); start() },
+	} {
+		if err := s.Ahead(); err != nil {
+			t.Fatal(err)
+		}
+		ahead := s.ahead
+		do()
+		if s.ahead != nil {
+			t.Error("it is still kept for somebody")
+		}
+		s.Close()
+		ahead.Close()
+	}
+	if commands != 5+0+1+1+1+1 {
+		t.Errorf("%d were started", commands)
+	}
+	s.Command = func() (Command, error) { return Command{}, io.ErrUnexpectedEOF }
+	if c, err := s.Start(); c != nil || err != io.ErrUnexpectedEOF {
+		t.Errorf("got %v, %v", c, err)
+	}
+}
+
+// There are no more processes at once than may be, and one that has ended, or
+// could not start, counts no longer.
+func TestChildrenAreCounted(t *testing.T) {
+	within := &Children{Max: 2}
+	start := func(program string) (*Child, error) {
+		return StartChild(Command{Name: "fake", Args: []string{program, "-c", "read -r l"}, Within: within})
+	}
+	for range 5 {
+		if _, err := start("/no/such"); err == nil || strings.Contains(err.Error(), "limits.children") {
+			t.Fatalf("got %v", err)
+		}
+	}
+	a, b := must(start("/bin/sh"))(t), must(start("/bin/sh"))(t)
+	if _, err := start("/bin/sh"); err == nil || !strings.Contains(err.Error(), "runs 2 servers' processes already, as many as limits.children") {
+		t.Errorf("the third: %v", err)
+	}
+	a.Close()
+	must(start("/bin/sh"))(t).Close()
+	b.Close()
+	if n := within.running.Load(); n != 0 {
+		t.Errorf("%d are counted still", n)
+	}
+}
+
+// Lines are whole and bounded, whatever the pieces they come in.
+func TestWordsOfAServer(t *testing.T) {
+	var got []string
+	long := strings.Repeat("x", 3*maxSaid)
+	passOn(iotest.OneByteReader(strings.NewReader("one\r\n\n \t\ntwo\n"+long+"\nthree\n"+long[:maxSaid-1]+"\nfour")), func(line string) { got = append(got, line) })
+	want := []string{"one", "two", long[:maxSaid] + " …", "three", long[:maxSaid-1], "four"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// If its watchdog is killed, the server ends all the same, and that is said.
+func TestKilledWatchdog(t *testing.T) {
+	dir := t.TempDir()
+	c := shell(t, `echo $PPID > "$PIDS/watchdog"; echo $$ > "$PIDS/server.new"; mv "$PIDS/server.new" "$PIDS/server"; trap '' TERM; while read -r l; do :; done`, "PIDS="+dir)
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, "server")); err == nil {
+			break
+		}
+	}
+	b := must(os.ReadFile(filepath.Join(dir, "watchdog")))(t)
+	pid := must(strconv.Atoi(strings.TrimSpace(string(b))))(t)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Recv(t.Context()); err != io.EOF {
+		t.Errorf("Recv: %v, want EOF", err)
+	}
+	gone(t, filepath.Join(dir, "server"))
+	if got := fate(t, c); !strings.Contains(got, "its watchdog was killed") {
+		t.Errorf("got %s", got)
 	}
 }
 

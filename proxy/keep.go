@@ -213,7 +213,7 @@ func fateOf(up Conn, err error) error {
 // held.
 func (k *kept) isDown(why error) {
 	k.down, k.next = why, time.Now().Add(k.wait)
-	k.p.Log.Warn().Str("server", k.p.Name).Stringer("again_in", k.wait).Msg("the server is started again: " + why.Error())
+	k.p.Log.Warn().Str("server", k.p.Name).Stringer("in", k.wait).AnErr("because", why).Msg("the server is started again")
 	k.turn()
 }
 

@@ -488,7 +488,8 @@ func TestSessionOutlivesItsUpstream(t *testing.T) {
 		t.Errorf("what came after it: %s", got)
 	}
 	up.write(`{"jsonrpc":"2.0","id":2,"result":{"content":[]}}`)
-	for _, want := range []string{toolsChanged, resourcesChanged, `{"jsonrpc":"2.0","id":2,"result":{"content":[]}}`} {
+	up.write(`{"jsonrpc":"2.0","id":3,"result":{}}`)
+	for _, want := range []string{toolsChanged, resourcesChanged, `{"jsonrpc":"2.0","id":2,"result":{"content":[]}}`, `{"jsonrpc":"2.0","id":3,"result":{}}`} {
 		if got := k.next(host); got != want {
 			t.Errorf("the host got %s, want %s", got, want)
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/openleash/openleash-go/internal/home"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
+	"github.com/openleash/openleash-go/proxy"
 	"github.com/openleash/openleash-go/store/sqlite"
 )
 
@@ -34,7 +35,8 @@ type app struct {
 	policies  *policy.Keeper
 	sequencer *audit.Sequencer
 	service   *authz.Service
-	running   string // what close records as stopped; empty: nothing was started
+	children  *proxy.Children // the servers' processes of this one
+	running   string          // what close records as stopped; empty: nothing was started
 
 	background context.Context // of what open leaves running: sessions, doors
 	end        context.CancelFunc
@@ -79,6 +81,7 @@ func (a *app) openParts(ctx context.Context, adjust func(*app) error) (err error
 	if err = adjust(a); err != nil {
 		return err
 	}
+	a.children = &proxy.Children{Max: a.config.Children}
 	if a.store, err = sqlite.Open(ctx, a.home.Data()); err != nil {
 		return err
 	}

@@ -38,6 +38,8 @@ type Config struct {
 	HideDenied bool
 	// MessageBytes is the largest message taken from a host. Default 16 MiB.
 	MessageBytes int
+	// Children is how many servers' processes may run at once. Default 64.
+	Children int
 	// Servers are the upstream MCP servers (mcpServers), by name.
 	Servers map[string]Server
 	// Mapping turns tool calls into actions; first match wins.
@@ -51,6 +53,9 @@ type Server struct {
 	Args    []string          //
 	Env     map[string]string // its variables; ${NAME} is taken from our environment (expand)
 	Cwd     string
+	AtStart bool              // started with `openleash start`, not for the first session
+	Idle    time.Duration     // ended after so long without a request, until the next; 0: never
+	RunAs   string            // a user of the system, whom it runs as; empty: whom we run as
 	URL     string            // … or an endpoint over HTTP
 	SSE     bool              // which speaks the transport before Streamable HTTP
 	Headers map[string]string // sent to it; ${NAME} is taken from our environment
@@ -62,11 +67,12 @@ type Server struct {
 const (
 	defaultListen       = "127.0.0.1:8787"
 	defaultMessageBytes = 16 << 20
+	defaultChildren     = 64
 )
 
 // loadConfig reads the configuration; a missing file is an empty one.
 func loadConfig(h home.Home) (*Config, error) {
-	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Servers: map[string]Server{}}
+	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, Servers: map[string]Server{}}
 	src, err := os.ReadFile(h.Config())
 	if errors.Is(err, os.ErrNotExist) {
 		return c, nil
@@ -113,11 +119,17 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 		c.HideDenied = s == "hide_denied"
 	}
 	if n := f["limits"]; n != nil {
-		lf := d.Fields(n, "limits", "message_bytes")
+		lf := d.Fields(n, "limits", "message_bytes", "children")
 		if i, ok := d.Int(lf["message_bytes"], "message_bytes"); ok {
 			c.MessageBytes = int(i)
 			if i < 64<<10 || i > 256<<20 {
 				d.Errorf(lf["message_bytes"], "message_bytes: want 65536 to 268435456, got %d", i)
+			}
+		}
+		if i, ok := d.Int(lf["children"], "children"); ok {
+			c.Children = int(i)
+			if i < 1 || i > 10_000 {
+				d.Errorf(lf["children"], "children: want 1 to 10000, got %d", i)
 			}
 		}
 	}
@@ -162,10 +174,11 @@ func (c *Config) readServers(d *strictyaml.Doc, n *yaml.Node) {
 
 func readServer(d *strictyaml.Doc, name string, n *yaml.Node) Server {
 	s := Server{Name: name}
-	f := d.Fields(n, "server "+name, "command", "args", "env", "cwd", "url", "headers", "type", "transport", "profile")
+	f := d.Fields(n, "server "+name, "command", "args", "env", "cwd", "start", "idle", "run_as", "url", "headers", "type", "transport", "profile")
 	s.Command, _ = d.String(f["command"], "command")
 	s.Args, _ = d.Strings(f["args"], "args")
 	s.Cwd, _ = d.String(f["cwd"], "cwd")
+	readLife(d, &s, f)
 	s.URL, _ = d.String(f["url"], "url")
 	s.Profile, _ = d.String(f["profile"], "profile")
 	s.Env = readVariables(d, f["env"], "env")
@@ -194,6 +207,29 @@ func readTransport(d *strictyaml.Doc, n *yaml.Node, key string, s Server) string
 		d.Errorf(n, "%s: %s goes with %s", key, kind, map[bool]string{true: "command", false: "url"}[kind == "stdio"])
 	}
 	return kind
+}
+
+// readLife reads when the server's process runs, and as whom.
+func readLife(d *strictyaml.Doc, s *Server, f map[string]*yaml.Node) {
+	if when, ok := d.OneOf(f["start"], "start", "first_use", "at_start"); ok {
+		s.AtStart = when == "at_start"
+	}
+	if text, ok := d.String(f["idle"], "idle"); ok {
+		var err error
+		if s.Idle, err = time.ParseDuration(text); err != nil || s.Idle < time.Second || s.Idle > 24*time.Hour {
+			d.Errorf(f["idle"], "idle: want a time from 1s to 24h, such as 10m, got %q", text)
+		}
+	}
+	if user, ok := d.String(f["run_as"], "run_as"); ok {
+		if s.RunAs = user; user == "" {
+			d.Errorf(f["run_as"], "run_as: want the name of a user of this system")
+		}
+	}
+	for _, key := range []string{"start", "idle", "run_as"} {
+		if f[key] != nil && s.Command == "" {
+			d.Errorf(f[key], "%s: goes with command: a server at a url has no process of ours", key)
+		}
+	}
 }
 
 func readVariables(d *strictyaml.Doc, n *yaml.Node, what string) map[string]string {

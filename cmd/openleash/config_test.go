@@ -32,7 +32,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := func() *Config {
-		return &Config{Listen: "127.0.0.1:8787", Hold: proxy.DefaultHold, Policies: "policies", MessageBytes: 16 << 20, Servers: map[string]Server{}}
+		return &Config{Listen: "127.0.0.1:8787", Hold: proxy.DefaultHold, Policies: "policies", MessageBytes: 16 << 20, Children: 64, Servers: map[string]Server{}}
 	}
 	tests := []struct {
 		name, config string
@@ -49,7 +49,11 @@ func TestConfig(t *testing.T) {
 		{"policies elsewhere", "policies: /srv/policies\n", func(c *Config) { c.Policies = "/srv/policies" }},
 		{"list", "list: hide_denied\n", func(c *Config) { c.HideDenied = true }},
 		{"list all", "list: all\n", func(*Config) {}},
-		{"limits", "limits: {message_bytes: 65536}\n", func(c *Config) { c.MessageBytes = 65536 }},
+		{"limits", "limits: {message_bytes: 65536, children: 10000}\n", func(c *Config) { c.MessageBytes, c.Children = 65536, 10_000 }},
+		{"a process's life", "mcpServers:\n  files: {command: x, start: at_start, idle: 10m, run_as: nobody}\n  other: {command: x, start: first_use, idle: 24h}\n", func(c *Config) {
+			c.Servers["files"] = Server{Name: "files", Command: "x", AtStart: true, Idle: 10 * time.Minute, RunAs: "nobody"}
+			c.Servers["other"] = Server{Name: "other", Command: "x", Idle: 24 * time.Hour}
+		}},
 		{"a program", "mcpServers:\n  files: {command: npx, args: [-y, x], env: {A: \"1\", B: \"${B}\"}, cwd: /tmp, type: stdio, profile: filesystem}\n", func(c *Config) {
 			c.Servers["files"] = Server{Name: "files", Command: "npx", Args: []string{"-y", "x"}, Env: map[string]string{"A": "1", "B": "${B}"}, Cwd: "/tmp", Profile: "filesystem"}
 		}},

@@ -114,7 +114,7 @@ func (d *demo) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	upstream, err := a.dial(ctx, s, io.Discard)
+	upstream, err := a.dial(ctx, p, s)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ import (
 type fakeServer struct {
 	pids   string // folder where its processes note their ids
 	record string // file that gets a line for each call that arrives
+	lists  bool   // it says that its tools may change
 	deaf   bool   // it outlives its input and does not hear signals
 }
 
@@ -33,6 +35,7 @@ func fakeMCP() {
 	flag.StringVar(&f.pids, "pids", "", "note process ids in this folder")
 	flag.StringVar(&f.record, "record", "", "note calls in this file")
 	flag.BoolVar(&f.deaf, "deaf", false, "ignore SIGTERM and the end of the input")
+	flag.BoolVar(&f.lists, "changing", false, "declare that the list of tools may change; note the handshake too")
 	flag.Parse()
 	if f.deaf {
 		signal.Ignore(syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
@@ -79,7 +82,10 @@ func (f *fakeServer) handle(line []byte) {
 	must(json.Unmarshal(line, &m))
 	switch m.Method {
 	case "initialize":
-		f.result(m.ID, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"fake","version":"1"}}`)
+		if f.lists {
+			f.note([]byte("initialize " + string(m.Params)))
+		}
+		f.result(m.ID, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":`+strconv.FormatBool(f.lists)+`}},"serverInfo":{"name":"fake","version":"1"}}`)
 	case "tools/list":
 		var tools []string
 		for _, name := range fakeTools {
@@ -88,6 +94,10 @@ func (f *fakeServer) handle(line []byte) {
 		f.result(m.ID, `{"tools":[`+strings.Join(tools, ",")+`]}`)
 	case "tools/call":
 		f.call(m.ID, m.Params)
+	case "notifications/initialized":
+		if f.lists {
+			f.note([]byte("it is initialized"))
+		}
 	default:
 		if len(m.ID) > 0 {
 			f.result(m.ID, "{}")

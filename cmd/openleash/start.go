@@ -49,7 +49,7 @@ func start(ctx context.Context, out, stderr io.Writer, ready func(*app) error) e
 	if err != nil {
 		return err
 	}
-	mcp, err := a.mcpDoor(stderr)
+	mcp, err := a.mcpDoor()
 	if err != nil {
 		l.Close()
 		return err

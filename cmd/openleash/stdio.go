@@ -46,8 +46,7 @@ Give every host an --agent of its own: grants and limits are per agent.`,
 func stdio(cmd *cobra.Command, agent, name string, args []string) error {
 	outliveReaders()
 	ctx := cmd.Context()
-	stderr := cmd.ErrOrStderr()
-	a, err := openApp(ctx, newLog(stderr))
+	a, err := openApp(ctx, newLog(cmd.ErrOrStderr()))
 	if err != nil {
 		return err
 	}
@@ -64,7 +63,7 @@ func stdio(cmd *cobra.Command, agent, name string, args []string) error {
 	if err != nil {
 		return err
 	}
-	upstream, err := a.dial(ctx, s, stderr)
+	upstream, err := a.dial(ctx, p, s)
 	if err != nil {
 		return err
 	}

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/proxy"
 )
 
@@ -29,6 +29,9 @@ func (s Server) places() []string {
 		if p != "" {
 			places = append(places, p)
 		}
+	}
+	if u, err := s.account(); err == nil && u != nil {
+		places = append(places, u.HomeDir)
 	}
 	return places
 }
@@ -61,7 +64,7 @@ func (s Server) commandLine() []string {
 }
 
 // dial connects to the server: starts its program, or speaks HTTP to it.
-func (a *app) dial(ctx context.Context, s Server, stderr io.Writer) (proxy.Conn, error) {
+func (a *app) dial(ctx context.Context, p *proxy.Proxy, s Server) (proxy.Conn, error) {
 	if s.URL != "" {
 		up, err := a.httpUpstream(s)
 		if err != nil {
@@ -72,17 +75,25 @@ func (a *app) dial(ctx context.Context, s Server, stderr io.Writer) (proxy.Conn,
 		}
 		return proxy.DialHTTP(ctx, up)
 	}
-	env := s.environ
-	if env == nil {
-		own, err := expand(s.Env, "server "+s.Name+": env")
-		if err != nil {
-			return nil, err
-		}
-		env = proxy.ChildEnv(own)
+	return p.Keep(a.starter(s).Start, s.Idle)
+}
+
+// dialer is dial for the sessions of a door. end ends what was started before
+// any of them.
+func (a *app) dialer(p *proxy.Proxy, s Server) (dial func(context.Context, authz.Caller) (proxy.Conn, error), end func(), err error) {
+	if s.URL != "" {
+		return func(ctx context.Context, _ authz.Caller) (proxy.Conn, error) { return a.dial(ctx, p, s) }, func() {}, nil
 	}
-	return proxy.StartChild(proxy.Command{
-		Name: s.Name, Args: s.commandLine(), Dir: s.Cwd, Env: env, Stderr: stderr, Limits: a.config.limits(),
-	})
+	if _, err := s.account(); err != nil {
+		return nil, nil, err
+	}
+	starter := a.starter(s)
+	if s.AtStart {
+		if err := starter.Ahead(); err != nil {
+			a.log.Error().Err(err).Msg("a server could not be started; the first session tries again")
+		}
+	}
+	return func(context.Context, authz.Caller) (proxy.Conn, error) { return p.Keep(starter.Start, s.Idle) }, starter.Close, nil
 }
 
 func (a *app) httpUpstream(s Server) (proxy.HTTPUpstream, error) {

@@ -58,7 +58,7 @@ func (a *app) publicKeys() []proof.PublicKey {
 
 // mcpDoor serves every server of the configuration at /mcp/<name>, and over the
 // older transport at /sse/<name>, to agents that show their token.
-func (a *app) mcpDoor(stderr io.Writer) (http.Handler, error) {
+func (a *app) mcpDoor() (http.Handler, error) {
 	mux := http.NewServeMux()
 	for _, name := range a.config.serverNames() {
 		s := a.config.Servers[name]
@@ -66,7 +66,7 @@ func (a *app) mcpDoor(stderr io.Writer) (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := a.mount(mux, p, s, stderr); err != nil {
+		if err := a.mount(mux, p, s); err != nil {
 			return nil, err
 		}
 	}
@@ -81,11 +81,16 @@ func (a *app) mcpDoor(stderr io.Writer) (http.Handler, error) {
 }
 
 // mount serves one server.
-func (a *app) mount(mux *http.ServeMux, p *proxy.Proxy, s Server, stderr io.Writer) error {
-	sessions := p.HTTPHost(func(ctx context.Context, _ authz.Caller) (proxy.Conn, error) { return a.dial(ctx, s, stderr) })
+func (a *app) mount(mux *http.ServeMux, p *proxy.Proxy, s Server) error {
+	dial, end, err := a.dialer(p, s)
+	if err != nil {
+		return err
+	}
+	sessions := p.HTTPHost(dial)
 	a.run(func(ctx context.Context) { // no child process is left behind
 		<-ctx.Done()
 		sessions.Close()
+		end()
 	})
 	mux.HandleFunc("/sse/"+s.Name, sessions.ServeSSE)
 	mux.HandleFunc("/sse/"+s.Name+proxy.SSEMessages, sessions.ServeSSEMessage)
