@@ -48,8 +48,12 @@ func run() error {
 	// Linux ties the server's life to the thread that starts it: this one stays.
 	runtime.LockOSThread()
 	// Whoever signals all of OpenLeash means us to end in good order. Caught, not
-	// ignored: the server would inherit that.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	// ignored: the server would inherit that. What is ignored (nohup) stays so.
+	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE} {
+		if !signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 	deaths := make(chan os.Signal, 1)
 	signal.Notify(deaths, syscall.SIGCHLD)
 	adoptOrphans()
