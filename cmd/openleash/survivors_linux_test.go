@@ -29,7 +29,8 @@ const members = 6
 // ownMark is in the environment of a test's processes, and in the name of its
 // server, which a watchdog is started with.
 func ownMark(t *testing.T) string {
-	return fmt.Sprintf("%s-%d", strings.ToLower(t.Name()), os.Getpid())
+	name := strings.NewReplacer("/", "-", "_", "-").Replace(strings.ToLower(t.Name()))
+	return fmt.Sprintf("%s-%d", strings.TrimPrefix(name, "test"), os.Getpid())
 }
 
 // marked are the processes with a mark, but for one, by what they run.
@@ -108,29 +109,33 @@ func TestNothingSurvivesOurDeath(t *testing.T) {
 	}
 }
 
-// Nothing survives our orderly end either, nor that of the server.
+// Nothing survives our orderly end either, at which all of it is gone already.
 func TestNothingSurvivesOurEnd(t *testing.T) {
 	t.Parallel()
-	in, mark := newInstallation(t, allowAll), ownMark(t)
+	in := newInstallation(t, allowAll)
 	for what, end := range map[string]func(*process) error{
-		"SIGTERM":                   func(p *process) error { return p.cmd.Process.Signal(syscall.SIGTERM) },
-		"SIGINT":                    func(p *process) error { return p.cmd.Process.Signal(os.Interrupt) },
-		"the host closes its side":  func(p *process) error { return p.stdin.Close() },
-		"the host's group gets HUP": func(p *process) error { return syscall.Kill(p.cmd.Process.Pid, syscall.SIGHUP) },
+		"terminated":         func(p *process) error { return p.cmd.Process.Signal(syscall.SIGTERM) },
+		"interrupted":        func(p *process) error { return p.cmd.Process.Signal(os.Interrupt) },
+		"hung up":            func(p *process) error { return p.cmd.Process.Signal(syscall.SIGHUP) },
+		"closed by the host": func(p *process) error { return p.stdin.Close() },
 	} {
-		p := in.startFamily(t, mark)
-		grown(t, p, mark)
-		if err := end(p); err != nil {
-			t.Fatal(err)
-		}
-		<-p.exited
-		if left := marked(mark, 0); len(left) > 0 {
-			t.Errorf("%s: we have ended before %v", what, left)
-		}
-		if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-			t.Errorf("%s: exit code %d: %s", what, code, p.words())
-		}
-		extinct(t, mark, what)
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			mark := ownMark(t)
+			p := in.startFamily(t, mark)
+			grown(t, p, mark)
+			if err := end(p); err != nil {
+				t.Fatal(err)
+			}
+			<-p.exited
+			if left := marked(mark, 0); len(left) > 0 {
+				t.Errorf("we have ended before %v", left)
+			}
+			if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+				t.Errorf("exit code %d: %s", code, p.words())
+			}
+			extinct(t, mark, what)
+		})
 	}
 }
 
