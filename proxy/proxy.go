@@ -18,7 +18,8 @@
 //
 // call.go is the path of a call. session.go moves the messages of one host and
 // one upstream (Conn); conn_stdio.go, upstream_http.go and upstream_sse.go are
-// the Conns; passthrough.go, host_http.go and host_sse.go the doors over HTTP.
+// the Conns, and keep.go one that starts an upstream again when it ends;
+// passthrough.go, host_http.go and host_sse.go are the doors over HTTP.
 package proxy
 
 import (

@@ -436,6 +436,9 @@ func (u *httpUpstream) say(raw string) {
 	select {
 	case x.out <- raw:
 	case <-x.end:
+		if !m.IsResponse() {
+			u.say(raw) // that one was just being answered
+		}
 	case <-u.t.Context().Done():
 	}
 }
