@@ -45,6 +45,20 @@ var ways = []way{
 		}
 		return entry{"command": l.openleash, "args": []string{"stdio", "--name", "up", "--", l.server}, "env": entry{"OPENLEASH_HOME": s.dir}}, nil
 	}},
+	{name: "http to sse", except: "server-sse-polling", why: "a stream of the older transport cannot be resumed", entry: func(l *lab, url string, _ []string) (entry, error) {
+		far, err := l.leash(entry{"url": url})
+		if err != nil {
+			return nil, err
+		}
+		return entry{"type": "sse", "url": "http://" + far.addr + "/sse/up", "headers": entry{"Authorization": "Bearer " + far.token}}, nil
+	}},
+	{name: "connect", except: "server-sse-polling", why: "a stdio host has no streams", entry: func(l *lab, url string, _ []string) (entry, error) {
+		far, err := l.leash(entry{"url": url})
+		if err != nil {
+			return nil, err
+		}
+		return entry{"command": l.openleash, "args": []string{"connect", "http://" + far.addr + "/mcp/up"}, "env": entry{"OPENLEASH_TOKEN": far.token}}, nil
+	}},
 }
 
 // revisions are the suite's frozen sets, how the reference server serves them

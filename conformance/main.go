@@ -3,7 +3,7 @@
 // the proxy's first promise, that a host cannot tell the proxied server from the
 // server itself.
 //
-//	conformance/run              everything, one to two minutes
+//	conformance/run              everything, two minutes
 //	conformance/run -only connect  the ways whose name contains that
 //
 // The suite and Node are those of e2e/package-lock.json, the reference server

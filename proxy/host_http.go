@@ -82,7 +82,7 @@ func (h *HTTPSessions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *HTTPSessions) post(w http.ResponseWriter, r *http.Request, who authz.Caller) {
-	m, err := h.p.readPost(w, r)
+	m, err := h.p.readStreamable(w, r)
 	if err == nil && !accepts(r.Header, typeJSON) && !accepts(r.Header, typeSSE) {
 		// "The client MUST include an Accept header, listing both application/json
 		// and text/event-stream"; one of them is enough to answer.

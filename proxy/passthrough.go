@@ -85,7 +85,7 @@ func (h *passthrough) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // post passes one message of the host on, if the ruling is so.
 func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Caller) {
-	m, err := h.p.readPost(w, r)
+	m, err := h.p.readStreamable(w, r)
 	if err != nil {
 		writeError(w, err)
 		return
