@@ -42,6 +42,8 @@ type session struct {
 	tool  string
 	proof bool // the upstream must have been given one
 	last  atomic.Int64
+
+	passed atomic.Int64 // requests of list
 }
 
 // call calls the tool once. The argument stays below what the policy allows.
@@ -58,6 +60,19 @@ func (s *session) call(worker int) error {
 	}
 	return nil
 }
+
+// list asks for the tools: what no policy touches, and a proxy only passes on.
+func (s *session) list(worker int) error {
+	id := passedIDs + s.passed.Add(1)*maxWorkers + int64(worker)
+	answer, err := s.send(worker, id, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/list"}`, id))
+	if err == nil && !bytes.Contains(answer, []byte(`"name":"echo"`)) {
+		err = fmt.Errorf("want the list of tools, got %.400s", answer)
+	}
+	return err
+}
+
+// passedIDs keeps the ids of list away from those of call.
+const passedIDs = 1 << 40
 
 // calls is how many were made.
 func (s *session) calls() int64 { return s.last.Load() }

@@ -42,12 +42,12 @@ type cell struct {
 
 // race drives contestants in turns, round by round, so that they share what the
 // machine does meanwhile. The first is the direct one.
-func race(transport string, all []*contestant, n int, p plan) ([]cell, error) {
+func race(transport string, all []*contestant, n int, p plan, do asking) ([]cell, error) {
 	runs := make([][]run, len(all))
 	for round := range p.rounds {
 		for i := range all {
 			i = (i + round) % len(all)
-			r, err := drive(all[i], n, p.slice)
+			r, err := drive(all[i], n, p.slice, do)
 			if err != nil {
 				return nil, fmt.Errorf("%s, %s, %d at once: %w", transport, all[i].name, n, err)
 			}
@@ -70,15 +70,18 @@ type run struct {
 
 func (r run) p50() float64 { return percentile(r.took, 50) }
 
-// drive calls as often as it can, n calls at once, for a time.
-func drive(c *contestant, n int, d time.Duration) (run, error) {
+// asking is one request of a worker, with its answer.
+type asking func(s *session, worker int) error
+
+// drive asks as often as it can, n requests at once, for a time.
+func drive(c *contestant, n int, d time.Duration, do asking) (run, error) {
 	took, errs := make([][]time.Duration, n), make([]error, n)
 	before, begin := c.process.cpu(), time.Now()
 	var workers sync.WaitGroup
 	for w := range n {
 		workers.Go(func() {
 			for begun := time.Now(); begun.Sub(begin) < d; begun = time.Now() {
-				if errs[w] = c.call(w); errs[w] != nil {
+				if errs[w] = do(c.session, w); errs[w] != nil {
 					return
 				}
 				took[w] = append(took[w], time.Since(begun))
@@ -104,7 +107,7 @@ func first(errs []error) error {
 // statements and caches are there.
 func warm(all []*contestant, p plan) error {
 	for _, c := range all {
-		if _, err := drive(c, slices.Max(atOnce), p.slice/4); err != nil {
+		if _, err := drive(c, slices.Max(atOnce), p.slice/4, (*session).call); err != nil {
 			return fmt.Errorf("warming up %s: %w", c.name, err)
 		}
 	}

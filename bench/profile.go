@@ -82,7 +82,7 @@ func (l *lab) profileOne(name string, n int, open func() (*contestant, error), d
 	if err := os.WriteFile(out+".start", nil, 0o600); err != nil {
 		return err
 	}
-	r, err := drive(c, n, d)
+	r, err := drive(c, n, d, (*session).call)
 	if err != nil {
 		return err
 	}
