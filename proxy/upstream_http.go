@@ -210,11 +210,9 @@ func (c *httpConn) post(m Message, departed func()) {
 	h := c.headers(m)
 	session := h.Get(mcp.HeaderSessionID)
 	res, sent, err := c.up.do(ctx, http.MethodPost, h, m.Raw, departed)
-	if err != nil && c.missed != nil {
-		c.fail(ctx, m, unreached(c.up, err, sent)) // before the next departs: it may have to wait for this one
-		return
+	if err == nil || c.missed == nil {
+		departed() // else when missed has seen to it, before the next message departs
 	}
-	departed()
 	if err != nil {
 		c.fail(ctx, m, unreached(c.up, err, sent))
 		return
@@ -304,7 +302,7 @@ func (c *httpConn) answer(ctx context.Context, cancel context.CancelFunc, m Mess
 
 // answerStatus turns an HTTP answer without a response to m into one.
 func (c *httpConn) answerStatus(ctx context.Context, m Message, res *http.Response, raw []byte) {
-	if m.Method == "initialize" && mayBeOlder(res.StatusCode) && c.fallBack(ctx, m) {
+	if m.Method == "initialize" && c.missed == nil && mayBeOlder(res.StatusCode) && c.fallBack(ctx, m) {
 		return
 	}
 	at, isError := find(raw, "error")
