@@ -490,6 +490,7 @@ func (f *Front) readFar(ctx context.Context) error {
 		var bad *BadMessage
 		if errors.As(err, &bad) {
 			f.log.Warn().Msg(f.name + " wrote what is no JSON-RPC message; it is not passed on: " + bad.Reason)
+			f.badAnswer(ctx, bad)
 			continue
 		}
 		if err != nil {
@@ -508,6 +509,20 @@ func (f *Front) readFar(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// badAnswer answers the request that a bad message was to answer.
+func (f *Front) badAnswer(ctx context.Context, bad *BadMessage) {
+	f.mu.Lock()
+	e := f.open[bad.ID]
+	answers := bad.Response && e != nil && e.sent
+	if answers {
+		delete(f.open, bad.ID)
+	}
+	f.mu.Unlock()
+	if answers {
+		f.toHost(ctx, errorReply(bad.ID, codeInternal, f.words(unanswered{cause: noResponse, short: "wrote what is no JSON-RPC message (" + bad.Reason + ")"})))
 	}
 }
 

@@ -448,6 +448,24 @@ func TestFrontStartsFirst(t *testing.T) {
 
 // What the other side was doing when it went is not repeated: the host is told
 // that it may have been done.
+// An answer that can be read in two ways is none, and the request is answered all
+// the same.
+func TestFrontBadAnswer(t *testing.T) {
+	far := newFarSide(t)
+	far.answer = func(w http.ResponseWriter, r *http.Request, m Message) {
+		if m.Method != "bad" {
+			echoBack(w, r, m)
+			return
+		}
+		sse(w, `data: {"jsonrpc":"2.0","id":`+m.ID+`,"result":{},"Result":{}}`+"\n\n")
+	}
+	host := front(t, far.url())
+	greet(t, host)
+	host.write(asking(1, "bad"))
+	wantError(t, host, 1, "no JSON-RPC message", "look before you repeat it")
+	quietly(t, host, 2)
+}
+
 func TestFrontBrokenOff(t *testing.T) {
 	far := newFarSide(t)
 	arrived := make(chan struct{}, 8)
