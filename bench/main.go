@@ -246,7 +246,7 @@ func measureProcesses(l *lab, p plan, r *report) error {
 		if err != nil {
 			return err
 		}
-		r.Memory = append(r.Memory, m)
+		r.Memory = append(r.Memory, m...)
 	}
 	l.close() // what was driven, so that starts are alone
 	var err error

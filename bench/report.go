@@ -187,7 +187,7 @@ func (r *report) verdicts(out io.Writer) {
 	}
 	for _, m := range r.Memory {
 		if strings.HasPrefix(m.What, "openleash start") && m.Now > 0 {
-			verdict(out, m.Now < goalMemory, "%s: %.1f MB resident; goal under %d", m.What, m.Now, goalMemory)
+			verdict(out, m.Now < goalMemory, "%s: %.1f MB resident after %d calls; goal under %d", m.What, m.Now, m.Calls, goalMemory)
 		}
 	}
 	r.peer(out)

@@ -97,35 +97,44 @@ type memory struct {
 }
 
 // measureMemory reads it after calls with upstreams behind `openleash start`,
-// a child process each, a host each.
-func measureMemory(l *lab, upstreams, calls int) (memory, error) {
+// a child process each, a host each; with one upstream again after ten times as
+// many.
+func measureMemory(l *lab, upstreams, calls int) ([]memory, error) {
 	servers := map[string]any{}
 	for i := range upstreams {
 		servers[fmt.Sprintf("echo%d", i)] = l.childServer()
 	}
 	h, err := l.newHome(fmt.Sprintf("memory-%d", upstreams), true, servers)
 	if err != nil {
-		return memory{}, err
+		return nil, err
 	}
 	p, err := l.startOpenLeash(h)
 	if err != nil {
-		return memory{}, err
+		return nil, err
 	}
 	defer p.end()
 	var hosts []*session
 	for name := range servers {
 		s, err := l.connect(h, name, true)
 		if err != nil {
-			return memory{}, err
+			return nil, err
 		}
 		hosts = append(hosts, s)
 	}
-	if err := callAll(hosts, calls); err != nil {
-		return memory{}, err
+	var found []memory
+	for done, n := 0, calls; n <= 10*calls; n *= 10 {
+		if err := callAll(hosts, n-done); err != nil {
+			return nil, err
+		}
+		done = n
+		m := memory{What: fmt.Sprintf("openleash start, %d upstreams", upstreams), Calls: int64(n)}
+		m.Now, m.Peak = p.memory()
+		found = append(found, m)
+		if upstreams > 1 {
+			break
+		}
 	}
-	m := memory{What: fmt.Sprintf("openleash start, %d upstreams", upstreams), Calls: int64(calls)}
-	m.Now, m.Peak = p.memory()
-	return m, nil
+	return found, nil
 }
 
 // callAll makes calls, eight at once, on the hosts in turn.
