@@ -86,8 +86,13 @@ type httpTarget struct {
 
 type httpConn struct {
 	net.Conn
-	r *bufio.Reader
+	r    *bufio.Reader
+	used time.Time
 }
+
+// keptFor is how long a connection is kept that nothing is sent on: servers close
+// idle ones, and clients therefore do so before.
+const keptFor = 30 * time.Second
 
 // openHTTP begins a session at a Streamable HTTP endpoint.
 func openHTTP(url, token string) (*httpTarget, error) {
@@ -143,13 +148,17 @@ func (t *httpTarget) post(worker int, body []byte) (*http.Response, []byte, erro
 
 func (t *httpTarget) conn(worker int) (*httpConn, error) {
 	if c := t.conns[worker]; c != nil {
-		return c, nil
+		if time.Since(c.used) < keptFor {
+			c.used = time.Now()
+			return c, nil
+		}
+		c.Close()
 	}
 	c, err := net.Dial("tcp", hostOf(t.url))
 	if err != nil {
 		return nil, err
 	}
-	t.conns[worker] = &httpConn{c, bufio.NewReader(c)}
+	t.conns[worker] = &httpConn{c, bufio.NewReader(c), time.Now()}
 	return t.conns[worker], nil
 }
 
