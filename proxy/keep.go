@@ -164,8 +164,7 @@ func (k *kept) agreed(m Message) {
 // rest, the end of the session when it was closed or has never worked, and lost
 // requests.
 func (k *kept) ended(up Conn, err error) error {
-	up.Close() // for a child: collects its exit status and last words
-	fate := fateOf(up, err)
+	fate := closed(up, err)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
@@ -334,8 +333,7 @@ func (k *kept) shakeHands(ctx context.Context, up Conn, hello Message, protocol 
 		case err != nil && !late.Stop():
 			return fmt.Errorf("it did not answer initialize within %s", greetWithin)
 		case err != nil:
-			up.Close()
-			return fateOf(up, err)
+			return closed(up, err)
 		case m.IsNotification() && len(k.out) < maxWaiting:
 			k.out = append(k.out, m) // its log, most likely
 		case m.IsResponse() && m.ID == hello.ID:

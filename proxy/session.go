@@ -544,9 +544,6 @@ func (s *session) leaveUnknown() {
 // upstreamGone answers everything that waits, once the upstream has ended.
 func (s *session) upstreamGone(ctx context.Context, err error) error {
 	err = closed(s.upstream, err)
-	if err == nil || errors.Is(err, io.EOF) {
-		err = errors.New("it closed the connection")
-	}
 	s.asked.end(failure{"cancelled", "the server ended before the host answered"})
 	s.mu.Lock()
 	s.closed = true
@@ -565,14 +562,11 @@ func (s *session) upstreamGone(ctx context.Context, err error) error {
 	return fmt.Errorf("server %s: %w", s.p.Name, err)
 }
 
-// closed closes an upstream that has ended with err, and tells how: a child's
-// exit status and last words say more.
+// closed closes an upstream that has ended with err, and tells how: that collects
+// a child's exit status and last words, which say more.
 func closed(upstream Conn, err error) error {
 	upstream.Close()
-	if e, ok := upstream.(interface{ Fate() error }); ok && e.Fate() != nil {
-		return e.Fate()
-	}
-	return err
+	return fateOf(upstream, err)
 }
 
 // reply sends a message of ours to the host.
