@@ -72,7 +72,7 @@ func (f *Front) answered(m Message) {
 // newsIn lists the notifications of changed lists that an initialize result
 // declares.
 func newsIn(result []byte) (methods []string) {
-	for _, kind := range []string{"tools", "resources", "prompts"} {
+	for _, kind := range []string{"tools", "prompts", "resources"} {
 		if rawAt(result, "result", "capabilities", kind, "listChanged") == "true" {
 			methods = append(methods, "notifications/"+kind+"/list_changed")
 		}

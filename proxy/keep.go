@@ -82,7 +82,7 @@ type kept struct {
 	hello    *Message        // the host's initialize
 	ready    *Message        // and its notifications/initialized
 	protocol string          // what was agreed on
-	lists    []string        // those whose changes it has said it tells
+	news     []string        // the notifications of changed lists that it has announced
 }
 
 // lostRequests are those that an upstream has not answered and will not.
@@ -152,12 +152,7 @@ func (k *kept) agreed(m Message) {
 		k.hello = nil // it was refused: there is nothing to say again
 		return
 	}
-	k.protocol, k.lists = protocol, nil
-	for _, list := range []string{"tools", "prompts", "resources"} {
-		if rawAt(m.Raw, "result", "capabilities", list, "listChanged") == "true" {
-			k.lists = append(k.lists, list)
-		}
-	}
+	k.protocol, k.news = protocol, newsIn(m.Raw)
 }
 
 // ended says what the end of an upstream means: nothing when it was put to
@@ -309,8 +304,8 @@ func (k *kept) greet(ctx context.Context, up Conn) error {
 	k.p.forgetTools()
 	// "Servers that declared the listChanged capability SHOULD send a notification"
 	// (Tools; so Prompts, Resources). From one that has not, a host expects none.
-	for _, list := range k.lists {
-		k.tell([]byte(`{"jsonrpc":"2.0","method":"notifications/` + list + `/list_changed"}`))
+	for _, method := range k.news {
+		k.tell([]byte(`{"jsonrpc":"2.0","method":"` + method + `"}`))
 	}
 	k.p.Log.Info().Str("server", k.p.Name).Msg("the server runs again")
 	return nil
