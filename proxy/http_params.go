@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -23,6 +24,9 @@ type mirroredTools struct {
 
 // learn takes in a response to tools/list.
 func (t *mirroredTools) learn(raw []byte) {
+	if !t.concerns(raw) {
+		return // nearly all lists: they are not parsed for this
+	}
 	at, ok := find(raw, "result", "tools")
 	if !ok {
 		return
@@ -47,6 +51,14 @@ func (t *mirroredTools) learn(raw []byte) {
 			t.tools[l.Name] = tool
 		}
 	}
+}
+
+// concerns is a quick look for lists that add or change something: those with the
+// annotation, with escapes that could hide it, or when tools are known already.
+func (t *mirroredTools) concerns(raw []byte) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.tools) > 0 || bytes.Contains(raw, []byte("x-mcp-header")) || bytes.Contains(raw, []byte(`\u`))
 }
 
 // of finds the tool that a call is about, and the call's params. tool is nil
