@@ -353,7 +353,7 @@ func FuzzStdioRefusals(f *testing.F) {
 		if _, err := ReadMessage([]byte(strings.Trim(raw, " \t\r")), anyMessage([]byte(raw))); err == nil {
 			return
 		}
-		near, far := newPipe()
+		near, far := newPipes()
 		host, lines := fuzzPipes(t)
 		ended := make(chan error, 1)
 		go func() { ended <- plainProxy().Serve(t.Context(), someone("a"), lines, near) }()

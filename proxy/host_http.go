@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/rs/zerolog"
 
 	"github.com/openleash/openleash-go/authz"
 )
 
 // HTTPSessions serves hosts over HTTP in front of any upstream: one, a child
-// process say, for each session. ServeHTTP is Streamable HTTP, ServeSSE the
-// transport before it.
+// process say, for each session; or in front of several (Aggregate). ServeHTTP is
+// Streamable HTTP, ServeSSE the transport before it.
 //
 // In the eras with a handshake, initialize makes a session, which belongs to
 // the agent that made it. Requests of the stateless era share one upstream per
@@ -23,8 +24,11 @@ import (
 // own on the way up and restored on the way down, so that hosts that count
 // alike do not meet.
 type HTTPSessions struct {
-	p    *Proxy
-	dial func(ctx context.Context, who authz.Caller) (Conn, error)
+	name  string // the server's
+	log   zerolog.Logger
+	read  func(w http.ResponseWriter, r *http.Request) (Message, error) // one message that was POSTed
+	dial  func(ctx context.Context, who authz.Caller) (Conn, error)
+	relay func(ctx context.Context, who authz.Caller, host, up Conn) error // a session, until its end
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -51,7 +55,20 @@ const (
 
 // HTTPHost serves hosts over HTTP in front of upstreams that dial opens.
 func (p *Proxy) HTTPHost(dial func(ctx context.Context, who authz.Caller) (Conn, error)) *HTTPSessions {
-	h := &HTTPSessions{p: p, dial: dial, sessions: map[string]*hostConn{}, streams: map[string]*sseHost{}, count: map[string]int{}, shared: map[string]*sharedUpstream{}}
+	return newHTTPSessions(&HTTPSessions{name: p.Name, log: p.Log, read: p.readStreamable, dial: dial, relay: p.serveHTTP})
+}
+
+// serveHTTP is Serve for a host over HTTP.
+func (p *Proxy) serveHTTP(ctx context.Context, who authz.Caller, host, up Conn) error {
+	if s, ok := host.(*hostConn); ok && s.shared == nil {
+		up = withdrawals{up}
+	}
+	return p.Serve(ctx, who, host, up)
+}
+
+func newHTTPSessions(h *HTTPSessions) *HTTPSessions {
+	h.sessions, h.streams = map[string]*hostConn{}, map[string]*sseHost{}
+	h.count, h.shared = map[string]int{}, map[string]*sharedUpstream{}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
@@ -82,7 +99,7 @@ func (h *HTTPSessions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *HTTPSessions) post(w http.ResponseWriter, r *http.Request, who authz.Caller) {
-	m, err := h.p.readStreamable(w, r)
+	m, err := h.read(w, r)
 	if err == nil && !accepts(r.Header, typeJSON) && !accepts(r.Header, typeSSE) {
 		// "The client MUST include an Accept header, listing both application/json
 		// and text/event-stream"; one of them is enough to answer.
@@ -166,8 +183,8 @@ func (h *HTTPSessions) begin(who authz.Caller, m Message) (*hostConn, error) {
 // unstarted is the answer when an upstream cannot be had: 200, so that the
 // host shows the reason.
 func (h *HTTPSessions) unstarted(m Message, err error) error {
-	h.p.Log.Error().Err(err).Str("server", h.p.Name).Msg("could not start the server")
-	return &httpError{http.StatusOK, m.ID, codeInternal, fmt.Sprintf("the server %s could not be started: %v", h.p.Name, err)}
+	h.log.Error().Err(err).Str("server", h.name).Msg("could not start the server")
+	return &httpError{http.StatusOK, m.ID, codeInternal, fmt.Sprintf("the server %s could not be started: %v", h.name, err)}
 }
 
 func (h *HTTPSessions) reserve(agent, id string) error {
@@ -178,7 +195,7 @@ func (h *HTTPSessions) reserve(agent, id string) error {
 	}
 	if h.count[agent] >= maxSessions {
 		return &httpError{http.StatusServiceUnavailable, id, codeInternal,
-			fmt.Sprintf("this agent has %d open sessions with %s, as many as it may have: end one, or wait until an idle one ends after %s", maxSessions, h.p.Name, sessionIdle)}
+			fmt.Sprintf("this agent has %d open sessions with %s, as many as it may have: end one, or wait until an idle one ends after %s", maxSessions, h.name, sessionIdle)}
 	}
 	h.count[agent]++
 	return nil
@@ -196,15 +213,15 @@ func (h *HTTPSessions) release(agent string) {
 func (h *HTTPSessions) run(s *hostConn, who authz.Caller, up Conn, ended func()) {
 	s.up = up
 	h.work.Go(func() {
-		h.serve(s.ctx, who, s, withdrawals{up, s})
+		h.serve(s.ctx, who, s, up)
 		s.Close()
 		ended()
 	})
 }
 
 func (h *HTTPSessions) serve(ctx context.Context, who authz.Caller, host, up Conn) {
-	if err := h.p.Serve(ctx, who, host, up); err != nil {
-		h.p.Log.Warn().Err(err).Str("server", h.p.Name).Str("agent", who.Agent.Name).Msg("session ended")
+	if err := h.relay(ctx, who, host, up); err != nil {
+		h.log.Warn().Err(err).Str("server", h.name).Str("agent", who.Agent.Name).Msg("session ended")
 	}
 }
 

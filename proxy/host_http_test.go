@@ -31,7 +31,7 @@ type children struct {
 }
 
 func (d *children) dial(context.Context, authz.Caller) (Conn, error) {
-	ours, theirs := newPipe()
+	ours, theirs := newPipes()
 	d.mu.Lock()
 	d.all = append(d.all, theirs)
 	d.mu.Unlock()

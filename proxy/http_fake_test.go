@@ -258,51 +258,7 @@ func openStream(t *testing.T, method, url, body string, headers ...string) (next
 	}, cancel
 }
 
-// pipeConn is an upstream, or a host, in the same process: what one end sends
-// the other receives.
-type pipeConn struct {
-	in, out chan Message
-	gone    chan struct{}
-	once    *sync.Once
-}
-
-func newPipe() (a, b *pipeConn) {
-	left, right := make(chan Message, 64), make(chan Message, 64)
-	gone, once := make(chan struct{}), &sync.Once{}
-	return &pipeConn{left, right, gone, once}, &pipeConn{right, left, gone, once}
-}
-
-func (c *pipeConn) Recv(ctx context.Context) (Message, error) {
-	select {
-	case m := <-c.in:
-		return m, nil
-	default:
-	}
-	select {
-	case m := <-c.in:
-		return m, nil
-	case <-c.gone:
-		return Message{}, io.EOF
-	case <-ctx.Done():
-		return Message{}, ctx.Err()
-	}
-}
-
-func (c *pipeConn) Send(ctx context.Context, m Message) error {
-	select {
-	case c.out <- m:
-		return nil
-	case <-c.gone:
-		return io.ErrClosedPipe
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (c *pipeConn) Close() error {
-	c.once.Do(func() { close(c.gone) })
-	return nil
-}
+func newPipes() (a, b *pipeConn) { return newPipe(64, 64) }
 
 func (c *pipeConn) closed() bool {
 	select {

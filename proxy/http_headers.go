@@ -12,6 +12,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
 )
 
@@ -97,7 +98,7 @@ func methodNotAllowed(w http.ResponseWriter, allow string) {
 
 // readStreamable is readPost for Streamable HTTP, where headers repeat arguments.
 func (p *Proxy) readStreamable(w http.ResponseWriter, r *http.Request) (Message, error) {
-	m, err := p.readPost(w, r)
+	m, err := readPost(w, r, p.Limits)
 	if err != nil {
 		return m, err
 	}
@@ -105,11 +106,11 @@ func (p *Proxy) readStreamable(w http.ResponseWriter, r *http.Request) (Message,
 }
 
 // readPost reads the one message of a POST. The error is for writeError.
-func (p *Proxy) readPost(w http.ResponseWriter, r *http.Request) (Message, error) {
+func readPost(w http.ResponseWriter, r *http.Request, lim action.Limits) (Message, error) {
 	if err := checkContentType(r.Header); err != nil {
 		return Message{}, err
 	}
-	limit := p.Limits.Bytes
+	limit := lim.Bytes
 	if limit <= 0 {
 		limit = defaultMessageBytes
 	}

@@ -88,7 +88,7 @@ func (h *HTTPSessions) sharedFor(who authz.Caller, m Message) (*hostConn, error)
 		return u.conn, nil
 	}
 	if time.Since(u.legacy) < legacyFor {
-		return nil, onlyLegacy(h.p.Name, m)
+		return nil, onlyLegacy(h.name, m)
 	}
 	if err := h.reserve(who.Agent.ID, m.ID); err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func (h *HTTPSessions) openShared(who authz.Caller, m Message) (*hostConn, error
 	}
 	if !modern {
 		up.Close()
-		return nil, onlyLegacy(h.p.Name, m)
+		return nil, onlyLegacy(h.name, m)
 	}
 	s := newHostConn(h, who, "", newIDMap())
 	h.run(s, who, up, func() { h.release(who.Agent.ID) })
@@ -218,6 +218,14 @@ func (t *idMap) up(m Message) Message {
 	}
 	t.from[ours] = was
 	return Message{Raw: applyEdits(m.Raw, edits...), ID: ours, Method: m.Method}
+}
+
+// original is the id, in its canonical form, that ours stands for.
+func (t *idMap) original(ours string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id, _ := readID([]byte(t.from[ours].id))
+	return id
 }
 
 func (t *idMap) forget(ours string) {

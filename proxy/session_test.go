@@ -32,8 +32,8 @@ func newTalk(t *testing.T, policyYAML string, adjust ...func(*Proxy)) *talk {
 	for _, f := range adjust {
 		f(p.Proxy)
 	}
-	host, hostSide := newPipe()
-	upstreamSide, upstream := newPipe()
+	host, hostSide := newPipes()
+	upstreamSide, upstream := newPipes()
 	ctx, stop := context.WithCancel(t.Context())
 	k := &talk{realProxy: p, t: t, host: host, upstream: upstream, ended: make(chan error, 1), stop: stop}
 	who := authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), "bot", p.owner))(t)}
