@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -91,6 +92,10 @@ func (c call) withProof(proof string) []byte {
 
 // insertProof puts the proof first into params._meta.
 func (c call) insertProof(proof string) edit {
+	if c.params.Kind() == action.Missing {
+		at := bytes.IndexByte(c.Raw, '{') + 1
+		return edit{span{at, at}, `"params":{"_meta":{"` + ProofKey + `":` + string(quote(proof)) + `}},`}
+	}
 	ours := make([]byte, 0, len(ProofKey)+len(proof)+48)
 	object, rest := c.meta, false
 	if object.Kind() == action.Missing {
