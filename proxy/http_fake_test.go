@@ -41,8 +41,13 @@ type realProxy struct {
 
 func newRealProxy(t testing.TB, policyYAML string) realProxy {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "policies"), 0o700); err != nil {
+	return realProxyAt(t, t.TempDir(), policyYAML)
+}
+
+// realProxyAt is a process in the home dir; another one may have been there before.
+func realProxyAt(t testing.TB, dir, policyYAML string, adjust ...func(*authz.Config)) realProxy {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(dir, "policies"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "policies", "main.yaml"), []byte(policyYAML), 0o600); err != nil {
@@ -53,7 +58,11 @@ func newRealProxy(t testing.TB, policyYAML string) realProxy {
 	owner := must(store.EnsureOwner(t.Context(), "alice"))(t)
 	keeper := must(policy.Open(t.Context(), filepath.Join(dir, "policies"), store, func(policy.Event) {}))(t)
 	t.Cleanup(func() { keeper.Close() })
-	service := must(authz.New(authz.Config{Store: store, Owner: owner, Policies: keeper, Key: must(proof.NewKey(time.Now()))(t), Protect: authz.NewProtection([]string{dir}, nil)}))(t)
+	config := authz.Config{Store: store, Owner: owner, Policies: keeper, Key: must(proof.NewKey(time.Now()))(t), Protect: authz.NewProtection([]string{dir}, nil)}
+	for _, f := range adjust {
+		f(&config)
+	}
+	service := must(authz.New(config))(t)
 	t.Cleanup(func() { service.Close() })
 	p := New(Config{Name: "shop", Service: service, Mapping: NewMapping(nil, nil), Hold: 10 * time.Second, Log: zerolog.Nop(),
 		Limits: action.Limits{Bytes: 1 << 20}})

@@ -49,6 +49,7 @@ type hostCall struct {
 	stopped bool // by the host: it must not be forwarded
 	left    bool // it was forwarded
 	done    func([]byte, failure)
+	wrap    wrapper
 	expire  *time.Timer // once it waits for its stream to be resumed
 }
 
@@ -104,7 +105,7 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 	ctx, c := h.enter(r.Context(), in, m)
 	defer c.cancel()
 	ruled := h.p.rule(ctx, who, m, func() {}, x.progress)
-	c.done = ruled.done
+	c.done, c.wrap = ruled.done, ruled.wrap
 	if ruled.forward == nil {
 		h.leave(in, c)
 		x.answerHere(ruled.reply)
