@@ -448,6 +448,46 @@ func TestSecondAnswerOpensNoRound(t *testing.T) {
 	}
 }
 
+// An answer that comes on a resumed stream is one like any other.
+func TestRoundOnAResumedStream(t *testing.T) {
+	p := newRealProxy(t, askAll)
+	p.Hold = 50 * time.Millisecond
+	up := newRawUpstream(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case r.Method == "GET":
+			sse(w, "id: 2\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"resultType\":\"input_required\",\"requestState\":\"a\"}}\n\n")
+		case strings.Contains(body, "initialize"):
+			w.Header().Set("Mcp-Session-Id", "s")
+			answerJSON(`{"jsonrpc":"2.0","id":0,"result":{}}`)(w, r, body)
+		default:
+			sse(w, "id: 1\ndata:\n\n")
+		}
+	})
+	url := p.as(t, "a", p.HTTPPassthrough(HTTPUpstream{URL: up.URL})).URL
+	post(t, url, `{"jsonrpc":"2.0","id":0,"method":"initialize"}`)
+	post(t, url, buyCall, "Mcp-Session-Id", "s")
+	p.approve(t, p.pending(t).ID)
+	post(t, url, buyCall, "Mcp-Session-Id", "s")
+	got := do(t, "GET", url, "", "Mcp-Session-Id", "s", "Last-Event-Id", "1")
+	if list := p.requests(t, 1); list[0].Round == (approvals.Round{}) || !strings.Contains(got.Body, `"requestState":"`+roundPrefix) || !strings.Contains(got.Body, `:a"}}`) {
+		t.Errorf("got %q and %+v", got.Body, list[0].Round)
+	}
+}
+
+// What answers a server's question is no argument, so our prefix goes from there.
+func TestOurPrefixInInputResponses(t *testing.T) {
+	k := newTalk(t, allowAll)
+	for _, method := range fromHost {
+		raw := `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{"name":"a","inputResponses":{"a":{"_meta":{"ai.openleash/x":1,"k":1}}}}}`
+		k.host.write(raw)
+		if got := unproved(k.next(k.upstream)); got != strings.Replace(raw, `"ai.openleash/x":1,`, "", 1) {
+			t.Errorf("the server got %s", got)
+		}
+		k.upstream.write(`{"jsonrpc":"2.0","id":1,"result":{}}`)
+		k.next(k.host)
+	}
+}
+
 // noRounds is a store that cannot open any.
 type noRounds struct{ authz.Store }
 
