@@ -167,6 +167,19 @@ func (b *Book) Policies() []*Policy {
 	return list
 }
 
+// Warnings are those of all policies, and those about what policies make of each
+// other.
+func (b *Book) Warnings() (list []strictyaml.Error) {
+	for _, p := range b.Policies() {
+		list = append(list, p.Warnings...)
+	}
+	for _, agent := range slices.Sorted(maps.Keys(b.agents)) {
+		list = append(list, lintLayers(b.agents[agent], b.owner)...)
+	}
+	slices.SortStableFunc(list, func(x, y strictyaml.Error) int { return cmp.Or(cmp.Compare(x.File, y.File), byPlace(x, y)) })
+	return list
+}
+
 // Sources returns what the book was made of, sorted by name.
 func (b *Book) Sources() []Source { return slices.Clone(b.sources) }
 

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 const maxProofTTL = time.Hour
 
 // Parse reads one policy. The error is a strictyaml.ErrorList: all faults at once.
+// What is valid and probably not meant are the policy's Warnings.
 func Parse(id, file string, src []byte) (*Policy, error) {
 	doc, err := strictyaml.Parse(file, src)
 	if err != nil {
@@ -26,6 +29,8 @@ func Parse(id, file string, src []byte) (*Policy, error) {
 		return nil, err
 	}
 	pol.ID, pol.File = id, file
+	pol.Warnings = append(p.warnings, pol.lint()...)
+	slices.SortStableFunc(pol.Warnings, byPlace)
 	return pol, nil
 }
 
@@ -33,6 +38,7 @@ func Parse(id, file string, src []byte) (*Policy, error) {
 // of them are reported; what they return counts only if there was none.
 type parser struct {
 	*strictyaml.Doc
+	warnings []strictyaml.Error
 }
 
 func (p *parser) policy(n *yaml.Node) *Policy {
@@ -97,6 +103,7 @@ func (p *parser) rule(n *yaml.Node) (r *rule, idNode *yaml.Node) {
 			p.Errorf(f["id"], "id: is empty; give the rule a name of its own")
 		}
 		r.id, what = id, fmt.Sprintf("rule %q", id)
+		r.place = p.At(f["id"], "")
 	}
 	p.require(n, f, what, "id", "effect", "action")
 	effect, _ := p.OneOf(f["effect"], what+": effect", "allow", "deny")
@@ -110,6 +117,7 @@ func (p *parser) rule(n *yaml.Node) (r *rule, idNode *yaml.Node) {
 	p.duties(r, f, what)
 	p.proof(r, f["proof"], what)
 	p.final(r, f["final"], effect, what)
+	p.lintRule(r, f, what)
 	return r, f["id"]
 }
 
@@ -217,30 +225,36 @@ func (p *parser) constraints(r *rule, n *yaml.Node, what string) {
 	if f == nil {
 		return
 	}
-	r.amount = p.amounts(f["amount_min"], f["amount_max"], what)
+	r.amount, r.span = p.amounts(f["amount_min"], f["amount_max"], what)
 	if codes := p.strings(f["currency"], what+": currency"); codes != nil {
-		r.constraints = append(r.constraints, currencyTest(codes))
+		r.constraints = append(r.constraints, currencyTest(codes).named("currency", codes))
 	}
 	for _, c := range []struct {
 		key, path string
 		blocked   bool
 	}{{"merchant_domain", merchantPath, false}, {"allowed_domains", domainPath, false}, {"blocked_domains", domainPath, true}} {
-		if list := p.domains(f[c.key], what+": "+c.key); list != nil {
-			r.constraints = append(r.constraints, domainTest(c.path, list, c.blocked))
+		if list, names := p.domains(f[c.key], what+": "+c.key); list != nil {
+			r.constraints = append(r.constraints, domainTest(c.path, list, c.blocked).named(c.key, names))
 		}
 	}
 }
 
-func (p *parser) amounts(low, high *yaml.Node, what string) *test {
+// named gives a constraint its canonical text.
+func (t *test) named(key string, values []string) *test {
+	t.text = fmt.Sprintf("%s %q", key, slices.Sorted(slices.Values(values)))
+	return t
+}
+
+func (p *parser) amounts(low, high *yaml.Node, what string) (*test, span) {
 	least := p.minorUnits(low, what+": amount_min")
 	most := p.minorUnits(high, what+": amount_max")
 	if least != nil && most != nil && *least > *most {
 		p.Errorf(low, "%s: amount_min %d is more than amount_max %d, so the rule can never match", what, *least, *most)
 	}
 	if least == nil && most == nil {
-		return nil
+		return nil, span{}
 	}
-	return amountTest(least, most)
+	return amountTest(least, most), span{least, most}
 }
 
 // strings reads a list that must hold something.
@@ -252,16 +266,20 @@ func (p *parser) strings(n *yaml.Node, what string) []string {
 	return list
 }
 
-func (p *parser) domains(n *yaml.Node, what string) *domains {
-	names := p.strings(n, what)
+func (p *parser) domains(n *yaml.Node, what string) (list *domains, names []string) {
+	names = p.strings(n, what)
 	if len(names) == 0 {
-		return nil
+		return nil, nil
 	}
-	list := &domains{}
+	list = &domains{}
 	for i, name := range names {
 		if !list.add(name) {
 			p.Errorf(p.List(n, what)[i], `%s: want a domain ("example.com", "*.example.com" for those below it, beyond ASCII in its xn-- form), got %q`, what, name)
 		}
 	}
-	return list
+	return list, names
+}
+
+func byPlace(a, b strictyaml.Error) int {
+	return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 }

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/strictyaml"
 )
 
 // The types of obligations: a closed list.
@@ -113,6 +114,9 @@ const (
 type Policy struct {
 	ID   string // the file's name without its ending, unique in a Book
 	File string
+
+	// Warnings are about what is valid and probably not meant, in file order.
+	Warnings []strictyaml.Error
 
 	fallback    Outcome // its default
 	passthrough bool    // its default is to leave it to the next policy

@@ -76,6 +76,7 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 		return t
 	}
 	p.operator(t, op, f["value"], what+": "+op)
+	t.text = strings.Join([]string{t.path(), op, written(f["value"])}, " ")
 	if money && op != "exists" && t.judge != nil {
 		t.judge, t.wants, t.equals = asMoney(t.judge), wantsMoney, nil
 	}
@@ -303,4 +304,32 @@ func samePlace(path action.Path, known string) bool {
 	}
 	v, ok := path.Lookup(probe)
 	return ok && v.Kind() == action.String
+}
+
+// path is the path of a match, "" when it has a fault.
+func (t *test) path() string {
+	if len(t.paths) == 0 {
+		return ""
+	}
+	return t.paths[0].String()
+}
+
+// written is a literal, or a list of them, so that two which mean the same are
+// written the same: a text apart from a number, however it was quoted.
+func written(n *yaml.Node) string {
+	for n != nil && n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n == nil {
+		return ""
+	}
+	if n.Kind != yaml.SequenceNode {
+		return fmt.Sprintf("%s %q", n.ShortTag(), n.Value)
+	}
+	var items []string
+	for _, item := range n.Content {
+		items = append(items, written(item))
+	}
+	slices.Sort(items)
+	return "[" + strings.Join(items, ", ") + "]"
 }

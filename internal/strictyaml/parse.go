@@ -23,6 +23,9 @@ const (
 // error is an ErrorList.
 func Parse(file string, src []byte) (*Doc, error) {
 	d := &Doc{File: file}
+	if len(src) <= maxBytes {
+		d.lines = strings.Split(string(src), "\n")
+	}
 	d.checkBytes(src)
 	if err := d.Err(); err != nil {
 		return nil, err
