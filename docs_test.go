@@ -480,7 +480,7 @@ func TestYAMLIsAccepted(t *testing.T) {
 	program := binary(t)
 	for _, b := range allBlocks(t, "yaml") {
 		switch {
-		case strings.HasPrefix(b.text, "version:"):
+		case strings.HasPrefix(b.text, "version:"), strings.HasPrefix(b.text, "# yaml-language-server:"):
 			file := filepath.Join(t.TempDir(), "policy.yaml")
 			write(t, file, b.text)
 			if out, err := exec.Command(program, "policy", "check", file).CombinedOutput(); err != nil {

@@ -43,7 +43,7 @@ type parser struct {
 
 func (p *parser) policy(n *yaml.Node) *Policy {
 	pol := &Policy{}
-	f := p.Fields(n, "policy", "version", "default", "rules")
+	f := p.Fields(n, "policy", keysIn[policyForm]()...)
 	if f == nil {
 		return pol
 	}
@@ -66,7 +66,7 @@ func (p *parser) require(n *yaml.Node, f map[string]*yaml.Node, what string, key
 }
 
 func (p *parser) fallback(n *yaml.Node) (o Outcome, passthrough bool) {
-	word, _ := p.OneOf(n, "default", "allow", "deny", "passthrough", "require_approval")
+	word, _ := p.OneOf(n, "default", defaults...)
 	switch word {
 	case "allow":
 		return Allow, false
@@ -93,7 +93,7 @@ func (p *parser) rules(n *yaml.Node) []*rule {
 
 func (p *parser) rule(n *yaml.Node) (r *rule, idNode *yaml.Node) {
 	r = &rule{}
-	f := p.Fields(n, "rule", "id", "effect", "action", "description", "when", "constraints", "requirements", "obligations", "proof", "final")
+	f := p.Fields(n, "rule", keysIn[ruleForm]()...)
 	if f == nil {
 		return r, nil
 	}
@@ -106,7 +106,7 @@ func (p *parser) rule(n *yaml.Node) (r *rule, idNode *yaml.Node) {
 		r.place = p.At(f["id"], "")
 	}
 	p.require(n, f, what, "id", "effect", "action")
-	effect, _ := p.OneOf(f["effect"], what+": effect", "allow", "deny")
+	effect, _ := p.OneOf(f["effect"], what+": effect", effects...)
 	r.allow = effect == "allow"
 	r.description, _ = p.String(f["description"], what+": description")
 	r.pattern = p.pattern(f["action"], what)
@@ -153,11 +153,11 @@ func (p *parser) duties(r *rule, f map[string]*yaml.Node, what string) {
 	for _, item := range p.List(f["obligations"], what+": obligations") {
 		r.obligations = append(r.obligations, p.obligation(item, what+": obligation"))
 	}
-	req := p.Fields(f["requirements"], what+": requirements", "min_assurance_level", "credential_scheme")
+	req := p.Fields(f["requirements"], what+": requirements", append(keysIn[requirementsForm](), "credential_scheme")...)
 	if n := req["credential_scheme"]; n != nil {
 		p.Errorf(n, "%s: credential_scheme: nothing checks it yet, so a rule must not rely on it; remove it, and ask for a person with the obligation HUMAN_APPROVAL", what)
 	}
-	level, ok := p.OneOf(req["min_assurance_level"], what+": min_assurance_level", "LOW", "SUBSTANTIAL", "HIGH")
+	level, ok := p.OneOf(req["min_assurance_level"], what+": min_assurance_level", levels...)
 	if ok {
 		params := action.ObjectValue(action.Member{Key: "min_assurance_level", Value: action.StringValue(level)})
 		r.obligations = append(r.obligations, Obligation{Type: StepUpAuth, Params: params})
@@ -190,7 +190,7 @@ func (p *parser) obligation(n *yaml.Node, what string) (o Obligation) {
 	if typeNode == nil {
 		p.Errorf(n, "%s: type is missing", what)
 	}
-	o.Type, _ = p.OneOf(typeNode, what+": type", HumanApproval, StepUpAuth, Deposit, CounterpartyAttestation)
+	o.Type, _ = p.OneOf(typeNode, what+": type", obligationTypes...)
 	p.unique(n, params, what)
 	if len(params) > 0 {
 		o.Params = action.ObjectValue(params...)
@@ -209,7 +209,7 @@ func (p *parser) unique(n *yaml.Node, ms []action.Member, what string) {
 }
 
 func (p *parser) proof(r *rule, n *yaml.Node, what string) {
-	f := p.Fields(n, what+": proof", "required", "ttl_seconds")
+	f := p.Fields(n, what+": proof", keysIn[proofForm]()...)
 	if required, ok := p.Bool(f["required"], what+": proof: required"); ok {
 		r.noProof = !required
 	}
@@ -221,7 +221,7 @@ func (p *parser) proof(r *rule, n *yaml.Node, what string) {
 }
 
 func (p *parser) constraints(r *rule, n *yaml.Node, what string) {
-	f := p.Fields(n, what+": constraints", "amount_min", "amount_max", "currency", "merchant_domain", "allowed_domains", "blocked_domains")
+	f := p.Fields(n, what+": constraints", keysIn[constraintsForm]()...)
 	if f == nil {
 		return
 	}

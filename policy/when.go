@@ -19,7 +19,7 @@ import (
 // has made sure of.
 func (p *parser) expr(n *yaml.Node, what string) *expr {
 	e := &expr{op: opAll}
-	f := p.Fields(n, what, "all", "any", "not", "match")
+	f := p.Fields(n, what, keysIn[conditionForm]()...)
 	if f == nil {
 		return e
 	}
@@ -57,7 +57,7 @@ func (p *parser) exprs(n *yaml.Node, what string) []*expr {
 // match reads {path, op, value}.
 func (p *parser) match(n *yaml.Node, what string) *test {
 	t := &test{absent: missing}
-	f := p.Fields(n, what+": match", "path", "op", "value")
+	f := p.Fields(n, what+": match", keysIn[matchForm]()...)
 	if f == nil {
 		return t
 	}
@@ -67,7 +67,7 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 		t.paths = []action.Path{path}
 		money = samePlace(path, amountPath)
 	}
-	op, ok := p.OneOf(f["op"], what+": op", "eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists")
+	op, ok := p.OneOf(f["op"], what+": op", operators...)
 	if !ok {
 		return t
 	}

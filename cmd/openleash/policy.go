@@ -18,6 +18,22 @@ import (
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Check policies"}
 	cmd.AddCommand(&cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of policies, for editors",
+		Long: `Prints the JSON Schema (draft 2020-12) of a policy file. An editor that knows YAML
+completes and explains by it, when it stands beside the policies and they begin with
+
+  # yaml-language-server: $schema=policy.schema.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			schema, err := policy.Schema()
+			if err == nil {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", schema)
+			}
+			return err
+		},
+	})
+	cmd.AddCommand(&cobra.Command{
 		Use:   "check [FILE or FOLDER…]",
 		Short: "Say whether policies are valid, with every mistake and its place",
 		Long: `Reads each file, or a folder of policies as the program would, and prints every
