@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/policy"
@@ -58,7 +59,7 @@ func (s *server) playground(r *http.Request) (any, error) {
 		return nil, err
 	}
 	set := policy.Compile([]policy.Binding{{Policy: parsed, Layer: policy.OwnerLayer}})
-	decision, trace := set.Trace(&req, policy.Env{Tool: tool})
+	decision, trace := set.Trace(&req, policy.Env{Tool: tool, Now: time.Now()})
 	return playgroundAnswer{
 		ActionHash: req.Hash().String(),
 		Decision:   describe(req, decision),

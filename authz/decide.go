@@ -71,7 +71,7 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 }
 
 func (s *Service) ask(book *policy.Book, a *attempt) policy.Decision {
-	env := policy.Env{}
+	env := policy.Env{Now: a.now}
 	if a.call != nil {
 		env.Tool, env.Open = a.call.Info, a.call.Open
 	}

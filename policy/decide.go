@@ -158,6 +158,7 @@ const (
 	tool                // the same for the tool
 	party               // $.relying_party.domain
 	kind                // $.action_type
+	clock               // clockPath
 )
 
 type compiler struct {
@@ -182,6 +183,8 @@ func newPlace(path action.Path) place {
 		return place{path: path, root: party}
 	case text == "$.action_type":
 		return place{path: path, root: kind}
+	case text == clockPath:
+		return place{path: path, root: clock}
 	case firstKey(path) == "payload":
 		return below(path, payload, "$.payload")
 	case firstKey(path) == "tool":

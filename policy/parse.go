@@ -114,6 +114,11 @@ func (p *parser) rule(n *yaml.Node) (r *rule, idNode *yaml.Node) {
 		r.when = p.expr(f["when"], what+": when")
 	}
 	p.constraints(r, f["constraints"], what)
+	for _, t := range []*test{p.schedule(f["schedule"], what), p.expires(f["expires"], what)} {
+		if t != nil {
+			r.constraints = append(r.constraints, t)
+		}
+	}
 	p.duties(r, f, what)
 	p.proof(r, f["proof"], what)
 	p.final(r, f["final"], effect, what)

@@ -81,6 +81,9 @@ type Env struct {
 	// the defaults say: resources/read and the like, which policies that were
 	// written for tool calls do not mean.
 	Open bool
+	// Now is the time, for schedules and rules that expire. Without it those are
+	// unknown.
+	Now time.Time
 }
 
 // A Decision is what the policy says about one request.

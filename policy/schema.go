@@ -29,6 +29,14 @@ type ruleForm struct {
 	Obligations  []obligationForm `json:"obligations,omitempty" jsonschema:"what must be done before an allow counts"`
 	Proof        proofForm        `json:"proof,omitempty" jsonschema:"the proof that a forwarded call carries"`
 	Final        bool             `json:"final,omitempty" jsonschema:"on a deny: nothing overrides it"`
+	Schedule     scheduleForm     `json:"schedule,omitempty" jsonschema:"when the rule matches, by the clock of a place"`
+	Expires      string           `json:"expires,omitempty" jsonschema:"the rule matches before this instant only: 2026-12-31T18:00:00+01:00"`
+}
+
+type scheduleForm struct {
+	Days     []string `json:"days,omitempty" jsonschema:"days of the week; without them every day"`
+	Hours    any      `json:"hours,omitempty" jsonschema:"times of day, 09:00-17:00, or a list of such; 22:00-06:00 goes into the next day"`
+	Timezone string   `json:"timezone" jsonschema:"whose clock: Europe/Berlin, UTC"`
 }
 
 type conditionForm struct {
@@ -69,10 +77,10 @@ type proofForm struct {
 
 // The words that may stand in one place.
 var (
-	defaults     = []string{"allow", "deny", "passthrough", "require_approval"}
-	effects      = []string{"allow", "deny"}
-	operators    = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists"}
-	levels       = []string{"LOW", "SUBSTANTIAL", "HIGH"}
+	defaults        = []string{"allow", "deny", "passthrough", "require_approval"}
+	effects         = []string{"allow", "deny"}
+	operators       = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists"}
+	levels          = []string{"LOW", "SUBSTANTIAL", "HIGH"}
 	obligationTypes = []string{HumanApproval, StepUpAuth, Deposit, CounterpartyAttestation}
 )
 
@@ -142,6 +150,10 @@ func restrict(root, condition *jsonschema.Schema) {
 	match.Properties["path"].Pattern = `^\$\.`
 	obligation.Properties["type"].Enum = words(obligationTypes)
 	obligation.AdditionalProperties = nil // kept and shown
+	days := rule.Properties["schedule"].Properties["days"]
+	days.Items.Enum, days.MinItems = words(weekdays), jsonschema.Ptr(1)
+	rule.Properties["schedule"].AnyOf = []*jsonschema.Schema{{Required: []string{"days"}}, {Required: []string{"hours"}}}
+	rule.Properties["expires"].Pattern = `^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d`
 	ttl := rule.Properties["proof"].Properties["ttl_seconds"]
 	ttl.Minimum, ttl.Maximum = jsonschema.Ptr(1.0), jsonschema.Ptr(maxProofTTL.Seconds())
 	for _, s := range rule.Properties["constraints"].Properties {
