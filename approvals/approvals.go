@@ -73,11 +73,31 @@ type Request struct {
 	DenyReason string
 	GrantUntil time.Time // an approved request can be redeemed until then
 	RedeemedBy string    // the decision that spent it
+	// Overshoots are the limits that have no room for the action, as the owner is
+	// shown them: an approval is good for as much beyond each, and no more.
+	Overshoots []Overshoot
 
 	Round       Round  // open for the next message of the call
 	Rounds      int    // how many messages have run after the first
 	ContinuedBy string // the decision of the latest of them
 }
+
+// An Overshoot is one limit that an action is over.
+type Overshoot struct {
+	Limit    string `json:"limit"` // its id: "shop/daily"
+	Key      string `json:"key"`   // for whom it counts
+	Window   string `json:"window"`
+	Currency string `json:"currency,omitempty"` // of a sum of money: the numbers are minor units
+	Max      int64  `json:"max"`
+	Used     int64  `json:"used"`
+	Held     int64  `json:"held"`
+	Amount   int64  `json:"amount"`
+	// Doubt is why the action cannot be counted; the numbers are 0 then.
+	Doubt string `json:"doubt,omitempty"`
+}
+
+// Beyond is by how much the limit is exceeded if the action runs.
+func (o Overshoot) Beyond() int64 { return o.Used + o.Held + o.Amount - o.Max }
 
 // A Round lets the next message of a call run by the grant of the first. Its
 // host has a token for it, and nobody else: here is only the token's hash.

@@ -51,6 +51,12 @@ func (r Request) Answered(a Answer) Request {
 	return r
 }
 
+// Within reports whether an approval of the overshoot that was shown is good for o
+// as well: the same limit, for the same, and no further beyond it.
+func (o Overshoot) Within(shown Overshoot) bool {
+	return o.Limit == shown.Limit && o.Key == shown.Key && o.Doubt == shown.Doubt && o.Beyond() <= shown.Beyond()
+}
+
 // Redeemable returns nil when agent may now spend r's grant for the action of
 // that hash, and else why not: ErrNotFound when there is no grant for that agent
 // and action, ErrSpent, ErrExpired, or an error that is ErrAnswered and names

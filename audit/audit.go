@@ -86,6 +86,21 @@ type Entry struct {
 	DurationMS    *int64 `json:"duration_ms,omitempty"`
 	ResultHash    string `json:"result_hash,omitempty"`
 	Detail        string `json:"detail,omitempty"`
+
+	Limits []Limit `json:"limits,omitempty"` // that a decision has touched, or an outcome has given back
+}
+
+// A Limit is one that an action counts for.
+type Limit struct {
+	ID       string `json:"id"`
+	Key      string `json:"key,omitempty"` // for whom it counts
+	Amount   int64  `json:"amount"`
+	Max      int64  `json:"max"`
+	Over     bool   `json:"over,omitempty"` // it had no room; Used and Held are what it counted then
+	Used     int64  `json:"used,omitempty"`
+	Held     int64  `json:"held,omitempty"`
+	Doubt    string `json:"doubt,omitempty"` // why it cannot be counted
+	Released bool   `json:"released,omitempty"`
 }
 
 // maxEntry bounds an entry well below what a line may hold: an entry that was

@@ -43,6 +43,44 @@ func (e *Entry) append(b []byte) []byte {
 	}
 	b = appendUnlessEmpty(b, `,"result_hash":`, e.ResultHash)
 	b = appendUnlessEmpty(b, `,"detail":`, e.Detail)
+	return append(e.appendLimits(b), '}')
+}
+
+func (e *Entry) appendLimits(b []byte) []byte {
+	for i, l := range e.Limits {
+		if i == 0 {
+			b = append(b, `,"limits":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = l.append(b)
+	}
+	if len(e.Limits) > 0 {
+		b = append(b, ']')
+	}
+	return b
+}
+
+func (l Limit) append(b []byte) []byte {
+	b = appendText(append(b, `{"id":`...), l.ID)
+	b = appendUnlessEmpty(b, `,"key":`, l.Key)
+	b = strconv.AppendInt(append(b, `,"amount":`...), l.Amount, 10)
+	b = strconv.AppendInt(append(b, `,"max":`...), l.Max, 10)
+	if l.Over {
+		b = append(b, `,"over":true`...)
+	}
+	for _, m := range []struct {
+		head  string
+		value int64
+	}{{`,"used":`, l.Used}, {`,"held":`, l.Held}} {
+		if m.value != 0 {
+			b = strconv.AppendInt(append(b, m.head...), m.value, 10)
+		}
+	}
+	b = appendUnlessEmpty(b, `,"doubt":`, l.Doubt)
+	if l.Released {
+		b = append(b, `,"released":true`...)
+	}
 	return append(b, '}')
 }
 

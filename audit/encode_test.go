@@ -47,6 +47,14 @@ func TestEncodeHoldsToTheTags(t *testing.T) {
 				if set {
 					field.Set(reflect.ValueOf(new(random.Int64() - random.Int64())))
 				}
+			case []Limit:
+				for range random.IntN(3) {
+					number := func() int64 { return random.Int64N(3) * random.Int64() }
+					e.Limits = append(e.Limits, Limit{
+						ID: text, Key: texts[random.IntN(len(texts))], Amount: number(), Max: number(), Over: set,
+						Used: number(), Held: number(), Doubt: texts[random.IntN(len(texts))], Released: random.IntN(2) > 0,
+					})
+				}
 			default:
 				t.Fatalf("field %s: a type that this test does not fill", v.Type().Field(i).Name)
 			}

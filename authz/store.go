@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
@@ -28,6 +29,11 @@ type Batch struct {
 	// OpenRound opens a round of a grant. Condition: the decision is the latest
 	// that ran by it, and has not opened one.
 	OpenRound *RoundOpening
+	// Reserve charges limits, or sets aside what may be charged later. Condition:
+	// all of it fits (LimitError).
+	Reserve *Reservation
+	// Settle says what came of reservations.
+	Settle []Settlement
 	// Answer is an owner's word. Condition: pending and in time (a denial may
 	// come late: an expired request can still be denied).
 	Answer *approvals.Answer
@@ -57,11 +63,74 @@ type RoundOpening struct {
 	Round      approvals.Round
 }
 
+// A Reservation is what one decision takes from limits.
+type Reservation struct {
+	DecisionID string
+	AgentID    string
+	ActionID   string
+	ActionHash string
+	Now        int64 // Unix milliseconds, as all times here
+	Charges    []Charge
+
+	// RequestID is the request that waits for its owner, when nothing runs yet: then
+	// the condition is looked at, and what has Aside is set aside until the request
+	// is answered with no, superseded or redeemed, and at most until Until. An
+	// approval keeps it until the grant ends.
+	RequestID string
+	Until     int64
+}
+
+// A Charge takes an amount from one limit. It fits if the amount, what was charged
+// in the window to the same limit and key, and what is set aside there, are
+// together at most Max. What this very action (agent, id and hash) was charged in
+// the window already is not charged again, and is not given back any more.
+type Charge struct {
+	Limit  string // its id
+	Key    string
+	Amount int64 // 0 to 2^53-1
+	Max    int64
+	From   int64 // the window: from included
+	To     int64 // to not; 0: it has no end
+	// Trailing is the length of a window that ends now; 0: From and To are the
+	// calendar's.
+	Trailing int64
+	Aside    bool
+}
+
+// A Settlement ends the reservation of a decision: what it holds counts from now on
+// as used, but for what Release names, which is given back. Once it is settled
+// nothing of it is given back any more.
+type Settlement struct {
+	DecisionID string
+	AgentID    string
+	ActionID   string
+	Release    []string // ids of limits
+}
+
+// A LimitState is how full a limit is.
+type LimitState struct {
+	Limit string
+	Key   string
+	Used  int64 // by what has run, or may have
+	Held  int64 // by what runs, and what is set aside
+	// Retry is when the charge fits, if nothing more is charged meanwhile; 0: it
+	// never does.
+	Retry int64
+}
+
+// LimitError is the failure of Batch.Reserve's condition: the limits that have no
+// room for it.
+type LimitError struct{ Full []LimitState }
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("no room in limit %s, %d used and %d held (and %d more)", e.Full[0].Limit, e.Full[0].Used, e.Full[0].Held, len(e.Full)-1)
+}
+
 // ErrOpen is the failure of Batch.Open's condition: decide again.
 var ErrOpen = errors.New("an open request for this intent exists")
 
-// Store is what the service needs of the store. Commit fails with ErrOpen,
-// approvals.ErrSpent, ErrExpired, ErrAnswered, ErrNotFound when a condition
+// Store is what the service needs of the store. Commit fails with ErrOpen, a
+// LimitError, approvals.ErrSpent, ErrExpired, ErrAnswered, ErrNotFound when a condition
 // does not hold; any other error means that nothing may be allowed.
 type Store interface {
 	approvals.Reader

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -20,6 +21,7 @@ type approvalRow struct {
 	approvals.Request
 	action   []byte
 	toolInfo []byte // nil outside MCP
+	over     []byte // JSON; nil: it was over no limit
 }
 
 // newApprovalRow prepares a request, and sees that it can be read back: one that
@@ -32,6 +34,12 @@ func newApprovalRow(r approvals.Request) (approvalRow, error) {
 	if r.ToolInfo.Kind() != action.Missing {
 		row.toolInfo = r.ToolInfo.Canonical()
 	}
+	if len(r.Overshoots) > 0 {
+		var err error
+		if row.over, err = json.Marshal(r.Overshoots); err != nil {
+			return row, err
+		}
+	}
 	readBack := row
 	return row, readBack.parse()
 }
@@ -39,10 +47,10 @@ func newApprovalRow(r approvals.Request) (approvalRow, error) {
 // insertApproval stores a new request: pending, whatever its Status says.
 func (t *tx) insertApproval(r approvalRow) error {
 	_, err := t.exec(`INSERT INTO approvals (id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
-		server, tool, tool_info, policy_id, rule_id, reason, status, created_at, expires_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?)`,
+		server, tool, tool_info, policy_id, rule_id, reason, overshoots, status, created_at, expires_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?)`,
 		r.ID, r.OwnerID, r.AgentID, r.DecisionID, r.action, r.ActionHash[:], r.IntentHash[:],
-		r.Server, r.Tool, r.toolInfo, r.PolicyID, r.RuleID, r.Reason, r.CreatedAt.UnixMilli(), r.ExpiresAt.UnixMilli())
+		r.Server, r.Tool, r.toolInfo, r.PolicyID, r.RuleID, r.Reason, r.over, r.CreatedAt.UnixMilli(), r.ExpiresAt.UnixMilli())
 	return err
 }
 
@@ -50,7 +58,7 @@ func (t *tx) insertApproval(r approvalRow) error {
 const selectApprovals = `SELECT id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
 	server, tool, tool_info, policy_id, rule_id, reason, status, created_at, expires_at,
 	answered_at, answered_by, deny_reason, grant_until, redeemed_by,
-	round_hash, round_until, rounds, continued_by FROM approvals`
+	round_hash, round_until, rounds, continued_by, overshoots FROM approvals`
 
 // readRow reads a row and leaves action and tool_info as they are.
 func readRow(scan scan) (approvalRow, error) {
@@ -61,7 +69,7 @@ func readRow(scan scan) (approvalRow, error) {
 	err := scan(&r.ID, &r.OwnerID, &r.AgentID, &r.DecisionID, &r.action, &actionHash, &intentHash,
 		&r.Server, &r.Tool, &r.toolInfo, &r.PolicyID, &r.RuleID, &r.Reason, &r.Status, &created, &expires,
 		&answered, &r.AnsweredBy, &r.DenyReason, &grant, &r.RedeemedBy,
-		&round, &roundUntil, &r.Rounds, &r.ContinuedBy)
+		&round, &roundUntil, &r.Rounds, &r.ContinuedBy, &r.over)
 	copy(r.ActionHash[:], actionHash)
 	copy(r.IntentHash[:], intentHash)
 	copy(r.Round.Hash[:], round)
@@ -71,7 +79,7 @@ func readRow(scan scan) (approvalRow, error) {
 	return r, err
 }
 
-// readState reads what the rules need.
+// readState reads what the rules need, which is not what is shown.
 func readState(scan scan) (approvals.Request, error) {
 	row, err := readRow(scan)
 	return row.Request, err
@@ -96,6 +104,11 @@ func (r *approvalRow) parse() error {
 	var err error
 	if r.Action, err = action.ReadRequest(r.action); err != nil {
 		return fmt.Errorf("its action: %w", err)
+	}
+	if r.over != nil {
+		if err := json.Unmarshal(r.over, &r.Overshoots); err != nil {
+			return fmt.Errorf("its limits: %w", err)
+		}
 	}
 	if r.toolInfo == nil {
 		return nil

@@ -21,7 +21,7 @@ func (s *Store) Commit(ctx context.Context, b authz.Batch) error {
 	if err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}
-	steps, err := prepareApprovals(b)
+	steps, err := prepare(b)
 	if err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}
@@ -56,6 +56,16 @@ func all(steps []func(*tx) error) func(*tx) error {
 		}
 		return nil
 	}
+}
+
+// prepare lists what b does beside its entries.
+func prepare(b authz.Batch) ([]func(*tx) error, error) {
+	steps, err := prepareApprovals(b)
+	if err != nil {
+		return nil, err
+	}
+	limits, err := prepareLimits(b)
+	return append(steps, limits...), err
 }
 
 // prepareApprovals lists what b does to approvals, in the order in which it does it.
@@ -174,7 +184,10 @@ func (t *tx) redeem(r authz.Redemption, hash action.Hash) error {
 	if err == nil && n != 1 {
 		err = approvals.ErrSpent
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return t.giveBack(r.RequestID) // what it is charged is reserved beside it
 }
 
 // continueGrant spends a round. The UPDATE repeats what must never go wrong.
@@ -227,7 +240,10 @@ func (t *tx) answer(a approvals.Answer) error {
 	if err == nil && n != 1 {
 		err = approvals.ErrAnswered
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return t.answerAside(request)
 }
 
 // supersede ends a request before its time.
@@ -243,8 +259,10 @@ func (t *tx) supersede(id string) error {
 }
 
 func (t *tx) expire(id string) error {
-	_, err := t.exec("UPDATE approvals SET status = 'EXPIRED' WHERE id = ? AND status IN ('PENDING', 'APPROVED')", id)
-	return err
+	if _, err := t.exec("UPDATE approvals SET status = 'EXPIRED' WHERE id = ? AND status IN ('PENDING', 'APPROVED')", id); err != nil {
+		return err
+	}
+	return t.giveBack(id)
 }
 
 // openRequest makes a pending request. Those of its intent whose time has

@@ -118,6 +118,37 @@ ALTER TABLE approvals ADD COLUMN round_until INTEGER CHECK ((round_until IS NULL
 ALTER TABLE approvals ADD COLUMN rounds INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE approvals ADD COLUMN continued_by TEXT NOT NULL DEFAULT '';
 CREATE UNIQUE INDEX approvals_round ON approvals (round_hash) WHERE round_hash IS NOT NULL;
+`, `
+-- What was charged to limits, each charge with its time: a window is added up from
+-- these. Held: it is not known yet what came of it. Gone when no window can reach it.
+CREATE TABLE charges (
+	n           INTEGER PRIMARY KEY,
+	limit_id    TEXT NOT NULL,
+	key         TEXT NOT NULL,
+	at          INTEGER NOT NULL,
+	amount      INTEGER NOT NULL CHECK (amount BETWEEN 0 AND 9007199254740991),
+	held        INTEGER NOT NULL CHECK (held IN (0, 1)),
+	agent_id    TEXT NOT NULL,
+	action_id   TEXT NOT NULL,
+	action_hash BLOB NOT NULL CHECK (length(action_hash) = 32),
+	decision_id TEXT NOT NULL
+) STRICT;
+CREATE INDEX charges_window ON charges (limit_id, key, at, amount, held);
+CREATE INDEX charges_action ON charges (agent_id, action_id);
+
+-- What is set aside for requests that wait, or for their grants.
+CREATE TABLE asides (
+	request_id TEXT NOT NULL,
+	limit_id   TEXT NOT NULL,
+	key        TEXT NOT NULL,
+	amount     INTEGER NOT NULL CHECK (amount BETWEEN 0 AND 9007199254740991),
+	until      INTEGER NOT NULL,
+	PRIMARY KEY (request_id, limit_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX asides_limit ON asides (limit_id, key, until, amount);
+
+-- What a request was over, as its owner was shown it: JSON. NULL: nothing.
+ALTER TABLE approvals ADD COLUMN overshoots BLOB;
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

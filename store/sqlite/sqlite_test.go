@@ -205,7 +205,7 @@ func TestOpenErrors(t *testing.T) {
 }
 
 // A file of an earlier program has its approvals afterwards, and they can have
-// rounds.
+// rounds; limits can be charged.
 func TestOlderSchema(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
@@ -223,7 +223,9 @@ func TestOlderSchema(t *testing.T) {
 	}
 	conn := foreign(t, s)
 	run(t, conn, "DROP INDEX approvals_round")
-	for _, column := range []string{"continued_by", "rounds", "round_until", "round_hash"} {
+	run(t, conn, "DROP TABLE charges")
+	run(t, conn, "DROP TABLE asides")
+	for _, column := range []string{"overshoots", "continued_by", "rounds", "round_until", "round_hash"} {
 		run(t, conn, "ALTER TABLE approvals DROP COLUMN "+column)
 	}
 	run(t, conn, "PRAGMA user_version = 2")
@@ -237,6 +239,10 @@ func TestOlderSchema(t *testing.T) {
 	}
 	round := approvals.Round{Hash: [32]byte{1}, Until: time.Now().Add(time.Hour)}
 	if err := s.Commit(t.Context(), authz.Batch{OpenRound: &authz.RoundOpening{RequestID: r.ID, DecisionID: "d", ActionHash: spent.ActionHash, AgentID: r.AgentID, Round: round}}); err != nil {
+		t.Fatal(err)
+	}
+	charge := authz.Charge{Limit: "p/a", Key: "[]", Amount: 1, Max: 1}
+	if err := s.Commit(t.Context(), authz.Batch{Reserve: &authz.Reservation{ActionHash: spent.ActionHash, Charges: []authz.Charge{charge}}}); err != nil {
 		t.Fatal(err)
 	}
 	spent.DecisionID = "d2"

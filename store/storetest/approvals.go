@@ -17,6 +17,10 @@ func testRequest(t *testing.T, open Open) {
 	want := request("r1", "bot", 1)
 	outside := request("r2", "bot", 2)
 	outside.Server, outside.Tool, outside.ToolInfo = "", "", action.Value{}
+	outside.Overshoots = []approvals.Overshoot{
+		{Limit: "p/daily", Key: `["bot","a.example"]`, Window: "24h", Currency: "EUR", Max: 100, Used: 9007199254740991, Held: 5, Amount: 7},
+		{Limit: "p/hourly", Window: "1h", Doubt: "$.payload.amount_minor is missing"},
+	}
 	commit(t, s, ask(want), ask(outside))
 
 	for _, want := range []approvals.Request{want, outside} {
