@@ -13,6 +13,9 @@
 //   - A grant is good for one action, by its hash, and for one decision. Where the
 //     call's server wants input and the host sends the call again (a round), the
 //     decision on that is a new one, and takes the round in the grant's place.
+//   - What limits allow is counted in the commit that allows (limits.go), and given
+//     back only when nothing of the call has left the process, or a limit says
+//     that errors do.
 //   - Arguments that reach into OpenLeash itself are refused before any policy
 //     is asked (Protection).
 //   - An error, a doubt or a missing part is a refusal with a Code and a Reason.
@@ -75,6 +78,7 @@ type Answer struct {
 	Proof       string             // on ALLOW, unless the rule wants none
 	ProofExpiry time.Time          // zero without a proof
 	Approval    *approvals.Request // what waits, was granted, or was denied
+	Charges     []policy.Charge    // what it has reserved: Finish says what came of it
 }
 
 // Code is the stable name of a kind of answer.
@@ -85,6 +89,7 @@ const (
 	PolicyDenied       Code = "POLICY_DENIED"
 	ApprovalRequired   Code = "APPROVAL_REQUIRED"
 	ApprovalDenied     Code = "APPROVAL_DENIED"
+	LimitExceeded      Code = "LIMIT_EXCEEDED" // a limit of the policy has no room for it
 	StepUpUnavailable  Code = "STEP_UP_UNAVAILABLE"
 	DepositUnavailable Code = "DEPOSIT_UNAVAILABLE"
 	Protected          Code = "PROTECTED"         // the arguments reach into OpenLeash itself

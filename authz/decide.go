@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,29 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 	if err != nil {
 		return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
 	}
-	d := s.ask(book, &a)
+	var full []LimitState
+	for range attempts {
+		ans, err := s.decideWith(ctx, book, a, round, full)
+		var limits *LimitError
+		if !errors.As(err, &limits) {
+			return ans, err
+		}
+		full = merge(full, limits.Full)
+	}
+	return s.refuse(ctx, a, StoreUnavailable, "the limits kept filling up while this was decided on; call again")
+}
+
+// decideWith decides, some limits being known to be full. Its error is a LimitError
+// when there are more.
+func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, round *approvals.Request, full []LimitState) (Answer, error) {
+	ask := func() limited {
+		d := s.ask(book, &a)
+		if round != nil {
+			d = ofRound(d)
+		}
+		return limit(d, full)
+	}
+	d := ask()
 	if d.Outcome != policy.RequireApproval {
 		return s.conclude(ctx, book, a, d, round)
 	}
@@ -63,7 +86,7 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 		open = round // the owner has not said no to such a call since
 	case open != nil:
 		a.adopt(*open)
-		if d = s.ask(book, &a); d.Outcome != policy.RequireApproval {
+		if d = ask(); d.Outcome != policy.RequireApproval {
 			return s.conclude(ctx, book, a, d, nil)
 		}
 	}
@@ -101,9 +124,9 @@ func (s *Service) openRequest(ctx context.Context, a attempt) (*approvals.Reques
 // conclude turns a decision into an answer, in one commit. open is the request
 // for the same intent when the decision asks for an approval, or the one of whose
 // grant a round is open for this call.
-func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d policy.Decision, open *approvals.Request) (Answer, error) {
+func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d limited, open *approvals.Request) (Answer, error) {
 	ans := Answer{
-		DecisionID: a.decisionID, Outcome: needed(d), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
+		DecisionID: a.decisionID, Outcome: needed(d.Decision), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
 		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
 	}
 	var b Batch
@@ -114,7 +137,7 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 			b.Continue = a.continuation(*open) // it runs: nothing may run by that round again
 		}
 	case policy.RequireApproval:
-		s.approval(&a, &ans, &b, open)
+		s.approval(&a, &ans, &b, d, open)
 	case policy.RequireStepUp:
 		ans.Code = StepUpUnavailable
 		ans.Reason = "the policy wants a second factor, and step-up is not available yet: " + d.Reason
@@ -122,22 +145,52 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 		ans.Code = DepositUnavailable
 		ans.Reason = "the policy wants a deposit, and deposits are not available yet: " + d.Reason
 	default:
-		ans.Outcome, ans.Code = policy.Deny, PolicyDenied
+		ans.Outcome, ans.Code = policy.Deny, cmp.Or(d.code, PolicyDenied)
 	}
-	minted := s.mint(a, ans, d)
-	b.Entries = []audit.Entry{a.entry(ans, book.Hash, minted)}
+	s.reserve(a, &ans, &b, d)
+	minted := s.mint(a, ans, d.Decision)
+	entry := a.entry(ans, book.Hash, minted)
+	entry.Limits = d.limitEntries(b.Reserve != nil)
+	b.Entries = []audit.Entry{entry}
 	err := s.commit(ctx, b)
 	p := <-minted.done // also when the commit failed: nothing is left running
 	switch {
-	case overtaken(err):
+	case overtaken(err), errors.As(err, new(*LimitError)):
 		return Answer{}, err
 	case err != nil:
 		return a.unrecorded(err), err
 	case p.err != nil:
+		s.giveBack(ctx, a.who, ans)
 		return s.refuse(ctx, a, StoreUnavailable, "the proof cannot be signed"+because(p.err))
 	}
 	ans.Proof, ans.ProofExpiry = p.token, p.expires
 	return ans, nil
+}
+
+// reserve charges what runs, and looks at the limits of what is to be asked for: a
+// person need not be asked for what a limit denies.
+func (s *Service) reserve(a attempt, ans *Answer, b *Batch, d limited) {
+	switch {
+	case ans.Outcome == policy.Allow && b.Continue == nil:
+		var approved []approvals.Overshoot
+		if b.Redeem != nil {
+			approved = ans.Approval.Overshoots
+		}
+		if b.Reserve = a.reservation(d, approved); b.Reserve != nil {
+			ans.Charges = d.Charges
+		}
+	case b.Open != nil:
+		if b.Reserve = a.reservation(d, b.Open.Overshoots); b.Reserve != nil {
+			b.Reserve.RequestID, b.Reserve.Until = b.Open.ID, b.Open.ExpiresAt.UnixMilli()
+		}
+	}
+}
+
+// giveBack releases all that an answer has reserved: nobody has got it.
+func (s *Service) giveBack(ctx context.Context, who Caller, ans Answer) {
+	if settled := settlement(who, ans, Outcome{Unsent: true}); settled != nil {
+		s.commit(ctx, Batch{Settle: []Settlement{*settled}}) //nolint:errcheck // it stays reserved then
+	}
 }
 
 // needed is the most that a decision asks for: a person's approval does not
@@ -153,15 +206,14 @@ func needed(d policy.Decision) policy.Outcome {
 }
 
 // approval says what the approvals make of a decision that needs one.
-func (s *Service) approval(a *attempt, ans *Answer, b *Batch, open *approvals.Request) {
-	if open != nil && open.ActionHash != ans.ActionHash && open.At(a.now) != approvals.Denied {
-		// The same call means another action than it did (the mapping was
-		// changed): what was shown to the owner is not what would run.
+func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d limited, open *approvals.Request) {
+	if open != nil && s.outdated(*open, a, ans, d) {
 		b.Supersede = open.ID
 		open = nil
 	}
 	if open == nil {
 		r := s.newRequest(a, ans)
+		r.Reason, r.Overshoots = d.shown, d.overshoots()
 		b.Open, ans.Approval, ans.Code = &r, &r, ApprovalRequired
 		return
 	}
@@ -182,6 +234,19 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, open *approvals.Re
 	default:
 		ans.Code = ApprovalRequired
 	}
+}
+
+// outdated reports whether what was shown to the owner is not what would run: the
+// same call means another action than it did (the mapping was changed), or what was
+// approved is further over a limit by now.
+func (s *Service) outdated(open approvals.Request, a *attempt, ans *Answer, d limited) bool {
+	switch open.At(a.now) {
+	case approvals.Denied:
+		return false
+	case approvals.Approved:
+		return open.ActionHash != ans.ActionHash || !d.coveredBy(open.Overshoots)
+	}
+	return open.ActionHash != ans.ActionHash
 }
 
 func deniedReason(r approvals.Request) string {

@@ -3,11 +3,13 @@ package authz
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/policy"
 )
 
 // Outcome is what came of a forwarded call.
@@ -16,6 +18,7 @@ type Outcome struct {
 	Duration   time.Duration
 	ResultHash action.Hash // zero: no result
 	Detail     string
+	Unsent     bool // not a byte of the call has left the process: what it was charged is given back
 }
 
 // Finish records what came of an allowed call. The result need not wait for
@@ -34,7 +37,28 @@ func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 	if !o.ResultHash.IsZero() {
 		e.ResultHash = o.ResultHash.String()
 	}
-	s.finisher.add(e)
+	done := finished{entry: e, settled: settlement(who, ans, o)}
+	if done.settled != nil {
+		done.entry.Limits = released(ans.Charges, done.settled.Release)
+	}
+	s.finisher.add(done)
+}
+
+// A finished call is what the log says of it and, when it was charged to limits,
+// what comes of that.
+type finished struct {
+	entry   audit.Entry
+	settled *Settlement
+}
+
+// released lists what is given back, for the log.
+func released(charges []policy.Charge, limits []string) (list []audit.Limit) {
+	for _, c := range charges {
+		if slices.Contains(limits, c.Limit.ID) {
+			list = append(list, audit.Limit{ID: c.Limit.ID, Key: c.Key, Amount: c.Amount, Max: c.Limit.Max, Released: true})
+		}
+	}
+	return list
 }
 
 // finisher writes outcomes behind the calls, in their order.
@@ -46,7 +70,7 @@ type finisher struct {
 
 	mu      sync.Mutex
 	changed sync.Cond // of mu: pending or closed
-	pending []audit.Entry
+	pending []finished
 	closed  bool
 }
 
@@ -67,7 +91,7 @@ func startFinisher(commit func(context.Context, Batch) error) *finisher {
 	return f
 }
 
-func (f *finisher) add(e audit.Entry) {
+func (f *finisher) add(e finished) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for len(f.pending) >= finishQueue && !f.closed {
@@ -84,10 +108,20 @@ func (f *finisher) run() {
 	defer close(f.done)
 	for f.await() {
 		f.linger()
-		if err := f.commit(context.Background(), Batch{Entries: f.take()}); err != nil {
+		if err := f.commit(context.Background(), batchOf(f.take())); err != nil {
 			f.err = err
 		}
 	}
+}
+
+func batchOf(done []finished) (b Batch) {
+	for _, d := range done {
+		b.Entries = append(b.Entries, d.entry)
+		if d.settled != nil {
+			b.Settle = append(b.Settle, *d.settled)
+		}
+	}
+	return b
 }
 
 // await waits for outcomes; false: there are none, and none will come.
@@ -100,14 +134,14 @@ func (f *finisher) await() bool {
 	return len(f.pending) > 0
 }
 
-func (f *finisher) take() []audit.Entry {
+func (f *finisher) take() []finished {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := min(len(f.pending), finishBatch)
-	entries := f.pending[:n:n]
+	done := f.pending[:n:n]
 	f.pending = f.pending[n:]
 	f.changed.Broadcast()
-	return entries
+	return done
 }
 
 // linger lets outcomes gather, until close.

@@ -33,7 +33,7 @@ func TestFinisherWaitsForTheDisk(t *testing.T) {
 		go func() {
 			defer close(done)
 			for i := range n {
-				f.add(audit.Entry{Detail: fmt.Sprint(i)})
+				f.add(finished{entry: audit.Entry{Detail: fmt.Sprint(i)}})
 				added.Add(1)
 			}
 		}()
@@ -47,7 +47,7 @@ func TestFinisherWaitsForTheDisk(t *testing.T) {
 		if err := f.close(); err != nil {
 			t.Fatal(err)
 		}
-		f.add(audit.Entry{Detail: "too late"})
+		f.add(finished{entry: audit.Entry{Detail: "too late"}})
 		for i, detail := range got {
 			if detail != fmt.Sprint(i) {
 				t.Fatalf("outcome %d is %q", i, detail)

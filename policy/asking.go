@@ -14,6 +14,7 @@ type asking struct {
 	env      Env
 	object   action.Value        // the request as rules see it; made when something needs it
 	document func() action.Value // makes it
+	look     look                // what a limit finds at a path
 	found    []found             // by slot
 	touched  []int               // slots of found that are set
 	lists    [][]int             // of candidates
@@ -30,6 +31,10 @@ type found struct {
 func newAsking(s *Set) *asking {
 	a := &asking{set: s, found: make([]found, len(s.places))}
 	a.document = a.root
+	a.look = func(path action.Path) (action.Value, bool) {
+		f := a.find(s.slots[path.String()])
+		return f.value, f.ok
+	}
 	return a
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,15 @@ type answer struct {
 	NoProof     bool         `json:"no_proof,omitempty"`
 	ProofTTL    string       `json:"proof_ttl,omitempty"`
 	Errors      []string     `json:"errors,omitempty"`
+	Charges     []charge     `json:"charges,omitempty"`
+}
+
+type charge struct {
+	Limit  string `json:"limit"`
+	Key    string `json:"key,omitempty"`
+	Amount int64  `json:"amount,omitempty"`
+	Doubt  string `json:"doubt,omitempty"`
+	Says   string `json:"says"` // how the limit was read
 }
 
 type obligation struct {
@@ -150,6 +160,19 @@ func answerOf(d policy.Decision) answer {
 			duty.Params = o.Params.Canonical()
 		}
 		a.Obligations = append(a.Obligations, duty)
+	}
+	for _, c := range d.Charges {
+		l := c.Limit
+		says := fmt.Sprintf("%d%s in %s, else %v", l.Max, l.Currency, l.Window(), l.Over)
+		for _, manner := range []struct {
+			word string
+			is   bool
+		}{{", counts", l.Counts}, {", refunds", l.Refunds}, {", reserves", l.ReserveOnHold}, {", minimal", l.Minimal}} {
+			if manner.is {
+				says += manner.word
+			}
+		}
+		a.Charges = append(a.Charges, charge{l.ID, c.Key, c.Amount, c.Doubt, says})
 	}
 	return a
 }

@@ -16,7 +16,9 @@ type Set struct {
 	rules    []*bound  // of all bindings, in the order in which they are asked
 	finals   index     // the final denies among them, asked before all others
 	others   index
-	places   []place // every path that a rule reads, once
+	places   []place // every path that a rule or a limit reads, once
+	slots    map[string]int
+	limits   []*Limit // of all policies, nearest first
 	fallback Decision
 	scratch  sync.Pool // of *asking
 }
@@ -34,10 +36,15 @@ type bound struct {
 func Compile(bindings []Binding) *Set {
 	s := &Set{bindings: slices.Clone(bindings)}
 	slices.SortStableFunc(s.bindings, func(a, b Binding) int { return cmp.Compare(a.Layer, b.Layer) })
-	c := compiler{set: s, slots: make(map[string]int)}
+	s.slots = make(map[string]int)
+	c := compiler{set: s, slots: s.slots}
 	for _, b := range s.bindings {
 		for _, r := range b.Policy.rules {
 			s.rules = append(s.rules, c.bind(b.Policy, r))
+		}
+		s.limits = append(s.limits, b.Policy.limits...)
+		for _, l := range b.Policy.allLimits() {
+			c.limit(l)
 		}
 	}
 	s.finals = c.index(func(r *rule) bool { return r.final })
@@ -77,12 +84,12 @@ func defaultOf(p *Policy) Decision {
 
 // otherwise is what holds when no rule decides. Where no policy is bound nothing
 // is open.
-func (s *Set) otherwise(env Env) Decision {
+func (s *Set) otherwise(env Env) (d Decision, open bool) {
 	if !env.Open || s.fallback.PolicyID == "" {
-		return s.fallback
+		return s.fallback, false
 	}
 	return Decision{Outcome: Allow, PolicyID: s.fallback.PolicyID, NoProof: true,
-		Reason: "No rule is about it; what is no tool call is allowed unless a rule says otherwise."}
+		Reason: "No rule is about it; what is no tool call is allowed unless a rule says otherwise."}, true
 }
 
 // Decide is pure: no I/O, no clock, no globals. A Set without bindings denies.
@@ -109,7 +116,7 @@ func failed(r any) Decision {
 }
 
 func (a *asking) decide() Decision {
-	v := verdict{request: a.document}
+	v := verdict{set: a.set, kind: a.req.ActionType, request: a.document, look: a.look}
 	for _, x := range []*index{&a.set.finals, &a.set.others} {
 		a.collect(x)
 		for r := a.next(); r != nil; r = a.next() {
@@ -118,7 +125,7 @@ func (a *asking) decide() Decision {
 			}
 		}
 	}
-	return v.byDefault(a.set.otherwise(a.env), a.near)
+	return v.byDefault(a.env, a.near)
 }
 
 // ask puts the conditions of a rule whose pattern matches.
@@ -221,6 +228,19 @@ func (c *compiler) bind(p *Policy, r *rule) *bound {
 		b.money = c.test(r.amount)
 	}
 	return b
+}
+
+// limit prepares the paths that a limit reads.
+func (c *compiler) limit(l *Limit) {
+	if !l.Counts {
+		c.slot(l.sum)
+		c.slot(currencyAt)
+	}
+	for _, part := range l.per {
+		for _, path := range part.paths {
+			c.slot(path)
+		}
+	}
 }
 
 func (c *compiler) expr(e *expr) condition {

@@ -37,15 +37,27 @@ func (d *dice) policy() string {
 	fmt.Fprintf(&b, "version: 1\ndefault: %s\nrules:\n", d.pick("allow", "deny", "passthrough", "require_approval"))
 	n := d.roll(8)
 	for i := range n {
-		fmt.Fprintf(&b, "- {id: r%d%s}\n", i, d.rule())
+		fmt.Fprintf(&b, "- {id: r%d%s}\n", i, d.rule(i))
 	}
+	text := b.String()
 	if n == 0 {
-		return strings.TrimSuffix(b.String(), "\n") + " []\n"
+		text = strings.TrimSuffix(text, "\n") + " []\n"
 	}
-	return b.String()
+	for i := range d.roll(3) {
+		if i == 0 {
+			text += "limits:\n"
+		}
+		text += fmt.Sprintf("- {id: l%d%s%s}\n", i, d.pick("", ", action: a.*", ", action: a.b", ", action: b"), d.limit())
+	}
+	return text
 }
 
-func (d *dice) rule() string {
+func (d *dice) limit() string {
+	return ", max: 5, window: 1h" + d.pick(", count: true", ", sum: $.payload.amount_minor, currency: EUR", ", sum: $.payload.x", ", sum: '$.payload[\"x\"]'") +
+		d.pick("", "", ", per: [agent]", ", per: [vendor, owner]", ", per: [$.payload.x]", ", per: [$.payload.x.y, $.tool.reads]", ", per: [$.relying_party.domain]", ", per: [$.payload.domain, $.payload.currency]")
+}
+
+func (d *dice) rule(n int) string {
 	s := ", action: " + d.pick("a", "a", "a.b", "a.*", "a.b.*", `"*"`, "b")
 	if d.roll(2) == 0 {
 		s += ", effect: deny" + d.pick("", "", ", final: true")
@@ -65,6 +77,9 @@ func (d *dice) rule() string {
 	}
 	if d.roll(6) == 0 {
 		s += ", expires: " + d.pick(`"2026-11-23T00:00:00Z"`, `"2026-11-24T00:00:00Z"`)
+	}
+	if strings.Contains(s, "effect: allow") && d.roll(4) == 0 {
+		s += fmt.Sprintf(", limits: [{id: r%d%s}]", n, d.limit())
 	}
 	return s
 }
@@ -137,7 +152,7 @@ func FuzzDecide(f *testing.F) {
 // and makes sure that all outcomes come up.
 func TestDecideAgreesWithTrace(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	seen := make(map[Outcome]int)
+	seen, charged, doubted := make(map[Outcome]int), 0, 0
 	data := make([]byte, 700)
 	for range 600 {
 		for i := range data {
@@ -145,7 +160,15 @@ func TestDecideAgreesWithTrace(t *testing.T) {
 		}
 		for _, d := range agree(t, &dice{data}) {
 			seen[d.Outcome]++
+			for _, c := range d.Charges {
+				if charged++; c.Doubt != "" {
+					doubted++
+				}
+			}
 		}
+	}
+	if charged-doubted < 60 || doubted < 200 {
+		t.Errorf("of %d charges %d could not be counted", charged, doubted)
 	}
 	for o := Deny; o <= RequireDeposit; o++ {
 		if seen[o] < 20 {
@@ -178,6 +201,9 @@ func agree(t *testing.T, d *dice) (decisions []Decision) {
 		if fast.Outcome != Deny && set.DeniesOutright(req.ActionType, env) {
 			t.Fatalf("%v, though it is denied outright: %s, tool %s, of\n%s", fast.Outcome, req.Canonical(), env.Tool.Raw(), strings.Join(texts, "\n"))
 		}
+		if fast.Outcome == Deny && len(fast.Charges) > 0 {
+			t.Fatalf("a deny is charged: %v", fast.Charges)
+		}
 		if fast.Outcome != obliges(fast.Obligations) && fast.Outcome != Deny {
 			t.Fatalf("%v with %v", fast.Outcome, fast.Obligations)
 		}
@@ -192,7 +218,11 @@ func plain(d Decision) map[string]any {
 	for _, o := range d.Obligations {
 		duties = append(duties, fmt.Sprintf("%s %s", o.Type, o.Params.Canonical()))
 	}
-	return map[string]any{"outcome": d.Outcome.String(), "policy": d.PolicyID, "rule": d.RuleID, "reason": d.Reason, "duties": duties,
+	var charges []string
+	for _, c := range d.Charges {
+		charges = append(charges, fmt.Sprint(c.Limit.ID, " ", c.Key, " ", c.Amount, " ", c.Doubt))
+	}
+	return map[string]any{"charges": charges, "outcome": d.Outcome.String(), "policy": d.PolicyID, "rule": d.RuleID, "reason": d.Reason, "duties": duties,
 		"final": d.Final, "no proof": d.NoProof, "ttl": d.ProofTTL, "errors": d.Errors}
 }
 

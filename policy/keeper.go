@@ -225,7 +225,7 @@ func (k *Keeper) announceFault(inForce *Book, err error) {
 func (k *Keeper) announce(ctx context.Context, before, now *Book) {
 	e := Event{Hash: now.Hash, Err: k.save(ctx, now)}
 	e.Removed, e.Changed = differences(before, now)
-	e.Warnings = now.Warnings()
+	e.Warnings = append(now.Warnings(), renamedLimits(before, now)...)
 	k.unsaved, k.told = e.Err != nil, ""
 	k.tell(e)
 }

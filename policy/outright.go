@@ -27,7 +27,8 @@ func (s *Set) DeniesOutright(actionType string, env Env) bool {
 			}
 		}
 	}
-	return s.otherwise(env).Outcome == Deny
+	d, _ := s.otherwise(env)
+	return d.Outcome == Deny
 }
 
 // settled evaluates a rule that looks at nothing but the tool.

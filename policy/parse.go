@@ -29,6 +29,10 @@ func Parse(id, file string, src []byte) (*Policy, error) {
 		return nil, err
 	}
 	pol.ID, pol.File = id, file
+	for _, l := range pol.allLimits() {
+		l.ID = id + "/" + l.name
+	}
+	p.lintLimits()
 	pol.Warnings = append(p.warnings, pol.lint()...)
 	slices.SortStableFunc(pol.Warnings, byPlace)
 	return pol, nil
@@ -39,6 +43,7 @@ func Parse(id, file string, src []byte) (*Policy, error) {
 type parser struct {
 	*strictyaml.Doc
 	warnings []strictyaml.Error
+	bounded  []limitPlace // all limits so far
 }
 
 func (p *parser) policy(n *yaml.Node) *Policy {
@@ -52,6 +57,7 @@ func (p *parser) policy(n *yaml.Node) *Policy {
 		p.Errorf(f["version"], "version: want 1, the only version there is, got %d", v)
 	}
 	pol.fallback, pol.passthrough = p.fallback(f["default"])
+	pol.limits = p.limits(f["limits"], nil, "policy")
 	pol.rules = p.rules(f["rules"])
 	return pol
 }
@@ -122,6 +128,7 @@ func (p *parser) rule(n *yaml.Node) (r *rule, idNode *yaml.Node) {
 	p.duties(r, f, what)
 	p.proof(r, f["proof"], what)
 	p.final(r, f["final"], effect, what)
+	r.limits = p.limits(f["limits"], r, what)
 	p.lintRule(r, f, what)
 	return r, f["id"]
 }

@@ -17,6 +17,8 @@
 //     within a layer the order of the bindings and of the rules in the file. The
 //     first rule that matches decides; else the first default that is not
 //     passthrough (or, when Env is Open, Allow); else Deny.
+//   - A limit of a policy binds what is allowed by whichever policy's rule, and so
+//     does one of a rule that cannot be judged: what cannot be counted is over it.
 //   - Decide and Trace always agree. Decide is fast; Trace is simple, and tells
 //     about every rule.
 //
@@ -97,6 +99,9 @@ type Decision struct {
 	NoProof     bool          // the rule says proof: {required: false}
 	ProofTTL    time.Duration // zero: the default
 	Errors      []string      // conditions that could not be evaluated, with rule and path
+	// Charges are what the action is charged to if it comes to run, of a decision
+	// that is no deny.
+	Charges []Charge
 }
 
 // Asks reports whether an obligation of that type comes with the decision. A
@@ -124,6 +129,7 @@ type Policy struct {
 	fallback    Outcome // its default
 	passthrough bool    // its default is to leave it to the next policy
 	rules       []*rule
+	limits      []*Limit
 }
 
 // A Binding puts a policy into a layer.

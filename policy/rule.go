@@ -24,6 +24,7 @@ type rule struct {
 	outcome     Outcome // what the rule gives when it matches
 	noProof     bool
 	proofTTL    time.Duration
+	limits      []*Limit
 }
 
 // A pattern is what a rule's action says: any type, exactly one, or one and

@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -13,9 +14,10 @@ import (
 // and so does the schema, so that neither knows one that the other does not.
 
 type policyForm struct {
-	Version int        `json:"version" jsonschema:"the version of the language: 1"`
-	Default string     `json:"default" jsonschema:"what holds when no rule matches; passthrough leaves it to the next policy"`
-	Rules   []ruleForm `json:"rules" jsonschema:"asked from top to bottom: the first that matches decides"`
+	Version int         `json:"version" jsonschema:"the version of the language: 1"`
+	Default string      `json:"default" jsonschema:"what holds when no rule matches; passthrough leaves it to the next policy"`
+	Rules   []ruleForm  `json:"rules" jsonschema:"asked from top to bottom: the first that matches decides"`
+	Limits  []limitForm `json:"limits,omitempty" jsonschema:"they bind whatever is allowed, by whichever policy's rule"`
 }
 
 type ruleForm struct {
@@ -31,6 +33,23 @@ type ruleForm struct {
 	Final        bool             `json:"final,omitempty" jsonschema:"on a deny: nothing overrides it"`
 	Schedule     scheduleForm     `json:"schedule,omitempty" jsonschema:"when the rule matches, by the clock of a place"`
 	Expires      string           `json:"expires,omitempty" jsonschema:"the rule matches before this instant only: 2026-12-31T18:00:00+01:00"`
+	Limits       []limitForm      `json:"limits,omitempty" jsonschema:"they bind what this rule allows"`
+}
+
+type limitForm struct {
+	ID            string   `json:"id" jsonschema:"its name in answers and in the log; what was used is counted by it"`
+	Action        string   `json:"action,omitempty" jsonschema:"beside rules: an action type (purchase), one and all below it, or * for all"`
+	Sum           string   `json:"sum,omitempty" jsonschema:"the path of the amount that is added up: $.payload.amount_minor"`
+	Count         bool     `json:"count,omitempty" jsonschema:"true: the actions are counted"`
+	Max           int64    `json:"max" jsonschema:"the most in a window, in whole minor units: 8500 is 85.00"`
+	Currency      string   `json:"currency,omitempty" jsonschema:"the one currency of the amounts; another is over the limit"`
+	Per           []string `json:"per,omitempty" jsonschema:"what is counted apart: agent, owner, vendor, or a path"`
+	Window        string   `json:"window" jsonschema:"a length that ends now (30m, 24h), or day, week, month"`
+	Timezone      string   `json:"timezone,omitempty" jsonschema:"where the day, week or month begins: Europe/Berlin, UTC"`
+	Over          string   `json:"over,omitempty" jsonschema:"what an action gets that does not fit; without it deny"`
+	OnError       string   `json:"on_error,omitempty" jsonschema:"release: an error that the server answers gives the amount back"`
+	ReserveOnHold bool     `json:"reserve_on_hold,omitempty" jsonschema:"true: what waits for its owner is set aside"`
+	Explain       string   `json:"explain,omitempty" jsonschema:"minimal: a refusal does not say how much is left"`
 }
 
 type scheduleForm struct {
@@ -81,6 +100,7 @@ var (
 	effects         = []string{"allow", "deny"}
 	operators       = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists"}
 	levels          = []string{"LOW", "SUBSTANTIAL", "HIGH"}
+	overs           = []string{"deny", "require_approval", "require_step_up"}
 	obligationTypes = []string{HumanApproval, StepUpAuth, Deposit, CounterpartyAttestation}
 )
 
@@ -154,6 +174,11 @@ func restrict(root, condition *jsonschema.Schema) {
 	days.Items.Enum, days.MinItems = words(weekdays), jsonschema.Ptr(1)
 	rule.Properties["schedule"].AnyOf = []*jsonschema.Schema{{Required: []string{"days"}}, {Required: []string{"hours"}}}
 	rule.Properties["expires"].Pattern = `^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d`
+	restrictLimits(root.Properties["limits"].Items)
+	restrictLimits(rule.Properties["limits"].Items)
+	ofRule := rule.Properties["limits"].Items // its actions are the rule's
+	delete(ofRule.Properties, "action")
+	ofRule.PropertyOrder = slices.DeleteFunc(slices.Clone(ofRule.PropertyOrder), func(key string) bool { return key == "action" })
 	ttl := rule.Properties["proof"].Properties["ttl_seconds"]
 	ttl.Minimum, ttl.Maximum = jsonschema.Ptr(1.0), jsonschema.Ptr(maxProofTTL.Seconds())
 	for _, s := range rule.Properties["constraints"].Properties {
@@ -165,6 +190,22 @@ func restrict(root, condition *jsonschema.Schema) {
 	}
 	withoutNull(root)
 	withoutNull(condition)
+}
+
+func restrictLimits(limit *jsonschema.Schema) {
+	p := limit.Properties
+	p["id"].Pattern, p["currency"].Pattern = limitNameForm.String(), currencyForm.String()
+	p["action"].Pattern = `^(\*|[^*]+(\.\*)?)$`
+	p["sum"].Pattern = `^\$\.`
+	p["count"].Enum = []any{true}
+	p["max"].Minimum, p["max"].Maximum = jsonschema.Ptr(0.0), jsonschema.Ptr(float64(maxAmount))
+	p["per"].MinItems, p["per"].Items.Pattern = jsonschema.Ptr(1), `^(agent|owner|vendor|\$\..*)$`
+	p["window"].Pattern = `^([1-9][0-9]{0,4}[mh]|day|week|month)$`
+	p["over"].Enum, p["on_error"].Enum, p["explain"].Enum = words(overs), []any{"release"}, []any{"minimal"}
+	limit.OneOf = []*jsonschema.Schema{{Required: []string{"sum"}}, {Required: []string{"count"}}}
+	calendar := &jsonschema.Schema{Properties: map[string]*jsonschema.Schema{"window": {Enum: words(periods), Description: "of the calendar"}}}
+	limit.If, limit.Then = calendar, &jsonschema.Schema{Required: []string{"timezone"}}
+	limit.Else = &jsonschema.Schema{Not: &jsonschema.Schema{Required: []string{"timezone"}}}
 }
 
 // withoutNull takes null away: a key that is there has a value.

@@ -89,7 +89,7 @@ func TestSchemaTakesWhatParseTakes(t *testing.T) {
 
 // What the schema can know it refuses as the parser does.
 func TestSchemaRefuses(t *testing.T) {
-	const good = "version: 1\ndefault: deny\nrules: [{id: a, effect: allow, action: x.*, when: {not: {match: {path: $.payload.n, op: in, value: [1]}}}, constraints: {amount_max: 5, currency: [EUR]}, requirements: {min_assurance_level: LOW}, obligations: [{type: HUMAN_APPROVAL, params: {n: 1}, note: x}], proof: {required: false, ttl_seconds: 60}}]\n"
+	const good = "version: 1\ndefault: deny\nrules: [{id: a, effect: allow, action: x.*, when: {not: {match: {path: $.payload.n, op: in, value: [1]}}}, constraints: {amount_max: 5, currency: [EUR]}, requirements: {min_assurance_level: LOW}, obligations: [{type: HUMAN_APPROVAL, params: {n: 1}, note: x}], proof: {required: false, ttl_seconds: 60}, limits: [{id: own, count: true, max: 3, window: 30m}]}]\nlimits: [{id: day, action: y, sum: $.payload.n, currency: CHF, max: 5000, per: [vendor], window: week, timezone: UTC, over: require_approval, on_error: release, reserve_on_hold: true, explain: minimal}]\n"
 	s := schema(t)
 	if err := fits(t, s, good); err != nil {
 		t.Fatal(err)
@@ -120,6 +120,26 @@ func TestSchemaRefuses(t *testing.T) {
 		{"ttl_seconds: 60", "ttl_seconds: 0"},
 		{"ttl_seconds: 60", "ttl_seconds: 3601"},
 		{"required: false", "required: null"},
+		{"id: own", "id: 'own one'"},
+		{"id: own, ", ""},
+		{"count: true", "count: false"},
+		{"count: true, ", ""},
+		{"count: true", "count: true, sum: $.payload.n"},
+		{"count: true", "count: true, action: z"},
+		{"max: 3", "max: -3"},
+		{"max: 3", "max: 9007199254740992"},
+		{"max: 3, ", ""},
+		{"30m", "30s"},
+		{"30m", "30m, timezone: UTC"},
+		{", timezone: UTC", ""},
+		{"action: y", "action: 'y*'"},
+		{"sum: $.payload.n", "sum: payload.n"},
+		{"CHF", "chf"},
+		{"[vendor]", "[]"},
+		{"[vendor]", "[shop]"},
+		{"over: require_approval", "over: allow"},
+		{"on_error: release", "on_error: keep"},
+		{"explain: minimal", "explain: nothing"},
 	} {
 		src := strings.Replace(good, tc.from, tc.to, 1)
 		if src == good {

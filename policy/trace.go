@@ -28,7 +28,8 @@ func (s *Set) Trace(req *action.Request, env Env) (d Decision, traces []RuleTrac
 
 // naive asks every rule in order, final denies first.
 func (s *Set) naive(req *action.Request, env Env, doc action.Value) Decision {
-	v := verdict{request: func() action.Value { return doc }}
+	v := verdict{set: s, kind: req.ActionType, request: func() action.Value { return doc }}
+	v.look = func(path action.Path) (action.Value, bool) { return path.Lookup(doc) }
 	var near *bound
 	for _, finals := range []bool{true, false} {
 		for _, r := range s.rules {
@@ -44,7 +45,7 @@ func (s *Set) naive(req *action.Request, env Env, doc action.Value) Decision {
 			}
 		}
 	}
-	return v.byDefault(s.otherwise(env), near)
+	return v.byDefault(env, near)
 }
 
 // weigh evaluates a rule without short cuts: the amount, and all the rest.

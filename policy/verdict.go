@@ -14,24 +14,27 @@ const maxNotes = 10
 // A verdict is a decision in the making: it takes what rule after rule says
 // until one decides.
 type verdict struct {
+	set      *Set
+	kind     string              // the action type
 	request  func() action.Value // what paths are followed in, for notes
+	look     look                // what stands at a path, for limits
 	decision Decision
 	notes    []string
-	doubt    []*bound // allow rules that ask for something and cannot be judged
+	doubt    []*bound // allow rules that ask for something, or limit it, and cannot be judged
 }
 
 // take hears one rule whose pattern matches, and reports whether it decides.
 func (v *verdict) take(r *bound, t truth) bool {
 	if t == unknown {
 		v.note(r)
-		if r.allow && r.outcome != Allow {
+		if r.allow && (r.outcome != Allow || len(r.limits) > 0) {
 			v.doubt = append(v.doubt, r)
 		}
 	}
 	if !t.matches(r.allow) {
 		return false
 	}
-	v.decision = v.finish(r.decision)
+	v.decision = v.charge(v.finish(r.decision), r, false)
 	if t == unknown {
 		v.decision.Reason += " (It cannot be judged: " + v.why(r) + ".)"
 	}
@@ -40,33 +43,37 @@ func (v *verdict) take(r *bound, t truth) bool {
 
 // byDefault ends a verdict that no rule decided. near is the rule that only the
 // amount kept from allowing.
-func (v *verdict) byDefault(d Decision, near *bound) Decision {
+func (v *verdict) byDefault(env Env, near *bound) Decision {
+	d, open := v.set.otherwise(env)
 	if near != nil && d.Outcome != Allow {
 		d.Reason += " " + v.nearMiss(near)
 	}
 	if len(v.notes) > 0 && d.Outcome != Allow {
 		d.Reason += " Could not be judged: " + v.notes[0] + "."
 	}
-	return v.finish(d)
+	return v.charge(v.finish(d), nil, open)
 }
 
-// finish adds what rules in doubt ask for: an allow must not be had by making
+// finish adds what rules in doubt ask for (what they limit charge adds): an allow must not be had by making
 // an earlier rule, which would have asked for an approval, unreadable.
 func (v *verdict) finish(d Decision) Decision {
 	d.Errors = v.notes
 	if d.Outcome == Deny || len(v.doubt) == 0 {
 		return d
 	}
+	var first *bound // that asks for something
 	duties := slices.Clone(d.Obligations)
 	for _, r := range v.doubt {
+		if first == nil && r.outcome != Allow {
+			first = r
+		}
 		for _, duty := range r.obligations {
 			if !hasDuty(duties, duty.Type) {
 				duties = append(duties, duty)
 			}
 		}
 	}
-	if d.Outcome == Allow {
-		first := v.doubt[0]
+	if d.Outcome == Allow && first != nil {
 		d = first.decision
 		d.Reason += " (It cannot be judged: " + v.why(first) + ".)"
 	}
