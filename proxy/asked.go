@@ -60,7 +60,7 @@ func (a *asked) ask(ctx context.Context, p *Proxy, who authz.Caller, m Message, 
 	}
 	if !a.forward(q, ru.done) {
 		a.drop(m.ID, q)
-		ru.done(nil, failure{"cancelled", "the request was withdrawn before it reached the host"})
+		ru.done(nil, failure{status: "cancelled", detail: "the request was withdrawn before it reached the host", unsent: true})
 		return ruling{}
 	}
 	return ru
@@ -75,7 +75,7 @@ func (a *asked) add(id string, q *question) error {
 		return errors.New("the host has gone away")
 	case old != nil && a.many:
 		if old.forwarded {
-			defer old.done(nil, failure{"unknown", "another request with the same id came before the host answered"})
+			defer old.done(nil, failure{status: "unknown", detail: "another request with the same id came before the host answered"})
 		}
 	case old != nil:
 		return fmt.Errorf("id %s is that of a request which has not been answered yet; use another", id)
@@ -137,7 +137,7 @@ func (a *asked) withdraws(m Message) bool {
 		return true
 	}
 	a.mu.Unlock()
-	a.finish(id, nil, failure{"cancelled", "the server withdrew the request after it had reached the host"})
+	a.finish(id, nil, failure{status: "cancelled", detail: "the server withdrew the request after it had reached the host"})
 	return false
 }
 

@@ -40,7 +40,7 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, departed f
 	switch {
 	case ctx.Err() != nil:
 		if ans.Outcome == policy.Allow {
-			done(nil, failure{"cancelled", "the host cancelled the call before it was forwarded"})
+			done(nil, failure{status: "cancelled", detail: "the host cancelled the call before it was forwarded", unsent: true})
 		}
 		return ruling{} // the host has gone; nothing is forwarded, nobody is answered
 	case ans.Outcome == policy.Allow:
@@ -120,7 +120,7 @@ func keepTelling(token string, progress func([]byte)) (stop func()) {
 func (p *Proxy) finisher(who authz.Caller, call *authz.Call, ans authz.Answer) func([]byte, failure) {
 	start := time.Now()
 	return func(response []byte, f failure) {
-		o := authz.Outcome{Status: f.status, Detail: f.detail, Duration: time.Since(start)}
+		o := authz.Outcome{Status: f.status, Detail: f.detail, Unsent: f.unsent, Duration: time.Since(start)}
 		if response != nil {
 			o.Status, o.ResultHash = outcomeOf(response)
 		}

@@ -103,12 +103,12 @@ func (u HTTPUpstream) do(ctx context.Context, method string, h http.Header, body
 // when nothing was sent, and must not when something was.
 func (u HTTPUpstream) unreachable(err error, sent bool) failure {
 	if errors.Is(err, context.Canceled) {
-		return failure{"cancelled", "the host went away before " + u.Name + " answered"}
+		return failure{status: "cancelled", detail: "the host went away before " + u.Name + " answered", unsent: !sent}
 	}
 	if sent {
-		return failure{"unknown", fmt.Sprintf("the upstream server %s broke off before it answered (%v). Whether it did what was asked is not known: look before you repeat it", u.Name, err)}
+		return failure{status: "unknown", detail: fmt.Sprintf("the upstream server %s broke off before it answered (%v). Whether it did what was asked is not known: look before you repeat it", u.Name, err)}
 	}
-	return failure{"transport_error", fmt.Sprintf("the upstream server %s cannot be reached (%v). Nothing was sent to it. Check that it runs and that its url in the configuration is right, then try again", u.Name, err)}
+	return failure{status: "transport_error", detail: fmt.Sprintf("the upstream server %s cannot be reached (%v). Nothing was sent to it. Check that it runs and that its url in the configuration is right, then try again", u.Name, err), unsent: true}
 }
 
 // broken says that an answer ended before its time.
@@ -125,11 +125,11 @@ func (u HTTPUpstream) turnedAway(res *http.Response) (failure, bool) {
 	switch {
 	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusProxyAuthRequired,
 		res.StatusCode == http.StatusForbidden && res.Header.Get("WWW-Authenticate") != "":
-		return failure{"transport_error", fmt.Sprintf("the upstream server %s did not accept our credentials (%s). Its owner must check the headers: of this server in OpenLeash's configuration; the host's own token is never passed on", u.Name, res.Status)}, true
+		return failure{status: "transport_error", detail: fmt.Sprintf("the upstream server %s did not accept our credentials (%s). Its owner must check the headers: of this server in OpenLeash's configuration; the host's own token is never passed on", u.Name, res.Status)}, true
 	case res.StatusCode >= 300 && res.StatusCode < 400:
-		return failure{"transport_error", fmt.Sprintf("the upstream server %s redirects to %s; redirects are not followed. Write the new address into the configuration if it is right", u.Name, where(res))}, true
+		return failure{status: "transport_error", detail: fmt.Sprintf("the upstream server %s redirects to %s; redirects are not followed. Write the new address into the configuration if it is right", u.Name, where(res))}, true
 	case res.Header.Get("Content-Encoding") != "" && res.Header.Get("Content-Encoding") != "identity":
-		return failure{"unknown", fmt.Sprintf("the upstream server %s answered with Content-Encoding %s, which was not asked for", u.Name, res.Header.Get("Content-Encoding"))}, true
+		return failure{status: "unknown", detail: fmt.Sprintf("the upstream server %s answered with Content-Encoding %s, which was not asked for", u.Name, res.Header.Get("Content-Encoding"))}, true
 	}
 	return failure{}, false
 }

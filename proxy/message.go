@@ -18,6 +18,8 @@ type Message struct {
 	Raw    []byte
 	ID     string // the id's canonical JSON text (1, "a"), empty for a notification
 	Method string // empty for a response
+	// unsent says of a response that we made it: not a byte of the request has left.
+	unsent bool
 }
 
 // IsRequest, IsNotification and IsResponse tell the three kinds apart.

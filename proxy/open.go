@@ -206,7 +206,7 @@ func (p *Proxy) inputs(ctx context.Context, who authz.Caller, m Message, departe
 		if ru.forward == nil {
 			return p.inputRefused(c, ru)
 		}
-		ru.done(nil, failure{"unknown", "what the host answers comes with its next call"})
+		ru.done(nil, failure{status: "unknown", detail: "what the host answers comes with its next call"})
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 		return
 	}
 	if !h.depart(ctx, c) {
-		h.finish(in, c, nil, failure{"cancelled", "the host cancelled the call before it was forwarded"})
+		h.finish(in, c, nil, failure{status: "cancelled", detail: "the host cancelled the call before it was forwarded", unsent: true})
 		x.answerHere(nil)
 		return
 	}
@@ -170,7 +170,7 @@ func (h *passthrough) abandon(in hostSession, c *hostCall) {
 	waits := c.expire != nil
 	h.mu.Unlock()
 	if !waits {
-		h.finish(in, c, nil, failure{"unknown", "the exchange ended before the call was answered"})
+		h.finish(in, c, nil, failure{status: "unknown", detail: "the exchange ended before the call was answered"})
 	}
 }
 
@@ -204,7 +204,7 @@ func (h *passthrough) stopAll(in hostSession) {
 	h.mu.Lock()
 	if a := h.asked[in]; a != nil {
 		delete(h.asked, in)
-		defer a.end(failure{"unknown", "the session ended before the host answered"})
+		defer a.end(failure{status: "unknown", detail: "the session ended before the host answered"})
 	}
 	delete(h.given, in)
 	for _, c := range h.calls[in] {
@@ -217,7 +217,7 @@ func (h *passthrough) stopAll(in hostSession) {
 	}
 	h.mu.Unlock()
 	for _, c := range waiting {
-		h.finish(in, c, nil, failure{"unknown", "the session ended before the call was answered"})
+		h.finish(in, c, nil, failure{status: "unknown", detail: "the session ended before the call was answered"})
 	}
 }
 
@@ -227,7 +227,7 @@ func (h *passthrough) park(in hostSession, c *hostCall) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c.expire = time.AfterFunc(resumeWithin, func() {
-		h.finish(in, c, nil, failure{"unknown", "the stream ended before the call was answered, and was not resumed"})
+		h.finish(in, c, nil, failure{status: "unknown", detail: "the stream ended before the call was answered, and was not resumed"})
 	})
 }
 

@@ -88,12 +88,12 @@ func (x *exchange) whole(res *http.Response, c *hostCall) {
 		of = c
 		x.settle(c, raw, failure{})
 	} else {
-		x.settle(c, nil, failure{"unknown", "the upstream answered " + res.Status + " without a response to the call"})
+		x.settle(c, nil, failure{status: "unknown", detail: "the upstream answered " + res.Status + " without a response to the call"})
 	}
 	clean := x.screen(m, of, nil)
 	switch {
 	case clean == nil:
-		x.fail(failure{"unknown", "the answer of " + x.h.up.Name + " was not fit to be passed on"})
+		x.fail(failure{status: "unknown", detail: "the answer of " + x.h.up.Name + " was not fit to be passed on"})
 	case x.streaming() && !answered: // its status can no longer be told
 		x.fail(x.answered(res, raw))
 	default:
@@ -103,7 +103,7 @@ func (x *exchange) whole(res *http.Response, c *hostCall) {
 
 // answered is the failure of an answer without a response.
 func (x *exchange) answered(res *http.Response, body []byte) failure {
-	return failure{"unknown", "the upstream server " + x.h.up.Name + " answered " + res.Status + excerpt(body)}
+	return failure{status: "unknown", detail: "the upstream server " + x.h.up.Name + " answered " + res.Status + excerpt(body)}
 }
 
 // streaming reports whether the answer has begun as a stream of events.
@@ -116,7 +116,7 @@ func (x *exchange) streaming() bool {
 // plain passes on what is neither JSON nor a stream: 202 without a body, or an
 // error that some web server wrote. It is text here, whatever it was there.
 func (x *exchange) plain(res *http.Response, c *hostCall) {
-	x.settle(c, nil, failure{"unknown", "the upstream answered " + res.Status})
+	x.settle(c, nil, failure{status: "unknown", detail: "the upstream answered " + res.Status})
 	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if x.streaming() {
 		x.fail(x.answered(res, body))

@@ -111,6 +111,7 @@ type wrapper func(ctx context.Context, response []byte) []byte
 type failure struct {
 	status string // transport_error, cancelled, unknown
 	detail string
+	unsent bool // not a byte of the call has left us
 }
 
 // rule is the way of every message from the host: what is not governed is

@@ -87,6 +87,8 @@ func next(code authz.Code, open bool) string {
 		return "Do not call this again as it is. Tell the user that the owner denied it, and why; go on without it."
 	case authz.PolicyDenied, authz.Protected:
 		return "Do not retry this call or look for a way around it. Tell the user what was refused and why; only the owner can change the policy."
+	case authz.LimitExceeded:
+		return "Do not split this call, and do not look for another way to the same end. Tell the user what was refused and why. Where the reason says when there is room again, it can be called then."
 	case authz.ArgumentsRefused:
 		return "Correct the arguments as the reason says and call again."
 	case authz.StepUpUnavailable, authz.DepositUnavailable:

@@ -299,7 +299,7 @@ func (s *session) act(ctx context.Context, m Message, r *request, ru ruling) {
 	if r != nil && !s.depart(r, ru) {
 		s.forget(m.ID, r)
 		if ru.done != nil {
-			ru.done(nil, failure{"cancelled", "the host cancelled the call before it was forwarded"})
+			ru.done(nil, failure{status: "cancelled", detail: "the host cancelled the call before it was forwarded", unsent: true})
 		}
 		return
 	}
@@ -307,7 +307,7 @@ func (s *session) act(ctx context.Context, m Message, r *request, ru ruling) {
 	out.Raw = ru.forward
 	if err := s.upstream.Send(ctx, out); err != nil {
 		s.p.Log.Warn().Err(err).Str("server", s.p.Name).Msg("could not hand a message to the server")
-		s.fail(ctx, m.ID, failure{"transport_error", err.Error()})
+		s.fail(ctx, m.ID, failure{status: "transport_error", detail: err.Error()})
 	}
 }
 
@@ -353,7 +353,7 @@ func (s *session) cancelsOurs(m Message) bool {
 	case r.forwarded:
 		delete(s.requests, id)
 		if r.done != nil {
-			r.done(nil, failure{"cancelled", "the host cancelled the call after it was forwarded; what the server did is not known"})
+			r.done(nil, failure{status: "cancelled", detail: "the host cancelled the call after it was forwarded; what the server did is not known"})
 		}
 		return false
 	case r.cancel == nil:
@@ -378,7 +378,7 @@ func (s *session) readUpstream(ctx context.Context) error {
 		var lost *lostRequests
 		if errors.As(err, &lost) {
 			for _, id := range lost.ids {
-				s.fail(ctx, id, failure{"transport_error", lost.reason})
+				s.fail(ctx, id, failure{status: "transport_error", detail: lost.reason})
 			}
 			continue
 		}
@@ -436,7 +436,7 @@ func (s *session) refuseUpstream(ctx context.Context, bad *BadMessage) error {
 	switch {
 	case bad.ID == "":
 	case bad.Response && s.hasLeft(bad.ID):
-		s.fail(ctx, bad.ID, failure{"unknown", "what it wrote is no JSON-RPC message (" + bad.Reason + "). Whether it did what was asked is not known: look before you repeat it"})
+		s.fail(ctx, bad.ID, failure{status: "unknown", detail: "what it wrote is no JSON-RPC message (" + bad.Reason + "). Whether it did what was asked is not known: look before you repeat it"})
 	case !bad.Response:
 		return s.upstream.Send(ctx, Message{Raw: bad.Reply(), ID: bad.ID})
 	}
@@ -465,7 +465,7 @@ func (s *session) answered(m Message) (wrap wrapper, ok bool) {
 		return nil, true
 	}
 	if r.done != nil {
-		r.done(m.Raw, failure{})
+		r.done(m.Raw, failure{unsent: m.unsent})
 	}
 	return r.wrap, true
 }
@@ -488,7 +488,7 @@ func (s *session) fail(ctx context.Context, id string, f failure) {
 // withdraw cancels every held call, and those that would be held from now on:
 // their host is gone. What is only being decided goes on.
 func (s *session) withdraw() {
-	s.asked.end(failure{"unknown", "the host went away before it answered"})
+	s.asked.end(failure{status: "unknown", detail: "the host went away before it answered"})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hostGone = true
@@ -543,7 +543,7 @@ func (s *session) leaveUnknown() {
 	s.closed = true
 	for id, r := range s.requests {
 		if r.forwarded && r.done != nil {
-			r.done(nil, failure{"unknown", "the host went away before the server answered"})
+			r.done(nil, failure{status: "unknown", detail: "the host went away before the server answered"})
 		}
 		delete(s.requests, id)
 	}
@@ -552,7 +552,7 @@ func (s *session) leaveUnknown() {
 // upstreamGone answers everything that waits, once the upstream has ended.
 func (s *session) upstreamGone(ctx context.Context, err error) error {
 	err = closed(s.upstream, err)
-	s.asked.end(failure{"cancelled", "the server ended before the host answered"})
+	s.asked.end(failure{status: "cancelled", detail: "the server ended before the host answered"})
 	s.mu.Lock()
 	s.closed = true
 	var ids []string
@@ -565,7 +565,7 @@ func (s *session) upstreamGone(ctx context.Context, err error) error {
 	}
 	s.mu.Unlock()
 	for _, id := range ids {
-		s.fail(ctx, id, failure{"transport_error", err.Error()})
+		s.fail(ctx, id, failure{status: "transport_error", detail: err.Error()})
 	}
 	return fmt.Errorf("server %s: %w", s.p.Name, err)
 }

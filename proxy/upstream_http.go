@@ -384,7 +384,8 @@ func (c *httpConn) fail(ctx context.Context, m Message, why unanswered) {
 	case ctx.Err() != nil:
 	case c.missed != nil && c.missed(m, why):
 	case m.IsRequest():
-		c.deliver(ctx, m, errorReply(m.ID, codeInternal, why.detail))
+		answer := Message{Raw: errorReply(m.ID, codeInternal, why.detail), ID: m.ID, unsent: why.cause == notReached}
+		c.hand(ctx, received{m: answer})
 	}
 }
 
@@ -399,11 +400,15 @@ func (c *httpConn) deliver(ctx context.Context, request Message, raw []byte) (an
 		answered = true
 		c.learn(request, m)
 	}
+	c.hand(ctx, received{m, err})
+	return answered
+}
+
+func (c *httpConn) hand(ctx context.Context, r received) {
 	select {
-	case c.in <- received{m, err}:
+	case c.in <- r:
 	case <-ctx.Done():
 	}
-	return answered
 }
 
 // learn notes what later requests need to know.

@@ -210,7 +210,7 @@ func (c *sseConn) post(to *HTTPUpstream, m Message, departed func()) {
 	}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // also so that the connection can be used again
 	if res.StatusCode >= 300 {
-		c.fail(m, failure{"unknown", fmt.Sprintf("the upstream server %s did not take the message: it answered %s%s", c.up.Name, res.Status, excerpt(body))})
+		c.fail(m, failure{status: "unknown", detail: fmt.Sprintf("the upstream server %s did not take the message: it answered %s%s", c.up.Name, res.Status, excerpt(body))})
 	}
 }
 
@@ -218,7 +218,7 @@ func (c *sseConn) post(to *HTTPUpstream, m Message, departed func()) {
 func (c *sseConn) fail(m Message, f failure) {
 	if m.IsRequest() {
 		raw := errorReply(m.ID, codeInternal, f.detail)
-		c.deliver(received{m: Message{Raw: raw, ID: m.ID}})
+		c.deliver(received{m: Message{Raw: raw, ID: m.ID, unsent: f.unsent}})
 	}
 }
 
