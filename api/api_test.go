@@ -324,6 +324,18 @@ func playgroundBody(amount string) string {
 		"payload":{"amount_minor":` + amount + `,"currency":"SEK"}},"tool":{"server":"shop","name":"buy"}}`
 }
 
+// The playground spends nothing: a limit has as much room afterwards.
+func TestPlaygroundChargesNoLimit(t *testing.T) {
+	h := newAPI(t, config(t))
+	limited := strings.Replace(playgroundBody("4000"), quoted(somePolicy), quoted(somePolicy+"limits: [{id: once, count: true, max: 1, window: 1h}]\n"), 1)
+	for range 3 {
+		w := ask(h, "POST", "/v1/playground/run", limited)
+		if got := read[playgroundAnswer](t, w); w.Code != 200 || got.Decision.Decision != "ALLOW" {
+			t.Errorf("= %d %s", w.Code, w.Body)
+		}
+	}
+}
+
 func TestPlayground(t *testing.T) {
 	h := newAPI(t, config(t))
 	for _, tt := range []struct{ amount, decision, rule string }{

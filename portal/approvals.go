@@ -106,6 +106,7 @@ type approvalPage struct {
 	Arguments []field
 	Mapped    []field // what the policy was asked about beside the arguments
 	Party     []field
+	Over      []overLimit // the limits that have no room for it
 	Tool      toolInfo
 	Exact     markup // the whole action, as JSON
 	Odd       int    // characters that are shown by their number
@@ -151,6 +152,7 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 	data := approvalPage{
 		page: base, item: newItem(req, base.Now), Title: base.Title, Notice: notice,
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
+		Over: overLimits(req.Overshoots),
 		Tool: describeTool(req), Exact: jsonHTML(req.Action.Value()), Odd: countOdd(req.Action.Value()), MaxReason: maxReason,
 	}
 	if req.Tool == "" { // asked for over /v1: the payload is all there is

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -290,6 +291,26 @@ func TestApprovalPageCountsRounds(t *testing.T) {
 	}
 	if body := w.signedIn().get("/approvals/" + r.ID).Body; !strings.Contains(body, "Further messages of the call</dt><dd>1, the latest by decision <code>second</code>") {
 		t.Errorf("got %s", body)
+	}
+}
+
+// The page shows which limits the call is over, and by how much.
+func TestApprovalPageShowsLimits(t *testing.T) {
+	w := newWorld(t)
+	if body := w.signedIn().get("/approvals/" + w.hold(`{"a":1}`).ID).Body; strings.Contains(body, "Over a limit") {
+		t.Errorf("it is over none: %s", body)
+	}
+	for _, tt := range []struct {
+		over []approvals.Overshoot
+		want []string
+	}{
+		{[]approvals.Overshoot{{Limit: "shop/daily", Key: `["shop-bot","<b>.example"]`, Window: "24h", Currency: "SEK", Max: 10000, Used: 5000, Held: 2550, Amount: 129900}},
+			[]string{"Over a limit", "<code>shop/daily</code> for shop-bot, &lt;b&gt;.example", "SEK\u00a0100.00 in 24h", "SEK\u00a075.50", "SEK\u00a01\u2009299.00", "<strong>SEK\u00a01\u2009274.50</strong>", "no more"}},
+		{[]approvals.Overshoot{{Limit: "shop/calls", Key: "[]", Window: "day", Max: 1, Used: 1, Amount: 1}, {Limit: "shop/odd", Doubt: "$.payload.n is missing", Window: "1h"}},
+			[]string{"Over 2 limits", "<code>shop/calls</code></dd>", "1 in day", "<strong>1</strong>", "Cannot be counted</dt><dd>$.payload.n is missing"}},
+	} {
+		r := w.hold(fmt.Sprintf(`{"n":%q}`, tt.over[0].Limit), tt.over...)
+		wantText(t, "the page", w.signedIn().get("/approvals/"+r.ID), tt.want...)
 	}
 }
 
