@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		child(compete)
 	case "ack":
 		child(ack)
+	case "model":
+		child(modelChild)
 	}
 }
 
@@ -57,13 +59,7 @@ func child(fn func(*Store) error) {
 
 func start(t *testing.T, mode, dir string) (*exec.Cmd, io.Reader) {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, dir)
-	cmd.Env = append(os.Environ(), childEnv+"="+mode)
-	cmd.Stderr = os.Stderr
+	cmd := command(t, mode, dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -74,15 +70,38 @@ func start(t *testing.T, mode, dir string) (*exec.Cmd, io.Reader) {
 	return cmd, out
 }
 
+// command is another process of the test.
+func command(t *testing.T, mode, dir string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, dir)
+	cmd.Env = append(os.Environ(), childEnv+"="+mode)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
 func note(detail string) authz.Batch {
 	return authz.Batch{Entries: []audit.Entry{{Event: "test", Detail: detail}}}
 }
 
-// details counts the entries in the store by their detail, those that have their
-// place and those that wait for it.
+// details counts the entries in the store by their detail.
 func details(t *testing.T, s *Store) map[string]int {
 	t.Helper()
-	_, bodies, err := s.Unsequenced(t.Context(), 1e6)
+	count := map[string]int{}
+	for _, detail := range orderedDetails(t, s) {
+		count[detail]++
+	}
+	return count
+}
+
+// orderedDetails are those of the entries that have their place, and of those that
+// wait for it, in the order of their commits.
+func orderedDetails(t *testing.T, s *Store) (all []string) {
+	t.Helper()
+	_, waiting, err := s.Unsequenced(t.Context(), 1e6)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,18 +109,18 @@ func details(t *testing.T, s *Store) map[string]int {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var bodies [][]byte
 	for _, line := range lines {
 		bodies = append(bodies, line.Line)
 	}
-	count := map[string]int{}
-	for _, body := range bodies {
+	for _, body := range append(bodies, waiting...) {
 		var e audit.Entry
 		if err := json.Unmarshal(body, &e); err != nil {
 			t.Fatal(err)
 		}
-		count[e.Detail]++
+		all = append(all, e.Detail)
 	}
-	return count
+	return all
 }
 
 // waits is what one competing process has seen.
