@@ -67,3 +67,35 @@ func decision() authz.Batch {
 		ActionHash: "sha256:b1a7b1a7b1a7b1a7b1a7b1a7b1a7b1a7b1a7b1a7b1a7b1a7b1a7b1a7b1a7b1a7",
 	}}}
 }
+
+// BenchmarkReserve measures a commit that charges a limit, by how many charges are
+// in the window.
+func BenchmarkReserve(b *testing.B) {
+	for _, before := range []int{0, 1_000, 100_000} {
+		b.Run(fmt.Sprintf("charges=%d", before), func(b *testing.B) {
+			s := open(b, b.TempDir())
+			charge := authz.Charge{Limit: "shop/daily", Key: "[]", Amount: 1, Max: 1 << 40, Trailing: 1 << 40}
+			fill := func(t *tx) error {
+				for i := range before {
+					r := authz.Reservation{ActionID: fmt.Sprint(-i), AgentID: "local", Now: int64(i)}
+					if _, err := t.exec(`INSERT INTO charges (limit_id, key, at, amount, held, agent_id, action_id, action_hash, decision_id)
+						VALUES (?, ?, ?, 1, 0, ?, ?, zeroblob(32), '')`, charge.Limit, charge.Key, r.Now, r.AgentID, r.ActionID); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			if err := s.write(b.Context(), fill); err != nil {
+				b.Fatal(err)
+			}
+			n := 0
+			b.ResetTimer()
+			each(b, 1, func() error {
+				n++
+				d := decision()
+				d.Reserve = &authz.Reservation{DecisionID: fmt.Sprint(n), AgentID: "local", ActionID: fmt.Sprint(n), ActionHash: d.Entries[0].ActionHash, Now: int64(before + n), Charges: []authz.Charge{charge}}
+				return s.Commit(b.Context(), d)
+			})
+		})
+	}
+}

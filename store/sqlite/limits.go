@@ -63,7 +63,7 @@ func (t *tx) charge(r authz.Reservation, hash action.Hash, c authz.Charge) (stat
 		return state, false, err
 	}
 	if left := c.Max - state.Used - state.Held; c.Amount < 0 || c.Amount > left {
-		state.Retry, err = t.retry(r, c)
+		state.Retry, err = t.retry(r, c, state)
 		return state, false, err
 	}
 	switch {
@@ -80,7 +80,7 @@ func (t *tx) charge(r authz.Reservation, hash action.Hash, c authz.Charge) (stat
 // chargedAlready finds the charge of the same action in the window. Two decisions
 // stand on it then, and neither may give it back.
 func (t *tx) chargedAlready(r authz.Reservation, hash action.Hash, c authz.Charge) (bool, error) {
-	n, err := t.exec(`UPDATE charges SET held = 0 WHERE agent_id = ? AND action_id = ? AND action_hash = ?
+	n, err := t.exec(`UPDATE charges INDEXED BY charges_action SET held = 0 WHERE agent_id = ? AND action_id = ? AND action_hash = ?
 		AND limit_id = ? AND key = ? AND amount = ? AND at >= ? AND at < ?`,
 		r.AgentID, r.ActionID, hash[:], c.Limit, c.Key, c.Amount, c.From, end(c))
 	return n > 0, err
@@ -94,84 +94,160 @@ func end(c authz.Charge) int64 {
 	return c.To
 }
 
-// limitState adds up what counts for a charge. The sums are of halves, so that none
-// can overflow; what is more than an int64 counts as the most.
+// limitState adds up what counts for a charge.
 func (t *tx) limitState(r authz.Reservation, c authz.Charge) (s authz.LimitState, err error) {
 	s.Limit, s.Key = c.Limit, c.Key
-	sums, err := inTx(t, errNone, readSums, `SELECT coalesce(sum((amount >> 32) * (1 - held)), 0), coalesce(sum((amount & 4294967295) * (1 - held)), 0),
-		coalesce(sum((amount >> 32) * held), 0), coalesce(sum((amount & 4294967295) * held), 0)
-		FROM charges WHERE limit_id = ? AND key = ? AND at >= ? AND at < ?`, c.Limit, c.Key, c.From, end(c))
-	if err != nil {
-		return s, err
+	var all sums
+	for _, p := range partsOf(c.From, c.To) {
+		part, err := t.addUp(c, p)
+		if err != nil {
+			return s, err
+		}
+		all.add(part)
 	}
-	asides, err := inTx(t, errNone, readSums, `SELECT coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 4294967295), 0), 0, 0
+	aside, err := inTx(t, errNone, readSums, `SELECT coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 4294967295), 0), 0, 0
 		FROM asides WHERE limit_id = ? AND key = ? AND until > ?`, c.Limit, c.Key, r.Now)
-	s.Used, s.Held = sums[0], min(sums[1], maxSum-asides[0])+asides[0]
+	s.Held = whole(all.highHeld, all.lowHeld)
+	s.Used = whole(all.high, all.low) - s.Held
+	s.Held = min(s.Held+whole(aside.high, aside.low), maxSum)
+	return s, err
+}
+
+// sums are of the upper and the lower 32 bits of amounts.
+type sums struct{ high, low, highHeld, lowHeld int64 }
+
+func (s *sums) add(t sums) {
+	s.high, s.low = s.high+t.high, s.low+t.low
+	s.highHeld, s.lowHeld = s.highHeld+t.highHeld, s.lowHeld+t.lowHeld
+}
+
+func readSums(scan scan) (s sums, err error) {
+	err = scan(&s.high, &s.low, &s.highHeld, &s.lowHeld)
 	return s, err
 }
 
 // maxSum is what a sum counts as at most: two of them still fit into an int64.
 const maxSum = math.MaxInt64 / 4
 
-func readSums(scan scan) (sums [2]int64, err error) {
-	var high, low [2]int64
-	if err := scan(&high[0], &low[0], &high[1], &low[1]); err != nil {
-		return sums, err
+func whole(high, low int64) int64 {
+	if high >= maxSum>>32 {
+		return maxSum
 	}
-	for i := range sums {
-		sums[i] = maxSum
-		if high[i] < maxSum>>33 {
-			sums[i] = min(high[i]<<32+low[i], maxSum)
+	return min(high<<32+low, maxSum)
+}
+
+// A part of a window is added up from single charges (bits 0), or from sums.
+type part struct {
+	bits     int
+	from, to int64 // in units of 2^bits milliseconds
+}
+
+// The sums there are, as the triggers of schema.go make them.
+var sumBits = []int{10, 16, 22, 28}
+
+// partsOf takes a window apart: the coarsest sums in its middle, finer ones and single
+// charges at its edges. to is 0 when it has no end.
+func partsOf(from, to int64) (parts []part) {
+	open := to == 0
+	if open {
+		to = math.MaxInt64
+	}
+	bits := 0
+	for _, coarser := range sumBits {
+		middle := (from + 1<<coarser - 1) >> coarser << coarser
+		end := to >> coarser << coarser
+		if middle >= end {
+			break
 		}
+		parts = append(parts, part{bits, from >> bits, middle >> bits})
+		if !open {
+			parts = append(parts, part{bits, end >> bits, to >> bits})
+			to = end
+		}
+		from, bits = middle, coarser
 	}
-	return sums, nil
+	parts = append(parts, part{bits, from >> bits, to >> bits})
+	return slices.DeleteFunc(parts, func(p part) bool { return p.from >= p.to })
 }
 
-type charged struct{ at, amount int64 }
-
-func readCharged(scan scan) (c charged, err error) {
-	err = scan(&c.at, &c.amount)
-	return c, err
+func (t *tx) addUp(c authz.Charge, p part) (sums, error) {
+	if p.bits == 0 {
+		return inTx(t, errNone, readSums, `SELECT coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 4294967295), 0),
+			coalesce(sum((amount >> 32) * held), 0), coalesce(sum((amount & 4294967295) * held), 0)
+			FROM charges WHERE limit_id = ? AND key = ? AND at >= ? AND at < ?`, c.Limit, c.Key, p.from, p.to)
+	}
+	return inTx(t, errNone, readSums, `SELECT coalesce(sum(high), 0), coalesce(sum(low), 0), coalesce(sum(high_held), 0), coalesce(sum(low_held), 0)
+		FROM charge_sums WHERE limit_id = ? AND key = ? AND bits = ? AND start >= ? AND start < ?`, c.Limit, c.Key, p.bits, p.from, p.to)
 }
+
+// leaving is an amount that stops to count at a time.
+type leaving struct{ at, amount int64 }
+
+func readLeaving(scan scan) (l leaving, err error) {
+	err = scan(&l.at, &l.amount)
+	return l, err
+}
+
+// retryLooks is at how many charges retry looks.
+const retryLooks = 500
 
 // retry finds when a charge fits that does not fit now: when as much as it lacks has
-// left the window, or the next window begins.
-func (t *tx) retry(r authz.Reservation, c authz.Charge) (at int64, err error) {
+// left the window, or the next one begins. Where more charges than it looks at have
+// to leave, it is when all have.
+func (t *tx) retry(r authz.Reservation, c authz.Charge, s authz.LimitState) (int64, error) {
 	if c.Amount > c.Max {
 		return 0, nil
 	}
-	rows, err := t.query(`SELECT until, amount FROM asides WHERE limit_id = ? AND key = ? AND until > ? ORDER BY until`, c.Limit, c.Key, r.Now)
+	rest := s.Used + s.Held
+	list, err := t.leaving("SELECT until, amount FROM asides WHERE limit_id = ? AND key = ? AND until > ? ORDER BY until", c.Limit, c.Key, r.Now)
 	if err != nil {
 		return 0, err
 	}
-	leaving, err := collect(rows, readCharged)
-	if err != nil {
-		return 0, err
-	}
-	rows, err = t.query(`SELECT at, amount FROM charges WHERE limit_id = ? AND key = ? AND at >= ? AND at < ?`, c.Limit, c.Key, c.From, end(c))
-	if err != nil {
-		return 0, err
-	}
-	charges, err := collect(rows, readCharged)
-	for _, old := range charges {
-		gone := c.To
-		if c.Trailing > 0 {
-			gone = old.at + c.Trailing
+	end := c.To
+	if c.Trailing > 0 {
+		end = r.Now + c.Trailing
+		charges, err := t.leaving("SELECT at + ?, amount FROM charges WHERE limit_id = ? AND key = ? AND at >= ? ORDER BY at LIMIT ?",
+			c.Trailing, c.Limit, c.Key, c.From, retryLooks)
+		if err != nil {
+			return 0, err
 		}
-		leaving = append(leaving, charged{gone, old.amount})
+		list = append(list, charges...)
 	}
-	return whenFits(leaving, c.Max-c.Amount), err
+	for _, l := range list {
+		rest -= l.amount
+	}
+	list = append(list, leaving{end, rest})
+	return whenGone(list, s.Used+s.Held+c.Amount-c.Max), nil
+}
+
+func (t *tx) leaving(query string, args ...any) ([]leaving, error) {
+	rows, err := t.query(query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return collect(rows, readLeaving)
+}
+
+// whenGone is when as much as is needed has left.
+func whenGone(list []leaving, need int64) int64 {
+	slices.SortStableFunc(list, func(a, b leaving) int { return cmp.Compare(a.at, b.at) })
+	for _, l := range list {
+		if need -= l.amount; need <= 0 {
+			return l.at
+		}
+	}
+	return 0
 }
 
 // settle ends what a decision holds. What another decision stands on too is not held.
 func (t *tx) settle(s authz.Settlement) error {
 	for _, limit := range s.Release {
-		if _, err := t.exec("DELETE FROM charges WHERE agent_id = ? AND action_id = ? AND decision_id = ? AND limit_id = ? AND held = 1",
+		if _, err := t.exec("DELETE FROM charges INDEXED BY charges_action WHERE agent_id = ? AND action_id = ? AND decision_id = ? AND limit_id = ? AND held = 1",
 			s.AgentID, s.ActionID, s.DecisionID, limit); err != nil {
 			return err
 		}
 	}
-	_, err := t.exec("UPDATE charges SET held = 0 WHERE agent_id = ? AND action_id = ? AND decision_id = ? AND held = 1",
+	_, err := t.exec("UPDATE charges INDEXED BY charges_action SET held = 0 WHERE agent_id = ? AND action_id = ? AND decision_id = ? AND held = 1",
 		s.AgentID, s.ActionID, s.DecisionID)
 	return err
 }
@@ -200,18 +276,4 @@ func (t *tx) answerAside(r approvals.Request) error {
 	}
 	_, err := t.exec("UPDATE asides SET until = ? WHERE request_id = ?", r.GrantUntil.UnixMilli(), r.ID)
 	return err
-}
-
-// whenFits is when no more than room is left of what leaves; 0: it never is.
-func whenFits(leaving []charged, room int64) int64 {
-	slices.SortFunc(leaving, func(a, b charged) int { return cmp.Compare(a.at, b.at) })
-	rest, from := int64(0), len(leaving)
-	for from > 0 && leaving[from-1].amount <= room-rest {
-		from--
-		rest += leaving[from].amount
-	}
-	if from == 0 {
-		return 0 // it would fit now
-	}
-	return leaving[from-1].at
 }

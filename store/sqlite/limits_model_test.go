@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -414,6 +415,52 @@ func checkStored(t *testing.T, s *Store, m model) {
 	for r, n := range count {
 		if n != 0 {
 			t.Errorf("%+v: %d more in the store than in the model", r, n)
+		}
+	}
+	checkSums(t, s)
+}
+
+// checkSums: the sums that are kept are those of the charges.
+func checkSums(t *testing.T, s *Store) {
+	t.Helper()
+	const kept = "SELECT limit_id, key, bits, start, charges, high, low, high_held, low_held FROM charge_sums"
+	const counted = `SELECT limit_id, key, column1, at >> column1, count(*), sum(amount >> 32), sum(amount & 4294967295), sum((amount >> 32) * held), sum((amount & 4294967295) * held)
+		FROM charges, (VALUES (10), (16), (22), (28)) GROUP BY 1, 2, 3, 4`
+	for _, query := range []string{kept + " EXCEPT " + counted, counted + " EXCEPT " + kept} {
+		odd, err := list(t.Context(), s, func(scan scan) (r [9]string, err error) {
+			err = scan(&r[0], &r[1], &r[2], &r[3], &r[4], &r[5], &r[6], &r[7], &r[8])
+			return r, err
+		}, query)
+		if err != nil || len(odd) > 0 {
+			t.Errorf("%s: %v, %v", query, odd, err)
+		}
+	}
+}
+
+// TestPartsOf: whatever a window is, its parts are all of it, once, and few.
+func TestPartsOf(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		from := random.Int64N(1 << 41 >> random.IntN(41))
+		to := from + 1 + random.Int64N(1<<32>>random.IntN(32))
+		open := random.IntN(3) == 0
+		if open {
+			to = 0
+		}
+		parts := partsOf(from, to)
+		slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.from<<a.bits, b.from<<b.bits) })
+		at, rows := from, int64(0)
+		for _, p := range parts {
+			if p.from<<p.bits != at {
+				t.Fatalf("%d to %d: a gap or an overlap at %d in %v", from, to, at, parts)
+			}
+			at = p.to << p.bits
+			if p.bits > 0 && !open {
+				rows += p.to - p.from
+			}
+		}
+		if !open && at != to || open && at < 1<<62 || rows > 400 {
+			t.Fatalf("%d to %d: %v, %d rows of sums", from, to, parts, rows)
 		}
 	}
 }

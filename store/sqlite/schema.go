@@ -119,8 +119,8 @@ ALTER TABLE approvals ADD COLUMN rounds INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE approvals ADD COLUMN continued_by TEXT NOT NULL DEFAULT '';
 CREATE UNIQUE INDEX approvals_round ON approvals (round_hash) WHERE round_hash IS NOT NULL;
 `, `
--- What was charged to limits, each charge with its time: a window is added up from
--- these. Held: it is not known yet what came of it. Gone when no window can reach it.
+-- What was charged to limits, each charge with its time. Held: it is not known yet
+-- what came of it. Gone when no window can reach it.
 CREATE TABLE charges (
 	n           INTEGER PRIMARY KEY,
 	limit_id    TEXT NOT NULL,
@@ -135,6 +135,41 @@ CREATE TABLE charges (
 ) STRICT;
 CREATE INDEX charges_window ON charges (limit_id, key, at, amount, held);
 CREATE INDEX charges_action ON charges (agent_id, action_id);
+
+-- The same added up, so that a window costs the same however much is in it: all that
+-- was charged in the 2^bits milliseconds from start << bits on. Sums are of the upper
+-- and the lower 32 bits of the amounts, which cannot overflow.
+CREATE TABLE charge_sums (
+	limit_id TEXT NOT NULL,
+	key      TEXT NOT NULL,
+	bits     INTEGER NOT NULL,
+	start    INTEGER NOT NULL,
+	charges  INTEGER NOT NULL,
+	high     INTEGER NOT NULL,
+	low      INTEGER NOT NULL,
+	high_held INTEGER NOT NULL,
+	low_held  INTEGER NOT NULL,
+	PRIMARY KEY (limit_id, key, bits, start)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER charge_made AFTER INSERT ON charges BEGIN
+	INSERT INTO charge_sums
+		SELECT NEW.limit_id, NEW.key, column1, NEW.at >> column1, 1, NEW.amount >> 32, NEW.amount & 4294967295,
+			(NEW.amount >> 32) * NEW.held, (NEW.amount & 4294967295) * NEW.held
+		FROM (VALUES (10), (16), (22), (28)) WHERE true
+		ON CONFLICT DO UPDATE SET charges = charges + 1, high = high + excluded.high, low = low + excluded.low,
+			high_held = high_held + excluded.high_held, low_held = low_held + excluded.low_held;
+END;
+CREATE TRIGGER charge_settled AFTER UPDATE OF held ON charges BEGIN
+	UPDATE charge_sums SET high_held = high_held + (NEW.amount >> 32) * (NEW.held - OLD.held),
+			low_held = low_held + (NEW.amount & 4294967295) * (NEW.held - OLD.held)
+		WHERE limit_id = NEW.limit_id AND key = NEW.key AND bits IN (10, 16, 22, 28) AND start = NEW.at >> bits;
+END;
+CREATE TRIGGER charge_gone AFTER DELETE ON charges BEGIN
+	UPDATE charge_sums SET charges = charges - 1, high = high - (OLD.amount >> 32), low = low - (OLD.amount & 4294967295),
+			high_held = high_held - (OLD.amount >> 32) * OLD.held, low_held = low_held - (OLD.amount & 4294967295) * OLD.held
+		WHERE limit_id = OLD.limit_id AND key = OLD.key AND bits IN (10, 16, 22, 28) AND start = OLD.at >> bits;
+	DELETE FROM charge_sums WHERE limit_id = OLD.limit_id AND key = OLD.key AND bits IN (10, 16, 22, 28) AND start = OLD.at >> bits AND charges = 0;
+END;
 
 -- What is set aside for requests that wait, or for their grants.
 CREATE TABLE asides (

@@ -224,6 +224,7 @@ func TestOlderSchema(t *testing.T) {
 	conn := foreign(t, s)
 	run(t, conn, "DROP INDEX approvals_round")
 	run(t, conn, "DROP TABLE charges")
+	run(t, conn, "DROP TABLE charge_sums")
 	run(t, conn, "DROP TABLE asides")
 	for _, column := range []string{"overshoots", "continued_by", "rounds", "round_until", "round_hash"} {
 		run(t, conn, "ALTER TABLE approvals DROP COLUMN "+column)
