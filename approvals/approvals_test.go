@@ -29,6 +29,33 @@ func made(status Status) Request {
 	return r
 }
 
+func TestOvershootWithin(t *testing.T) {
+	shown := Overshoot{Limit: "p/daily", Key: `["a"]`, Max: 100, Used: 50, Held: 20, Amount: 40}
+	for _, tt := range []struct {
+		name string
+		f    func(*Overshoot)
+		want bool
+	}{
+		{"the same", func(*Overshoot) {}, true},
+		{"by less", func(o *Overshoot) { o.Used-- }, true},
+		{"by more", func(o *Overshoot) { o.Used++ }, false},
+		{"by more, held", func(o *Overshoot) { o.Held++ }, false},
+		{"as far beyond another maximum", func(o *Overshoot) { o.Max, o.Used = 200, 150 }, true},
+		{"another limit", func(o *Overshoot) { o.Limit = "p/Daily" }, false},
+		{"for another", func(o *Overshoot) { o.Key = "[]" }, false},
+		{"what cannot be counted", func(o *Overshoot) { *o = Overshoot{Limit: o.Limit, Key: o.Key, Doubt: "x"} }, false},
+	} {
+		o := shown
+		if tt.f(&o); o.Within(shown) != tt.want {
+			t.Errorf("%s: want %v", tt.name, tt.want)
+		}
+	}
+	doubt := Overshoot{Limit: "p/daily", Doubt: "x is missing"}
+	if !doubt.Within(doubt) || doubt.Within(shown) || doubt.Within(Overshoot{Limit: "p/daily", Doubt: "y is missing"}) {
+		t.Error("what cannot be counted is approved for its reason alone")
+	}
+}
+
 func TestAt(t *testing.T) {
 	for _, test := range []struct {
 		status Status

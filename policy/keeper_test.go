@@ -267,3 +267,20 @@ func TestKeeperManyReaders(t *testing.T) {
 	stop()
 	all.Wait()
 }
+
+// TestKeeperTellsOfRenamedLimits: what was used under the old id is not counted any
+// more, and only who sees both policies can know.
+func TestKeeperTellsOfRenamedLimits(t *testing.T) {
+	limited := func(id string) string {
+		return denyAll + "limits: [{id: " + id + ", count: true, max: 1, window: 1h}]\n"
+	}
+	dir := folder(t, map[string]string{"main.yaml": limited("a")})
+	_, events := keep(t, dir, &snapshots{})
+	if e := next(t, events); len(e.Warnings) > 0 {
+		t.Errorf("at first: %v", e.Warnings)
+	}
+	write(t, filepath.Join(dir, "main.yaml"), limited("b"))
+	if e := next(t, events); len(e.Warnings) != 1 || !strings.Contains(e.Warnings[0].Error(), `main.yaml:4:15: limit "b" was "a" before`) {
+		t.Errorf("renamed: %v", e.Warnings)
+	}
+}
