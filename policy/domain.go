@@ -44,30 +44,12 @@ func (l *domains) has(name string) bool {
 }
 
 // judge says whether v, a domain or a list of domains, is in the list as a
-// whole. Some in and some out is unknown: an allow rule must not pass the bad
-// one because of the good one, nor a deny rule be dodged the other way round.
+// whole.
 func (l *domains) judge(v action.Value) truth {
 	if v.Kind() != action.Array {
 		return l.judgeOne(v)
 	}
-	in, out := 0, 0
-	for _, item := range v.Items() {
-		switch l.judgeOne(item) {
-		case yes:
-			in++
-		case no:
-			out++
-		default:
-			return unknown
-		}
-	}
-	switch {
-	case in > 0 && out == 0:
-		return yes
-	case out > 0 && in == 0:
-		return no
-	}
-	return unknown
+	return unanimous(v, unknown, l.judgeOne)
 }
 
 func (l *domains) judgeOne(v action.Value) truth {

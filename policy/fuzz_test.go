@@ -90,7 +90,7 @@ func (d *dice) conditions(depth int) string {
 }
 
 func (d *dice) path() string {
-	return d.pick("$.payload.x", "$.payload.x", "$.payload.x", "$.payload.y", "$.payload.x.y", `'$.payload.x[0]'`, `'$.payload["x"]'`, "$.payload.amount_minor", "$.payload.domain",
+	return d.pick("$.payload.x", "$.payload.x", "$.payload.x", "$.payload.y", "$.payload.x.y", "'$.payload.x[*]'", "'$.payload.x[*].y'", "'$.payload.y[*][*]'", `'$.payload.x[0]'`, `'$.payload["x"]'`, "$.payload.amount_minor", "$.payload.domain",
 		"$.payload", "$.tool.reads", "$.tool", "$.action_type", "$.relying_party.domain", "$.relying_party", "$.principal.agent_id", "$.subject.principal_id")
 }
 
@@ -102,7 +102,7 @@ func (d *dice) operator() string {
 func (d *dice) request() (action.Request, Env) {
 	var members []string
 	for _, key := range []string{"x", "y", "amount_minor", "domain", "merchant_domain", "currency", "X"} {
-		value := d.pick("", "", `"s"`, `"t"`, "5", "5.0", "-5", "5.5", "null", "true", `"5"`, `["s"]`, `{"y":"s"}`, `"a.com"`, `"x.B.com."`, `["a.com","evil.com"]`, `"EUR"`, `"eur"`)
+		value := d.pick("", "", `"s"`, `"t"`, "5", "5.0", "-5", "5.5", "null", "true", `"5"`, `["s"]`, `["s","t"]`, `[{"y":"s"},{}]`, "[[5],[]]", "[]", `{"y":"s"}`, `"a.com"`, `"x.B.com."`, `["a.com","evil.com"]`, `"EUR"`, `"eur"`)
 		if value != "" {
 			members = append(members, fmt.Sprintf("%q:%s", key, value))
 		}

@@ -191,6 +191,45 @@ func domainTest(own string, list *domains, blocked bool) *test {
 	return t
 }
 
+// ofEach makes t, which asks something of an item, or of what item leads to from
+// there, ask it of every item of a list: it says what all of them say, and is
+// unknown when they do not agree. An empty list is as nothing at all.
+func (t *test) ofEach(item action.Path) {
+	judge, absent := t.judge, t.absent
+	one := func(v action.Value) truth {
+		switch found, ok := item.Lookup(v); {
+		case !ok:
+			return unknown
+		case found.Kind() != action.Missing:
+			return judge(found)
+		}
+		return absent
+	}
+	t.judge = func(v action.Value) truth {
+		if v.Kind() != action.Array {
+			return unknown
+		}
+		return unanimous(v, absent, one)
+	}
+	t.wants, t.equals = "a list whose items are all on one side: "+t.wants, nil
+}
+
+// unanimous is what one says of all items of a list; unknown where it says now
+// this, now that: an allow rule must not pass the bad one because of the good
+// one, nor a deny rule be dodged the other way round.
+func unanimous(list action.Value, empty truth, one func(action.Value) truth) truth {
+	if list.Len() == 0 {
+		return empty
+	}
+	all := one(list.Index(0))
+	for i := 1; i < list.Len() && all != unknown; i++ {
+		if one(list.Index(i)) != all {
+			return unknown
+		}
+	}
+	return all
+}
+
 func mustPath(text string) action.Path {
 	p, err := action.ParsePath(text)
 	if err != nil {
