@@ -96,13 +96,14 @@ func (d *dice) path() string {
 
 func (d *dice) operator() string {
 	return d.pick("exists", "eq, value: s", "eq, value: s", "eq, value: t", "eq, value: 5", "eq, value: true", "eq, value: null", "neq, value: s", "neq, value: 5",
-		"in, value: [s, t]", "in, value: [s, s, 5]", "nin, value: [t]", "lt, value: 5", "lte, value: 5", "gt, value: 0", "gte, value: 5.0", "regex, value: ^s", "eq, value: a.b")
+		"in, value: [s, t]", "in, value: [s, s, 5]", "nin, value: [t]", "lt, value: 5", "lte, value: 5", "gt, value: 0", "gte, value: 5.0", "regex, value: ^s", "eq, value: a.b",
+		"domain, value: [a.com, '*.b.com']", "domain, value: s", "email, value: '*@a.com'", "url, value: 'https://a.com/s/**'", "file, value: [/s/**, 'C:/s']")
 }
 
 func (d *dice) request() (action.Request, Env) {
 	var members []string
 	for _, key := range []string{"x", "y", "amount_minor", "domain", "merchant_domain", "currency", "X"} {
-		value := d.pick("", "", `"s"`, `"t"`, "5", "5.0", "-5", "5.5", "null", "true", `"5"`, `["s"]`, `["s","t"]`, `[{"y":"s"},{}]`, "[[5],[]]", "[]", `{"y":"s"}`, `"a.com"`, `"x.B.com."`, `["a.com","evil.com"]`, `"EUR"`, `"eur"`)
+		value := d.pick("", "", `"s"`, `"t"`, "5", "5.0", "-5", "5.5", "null", "true", `"5"`, `["s"]`, `["s","t"]`, `[{"y":"s"},{}]`, "[[5],[]]", "[]", `{"y":"s"}`, `"a.com"`, `"x.B.com."`, `["a.com","evil.com"]`, `"S@A.com"`, `"https://a.com/s/t"`, `["https://a.com/S"]`, `"/s/../t"`, `["/s/t","/S"]`, `"EUR"`, `"eur"`)
 		if value != "" {
 			members = append(members, fmt.Sprintf("%q:%s", key, value))
 		}

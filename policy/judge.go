@@ -183,10 +183,10 @@ func domainTest(own string, list *domains, blocked bool) *test {
 		paths:  []action.Path{mustPath(own), mustPath(partyPath)},
 		absent: missing,
 		wants:  "a domain, or a list of them that are all on one side",
-		judge:  list.judge,
+		judge:  judgeTexts(list.judge),
 	}
 	if blocked {
-		t.judge = negate(list.judge)
+		t.judge = negate(t.judge)
 	}
 	return t
 }
@@ -214,20 +214,9 @@ func (t *test) ofEach(item action.Path) {
 	t.wants, t.equals = "a list whose items are all on one side: "+t.wants, nil
 }
 
-// unanimous is what one says of all items of a list; unknown where it says now
-// this, now that: an allow rule must not pass the bad one because of the good
-// one, nor a deny rule be dodged the other way round.
+// unanimous is what one says of all items of a list.
 func unanimous(list action.Value, empty truth, one func(action.Value) truth) truth {
-	if list.Len() == 0 {
-		return empty
-	}
-	all := one(list.Index(0))
-	for i := 1; i < list.Len() && all != unknown; i++ {
-		if one(list.Index(i)) != all {
-			return unknown
-		}
-	}
-	return all
+	return agreed(list.Len(), empty, func(i int) truth { return one(list.Index(i)) })
 }
 
 func mustPath(text string) action.Path {

@@ -278,8 +278,8 @@ func (p *parser) domains(n *yaml.Node, what string) (list *domains, names []stri
 	}
 	list = &domains{}
 	for i, name := range names {
-		if !list.add(name) {
-			p.Errorf(p.List(n, what)[i], `%s: want a domain ("example.com", "*.example.com" for those below it, beyond ASCII in its xn-- form), got %q`, what, name)
+		if err := list.add(name); err != nil {
+			p.Errorf(p.List(n, what)[i], "%s: %v", what, err)
 		}
 	}
 	return list, names

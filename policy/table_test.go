@@ -13,7 +13,7 @@ import (
 
 // tables gives the tables of docs/policy.md that are marked for the tests: rows
 // of cells, the header first.
-func tables(t *testing.T) [][][]string {
+func tables(t testing.TB) [][][]string {
 	t.Helper()
 	text, err := os.ReadFile("../docs/policy.md")
 	if err != nil {
@@ -220,7 +220,10 @@ func TestConstraints(t *testing.T) {
 		{"allowed_domains: [a.com]", `{"domain":"a.com.."}`, "", unknown},
 		{"allowed_domains: [a.com]", `{"domain":"a..com"}`, "", unknown},
 		{"allowed_domains: [a.com]", `{"domain":" a.com"}`, "", unknown},
-		{"allowed_domains: [a.com]", `{"domain":"а.com"}`, "", unknown}, // a Cyrillic а
+		{"allowed_domains: [a.com]", `{"domain":"а.com"}`, "", no}, // a Cyrillic а
+		{"allowed_domains: [müller.com]", `{"domain":"XN--MLLER-kva.com."}`, "", yes},
+		{"allowed_domains: [xn--mller-kva.com]", `{"domain":"MÜLLER.com"}`, "", yes},
+		{"blocked_domains: ['*.müller.com']", `{"domain":"www.mu\u0308ller.com"}`, "", no},
 		{"allowed_domains: [k.com]", `{"domain":"\u212a.com"}`, "", unknown},
 		{"allowed_domains: [a.com]", `{"domain":""}`, "", unknown},
 		{"allowed_domains: [a.com, b.com]", `{"domain":["a.com","B.com"]}`, "", yes},

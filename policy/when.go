@@ -117,6 +117,8 @@ func (p *parser) operator(t *test, op string, value *yaml.Node, what string) {
 		if re := p.regexp(value, what); re != nil {
 			t.judge, t.wants = judgeRegexp(re), "a text"
 		}
+	case "domain", "email", "url", "file":
+		p.named(t, op, value, what)
 	default:
 		p.order(t, op, value, what)
 	}
