@@ -2,7 +2,9 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -35,6 +37,15 @@ func (l *domains) add(pattern string) error {
 	return nil
 }
 
+// join adds another list.
+func (l *domains) join(other *domains) {
+	l.below = append(l.below, other.below...)
+	if l.exact == nil {
+		l.exact = make(map[string]bool)
+	}
+	maps.Copy(l.exact, other.exact)
+}
+
 func domainHint(pattern string) string {
 	switch {
 	case strings.Contains(pattern, "://"):
@@ -57,6 +68,24 @@ func (l *domains) has(name string) bool {
 		}
 	}
 	return false
+}
+
+func (l *domains) gaps() (list []string) {
+	for _, name := range l.alone() {
+		list = append(list, fmt.Sprintf(`names below %s (www.%s) are not in it: add "*.%s"`, name, name, name))
+	}
+	return list
+}
+
+// alone are the names that are in the list without those below them.
+func (l *domains) alone() (names []string) {
+	for name := range l.exact {
+		if !slices.ContainsFunc(l.below, func(suffix string) bool { return strings.HasSuffix("."+name, suffix) }) && !isIP(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // judge says whether a domain is in the list.
@@ -126,6 +155,11 @@ func endsInNumber(s string) bool {
 func isIPv4(s string) bool {
 	ip, err := netip.ParseAddr(s)
 	return err == nil && ip.Is4()
+}
+
+func isIP(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
 }
 
 func isASCII(s string) bool {

@@ -34,6 +34,16 @@ func (l *addresses) add(pattern string) error {
 	return nil
 }
 
+func (l *addresses) gaps() []string {
+	var all domains // of patterns for whole domains
+	for i := range l.of {
+		if m := &l.of[i]; m.local == "" {
+			all.join(&m.at)
+		}
+	}
+	return all.gaps()
+}
+
 // judge takes one address, or several as the header of a message lists them.
 func (l *addresses) judge(text string) truth {
 	if local, domain, found := strings.Cut(text, "@"); found && plainLocal(local) && !strings.ContainsAny(domain, "@,> ") {

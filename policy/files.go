@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -15,7 +16,8 @@ type files struct {
 
 type filePattern struct {
 	glob
-	drive string // "c:" on Windows
+	drive   string // "c:" on Windows
+	bracket bool   // it has a [, which may be meant for more than itself
 }
 
 func (l *files) add(pattern string) error {
@@ -27,8 +29,15 @@ func (l *files) add(pattern string) error {
 	if err != nil {
 		return fmt.Errorf("%q: %w", pattern, err)
 	}
-	l.of = append(l.of, filePattern{g, drive})
+	l.of = append(l.of, filePattern{g, drive, strings.Contains(path, "[")})
 	return nil
+}
+
+func (l *files) gaps() (list []string) {
+	if slices.ContainsFunc(l.of, func(p filePattern) bool { return p.bracket }) {
+		list = append(list, "[ stands for itself here, not for one of several characters: write a list of patterns")
+	}
+	return list
 }
 
 func fileHint(pattern string) string {

@@ -186,7 +186,7 @@ func domainTest(own string, list *domains, blocked bool) *test {
 		judge:  judgeTexts(list.judge),
 	}
 	if blocked {
-		t.judge = negate(t.judge)
+		t.judge, t.negated = negate(t.judge), true
 	}
 	return t
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -21,6 +22,7 @@ func (p *parser) warn(n *yaml.Node, format string, args ...any) {
 
 // lintRule looks at one rule by itself. f are its keys.
 func (p *parser) lintRule(r *rule, f map[string]*yaml.Node, what string) {
+	p.lintNarrow(r)
 	c := fieldsOf(f["constraints"])
 	if r.allow && c["amount_max"] != nil && !r.reads(currencyPath) {
 		p.warn(c["amount_max"], "%s: amount_max without currency: 8500 is 85.00 of any currency, whatever it is worth; add currency", what)
@@ -28,6 +30,82 @@ func (p *parser) lintRule(r *rule, f map[string]*yaml.Node, what string) {
 	if r.allow && c["blocked_domains"] != nil && c["merchant_domain"] == nil && c["allowed_domains"] == nil && r.when == nil {
 		p.warn(c["blocked_domains"], "%s: this allows every domain but those listed, also ones that are made tomorrow; list those that are allowed (allowed_domains)", what)
 	}
+}
+
+// lintNarrow gives the warnings of tests that are narrower than they seem, where
+// that lets an action through: in what a deny rule asks to be true, and in what an
+// allow rule asks not to be.
+func (p *parser) lintNarrow(r *rule) {
+	if r.when != nil {
+		p.narrow(r.when, !r.allow)
+	}
+	for _, t := range r.constraints {
+		p.narrow(&expr{test: t}, !r.allow)
+	}
+}
+
+func (p *parser) narrow(e *expr, through bool) {
+	if e.op == opTest && e.test.negated != through {
+		p.warnings = append(p.warnings, e.test.narrow...)
+	}
+	for _, sub := range e.subs {
+		p.narrow(sub, through != (e.op == opNot))
+	}
+}
+
+// smell tells that a comparison of texts is made with what can be written in more
+// ways than one.
+func (p *parser) smell(path, op string, value *yaml.Node, what string) *strictyaml.Error {
+	if !slices.Contains([]string{"eq", "neq", "in", "nin", "regex"}, op) {
+		return nil
+	}
+	items := []*yaml.Node{value}
+	if value.Kind == yaml.SequenceNode {
+		items = p.List(value, what)
+	}
+	for _, item := range items {
+		if item.Kind != yaml.ScalarNode || item.ShortTag() != "!!str" {
+			continue
+		}
+		if matcher, other := otherWays(lastName(path), op, item.Value); matcher != "" {
+			w := p.At(item, "%s: %s compares letter by letter, and this can be written otherwise (%s): use op: %s", what, op, other, matcher)
+			return &w
+		}
+	}
+	return nil
+}
+
+// lastName is the name that a path ends with, in lower case: of $.payload.to[*] it
+// is "to".
+func lastName(path string) string {
+	path = strings.TrimRight(strings.ToLower(path), `[]*0123456789"`)
+	return path[strings.LastIndexAny(path, `.["`)+1:]
+}
+
+var (
+	namesDomain = regexp.MustCompile(`domain|host`)
+	namesEmail  = regexp.MustCompile(`mail|recipient`)
+	namesURL    = regexp.MustCompile(`ur[il]$|^ur[il]|link|href`)
+	namesFile   = regexp.MustCompile(`paths?$|^files?$|_files?$|filename|folder|directory|^dir$`)
+	likeDomain  = regexp.MustCompile(`^([a-zA-Z0-9_-]+\.)+[a-zA-Z]{2,}\.?$`)
+	likeEmail   = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
+)
+
+// otherWays names the matcher for what a text seems to be, by itself or by the name
+// under which it stands, and ways to write the same.
+func otherWays(name, op, text string) (matcher, other string) {
+	pattern := op == "regex"
+	switch {
+	case strings.Contains(text, "://") || pattern && namesURL.MatchString(name):
+		return "url", "another case, a port, %41, .."
+	case likeEmail.MatchString(text) || pattern && (strings.Contains(text, "@") || namesEmail.MatchString(name)):
+		return "email", "another case, +tag, a name before it"
+	case strings.HasPrefix(strings.TrimPrefix(text, "^"), "/") && strings.Count(text, "/") > 1 || namesFile.MatchString(name) && (pattern || strings.HasPrefix(text, "/")):
+		return "file", "//, .., another case"
+	case namesDomain.MatchString(name) && (pattern || likeDomain.MatchString(text)):
+		return "domain", "another case, a dot at the end"
+	}
+	return "", ""
 }
 
 // fieldsOf are the values of a mapping by their keys, as they stand.

@@ -4,6 +4,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/strictyaml"
 )
 
 // A matcher is a list of patterns for what has a name that can be written in more
@@ -13,6 +14,8 @@ import (
 type matcher interface {
 	add(pattern string) error
 	judge(text string) truth
+	// gaps tells what the patterns leave out though who wrote them may mean it.
+	gaps() []string
 }
 
 // matchers are, by operator, what makes them, and what they want to read.
@@ -44,7 +47,15 @@ func (p *parser) named(t *test, op string, value *yaml.Node, what string) {
 			p.Errorf(item, "%s: %v", what, err)
 		}
 	}
-	t.judge, t.wants = judgeTexts(m.judge), matchers[op].wants
+	t.judge, t.wants, t.narrow = judgeTexts(m.judge), matchers[op].wants, p.gaps(m, value, what)
+}
+
+// gaps makes warnings of what patterns leave out.
+func (p *parser) gaps(m matcher, n *yaml.Node, what string) (list []strictyaml.Error) {
+	for _, gap := range m.gaps() {
+		list = append(list, p.At(n, "%s: %s", what, gap))
+	}
+	return list
 }
 
 // judgeTexts judges a text, or a list of texts as a whole. An empty list says

@@ -239,7 +239,9 @@ func (p *parser) constraints(r *rule, n *yaml.Node, what string) {
 		blocked   bool
 	}{{"merchant_domain", merchantPath, false}, {"allowed_domains", domainPath, false}, {"blocked_domains", domainPath, true}} {
 		if list, names := p.domains(f[c.key], what+": "+c.key); list != nil {
-			r.constraints = append(r.constraints, domainTest(c.path, list, c.blocked).named(c.key, names))
+			t := domainTest(c.path, list, c.blocked).named(c.key, names)
+			t.narrow = p.gaps(list, f[c.key], what+": "+c.key)
+			r.constraints = append(r.constraints, t)
 		}
 	}
 }

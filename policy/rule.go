@@ -73,6 +73,10 @@ type test struct {
 	// equals is set for a test that is true only for one of these strings and
 	// false for every other string: what the index is built on.
 	equals []string
+	// narrow are warnings of what the test is not true of, though who wrote it may
+	// mean that too. They count where it is not true that lets an action through.
+	narrow  []strictyaml.Error
+	negated bool // the test is not true of what was written
 	// limit says how a value falls short, for the reason of a near miss:
 	// "over 5000". Only for amounts.
 	limit func(action.Value) string

@@ -131,6 +131,20 @@ func bracketed(host string) (ip string, ok bool) {
 	return addr.Unmap().String(), true
 }
 
+func (l *urls) gaps() (list []string) {
+	var all domains
+	closed := false
+	for i := range l.of {
+		p := &l.of[i]
+		all.join(&p.host)
+		closed = closed || p.scheme != "" || p.port != anyPort
+	}
+	if closed {
+		list = append(list, "the same host answers by other schemes and ports, which are not in it: write *://HOST:*/… for all of them")
+	}
+	return append(list, all.gaps()...)
+}
+
 func (l *urls) judge(text string) truth {
 	at, ok := parseURL(text)
 	if !ok {

@@ -85,6 +85,9 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 	for _, item := range items {
 		t.text += "[*]" + strings.TrimPrefix(item.String(), "$")
 	}
+	if warning := p.smell(t.text, op, f["value"], what); warning != nil {
+		t.narrow = append(t.narrow, *warning)
+	}
 	t.text = strings.Join([]string{t.text, op, written(f["value"])}, " ")
 	for _, item := range slices.Backward(items) {
 		t.ofEach(item)
@@ -128,7 +131,7 @@ func (p *parser) operator(t *test, op string, value *yaml.Node, what string) {
 func (t *test) among(list []literal, negated bool) {
 	t.judge, t.wants = judgeIn(list), wantsKinds(list)
 	if negated {
-		t.judge = negate(t.judge)
+		t.judge, t.negated = negate(t.judge), true
 		return
 	}
 	for _, l := range list {
