@@ -95,7 +95,7 @@ func box(local string) string {
 // brackets and commas. What programs read in different ways it does not: comments,
 // groups, routes, a name with an address or a comma in it, a quoted local part.
 func parseAddresses(text string) (list []string, ok bool) {
-	const most = 64 << 10
+	const most = 16 << 10
 	if len(text) > most || strings.ContainsAny(text, "();:[]\\") || strings.ContainsFunc(text, unicode.IsControl) || strings.Contains(text, "=?") {
 		return nil, false
 	}

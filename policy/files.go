@@ -52,12 +52,15 @@ func fileHint(pattern string) string {
 	return ""
 }
 
-var driveLetter = regexp.MustCompile(`^[A-Za-z]:/`)
+// hasDrive tells paths of Windows.
+func hasDrive(s string) bool {
+	return len(s) > 2 && 'a' <= s[0]|0x20 && s[0]|0x20 <= 'z' && s[1:3] == ":/"
+}
 
 // splitDrive takes the drive off a path of Windows, and its case: there it does
 // not count.
 func splitDrive(s string) (drive, path string) {
-	if !driveLetter.MatchString(s) {
+	if !hasDrive(s) {
 		return "", s
 	}
 	s = strings.Map(lowerASCII, s)
@@ -129,8 +132,8 @@ func readings(s string) (ways []string, ok bool) {
 			return nil, false
 		}
 	}
-	if len(s) > 2 && driveLetter.MatchString(s[:2]+"/") {
-		s = slashed(s)
+	if drive := slashed(s); hasDrive(drive) {
+		s = drive
 	}
 	ways = []string{s}
 	if strings.Contains(s, `\`) {
@@ -176,7 +179,7 @@ func fileOfURL(s string) (path string, ok bool) {
 	if err != nil || !utf8.ValidString(s) {
 		return "", false
 	}
-	if driveLetter.MatchString(s[1:]) {
+	if hasDrive(s[1:]) {
 		s = s[1:]
 	}
 	return s, true

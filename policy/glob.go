@@ -158,6 +158,9 @@ func hidesSteps(s string) bool {
 // unseen are control characters, those that direct how others are shown, and what
 // is no character.
 func unseen(r rune) bool {
+	if r < utf8.RuneSelf {
+		return r < ' ' || r == 0x7f
+	}
 	return r == utf8.RuneError || unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Variation_Selector)
 }
 

@@ -211,7 +211,7 @@ func (t *test) ofEach(item action.Path) {
 		}
 		return unanimous(v, absent, one)
 	}
-	t.wants, t.equals = "a list whose items are all on one side: "+t.wants, nil
+	t.wants, t.equals = fmt.Sprintf("a list whose [*]%s are all on one side: %s", strings.TrimPrefix(item.String(), "$"), t.wants), nil
 }
 
 // unanimous is what one says of all items of a list.

@@ -184,6 +184,23 @@ func FuzzFile(f *testing.F) {
 	})
 }
 
+// TestLongTexts: what is longer than any name is not judged.
+func TestLongTexts(t *testing.T) {
+	for op, c := range map[string]struct{ pattern, text, part string }{
+		"domain": {"*.example.com", "a.example.com", "a."},
+		"email":  {"*@example.com", "Ann <a@example.com>", "Ann "},
+		"file":   {"/a/**", "/a/b", "/a/b"},
+	} {
+		judge := matching(t, op, c.pattern)
+		if got := judge(c.text); got != yes {
+			t.Errorf("%s: %v", op, got)
+		}
+		if got := judge(strings.Repeat(c.part, 5000) + c.text); got != unknown {
+			t.Errorf("%s: a long one is %v", op, got)
+		}
+	}
+}
+
 // TestMatchersAllocateNothing for what is written plainly.
 func TestMatchersAllocateNothing(t *testing.T) {
 	for op, c := range map[string]struct{ pattern, text string }{
@@ -200,5 +217,30 @@ func TestMatchersAllocateNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { judge(list) }); n != 0 {
 			t.Errorf("%s: %v allocations", op, n)
 		}
+	}
+}
+
+// BenchmarkMatchers: what one value costs, in each rule that asks.
+func BenchmarkMatchers(b *testing.B) {
+	for _, c := range []struct{ name, op, pattern, text string }{
+		{"domain", "domain", "*.example.com", "www.example.com"},
+		{"domain beyond ASCII", "domain", "*.müller.example", "WWW.MÜLLER.example."},
+		{"email", "email", "*@example.com", "ann@example.com"},
+		{"email by its header", "email", "*@example.com", "Ann <ann@example.com>, Bob <bob@example.com>"},
+		{"url", "url", "https://*.example.com/docs/**", "https://www.example.com/docs/a?x=1"},
+		{"url elsewhere", "url", "https://*.example.com/docs/**", "https://www.example.org/docs/a?x=1"},
+		{"file", "file", "/home/me/notes/**", "/home/me/notes/a/b.md"},
+		{"file elsewhere", "file", "/home/me/notes/**", "/home/me/letters/a/b.md"},
+		{"file in two ways", "file", "/home/me/notes/**", "/home/me/notes/a%20b.md"},
+	} {
+		judge := matching(b, c.op, c.pattern)
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if judge(c.text) == unknown {
+					b.Fatal("unknown")
+				}
+			}
+		})
 	}
 }
