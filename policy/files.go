@@ -103,8 +103,15 @@ func (l *files) judgeOne(s string) truth {
 			t = t.or(unknown) // without a drive it is on the one that the program is on
 		}
 	}
+	if t == no && mirrors.MatchString(path) {
+		return unknown
+	}
 	return t
 }
+
+// mirrors are where Linux and macOS have the whole tree, or parts of it, once more:
+// /proc/self/root/etc is /etc.
+var mirrors = regexp.MustCompile(`(?i)^/(proc|dev/fd|private|system/volumes|\.vol|\.nofollow|\.resolve)/`)
 
 // isCertainFile is false for what tools may expand, for short names of Windows
 // (SECRET~1), and for steps upwards below a drive: where there are no drives C: is

@@ -127,7 +127,7 @@ func fieldsOf(n *yaml.Node) map[string]*yaml.Node {
 func (r *rule) reads(path string) bool {
 	for t := range testsOf(r) {
 		for _, at := range t.paths {
-			if at.String() == path {
+			if at.String() == path || t.place == path {
 				return true
 			}
 		}
@@ -273,14 +273,22 @@ func (pol *Policy) dodged(i int) (w strictyaml.Error, warn bool) {
 		return w, false
 	}
 	return r.remark("rule %q does not match when %s is missing, and then %s allows: to deny that too, add to the condition any: [{match: …}, {not: {match: {path: %s, op: exists}}}]",
-		r.id, paths[0], by, paths[0]), true
+		r.id, paths[0], by, inFlow(paths[0])), true
+}
+
+// inFlow writes a path so that it can stand between braces.
+func inFlow(path string) string {
+	if strings.ContainsAny(path, "[]{},") {
+		return "'" + strings.ReplaceAll(path, "'", "''") + "'"
+	}
+	return path
 }
 
 // missing are the paths without which a rule cannot be judged.
 func (r *rule) missing() (paths []string) {
 	for t := range testsOf(r) {
 		if consult(t, bare) == missing {
-			paths = append(paths, t.paths[0].String())
+			paths = append(paths, t.where())
 		}
 	}
 	return paths

@@ -62,6 +62,8 @@ type test struct {
 	// text is the test as it was written, in one form: two with the same text say
 	// the same.
 	text string
+	// place is the path of a match as a whole, with what follows a [*].
+	place string
 	// paths are tried in this order; the first that leads to a value is judged.
 	paths []action.Path
 	// judge says what a value that is there means.
@@ -80,6 +82,14 @@ type test struct {
 	// limit says how a value falls short, for the reason of a near miss:
 	// "over 5000". Only for amounts.
 	limit func(action.Value) string
+}
+
+// where names what the test looks at.
+func (t *test) where() string {
+	if t.place != "" {
+		return t.place
+	}
+	return t.paths[0].String()
 }
 
 // obliges reports what the duties of a rule make of an ALLOW (wire.md §10).

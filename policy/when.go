@@ -81,14 +81,14 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 	if len(items) == 0 && samePlace(*path, amountPath) && op != "exists" {
 		t.judge, t.wants, t.equals = asMoney(t.judge), wantsMoney, nil
 	}
-	t.text = path.String()
+	t.place = path.String()
 	for _, item := range items {
-		t.text += "[*]" + strings.TrimPrefix(item.String(), "$")
+		t.place += "[*]" + strings.TrimPrefix(item.String(), "$")
 	}
-	if warning := p.smell(t.text, op, f["value"], what); warning != nil {
+	if warning := p.smell(t.place, op, f["value"], what); warning != nil {
 		t.narrow = append(t.narrow, *warning)
 	}
-	t.text = strings.Join([]string{t.text, op, written(f["value"])}, " ")
+	t.text = strings.Join([]string{t.place, op, written(f["value"])}, " ")
 	for _, item := range slices.Backward(items) {
 		t.ofEach(item)
 	}
