@@ -103,7 +103,7 @@ func (l *files) judgeOne(s string) truth {
 			t = t.or(unknown) // without a drive it is on the one that the program is on
 		}
 	}
-	if t == no && mirrors.MatchString(path) {
+	if t == no && drive == "" && mirrors.MatchString(path) {
 		return unknown
 	}
 	return t

@@ -163,7 +163,8 @@ func portOf(s string) int {
 
 func FuzzFile(f *testing.F) {
 	documented(f)
-	judge := matching(f, "file", "/home/me/notes/**")
+	judge, windows := matching(f, "file", "/home/me/notes/**"), matching(f, "file", "C:/Users/me/notes/**")
+	f.Add(`c:\users\ME/Notes\\a`)
 	f.Fuzz(func(t *testing.T, text string) {
 		if clean, ok := cleanPath("/" + text); ok {
 			if again, still := cleanPath(clean + "/"); !still || again != clean {
@@ -181,6 +182,12 @@ func FuzzFile(f *testing.F) {
 			readers = append(readers, inside(decoded), inside(slashed(decoded)))
 		}
 		holds(t, text, judge(text), readers...)
+		if rest, ok := strings.CutPrefix(strings.ToLower(slashed(text)), "c:/"); ok {
+			clean := path.Clean("/" + rest)
+			holds(t, text, windows(text), clean == "/users/me/notes" || strings.HasPrefix(clean, "/users/me/notes/"))
+		} else if got := windows(text); got == yes && !strings.EqualFold(text[:min(5, len(text))], "file:") && !strings.Contains(text, "%") {
+			t.Errorf("%q has no drive, and is true", text)
+		}
 	})
 }
 
