@@ -554,6 +554,8 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			prefix = ""
 		case "limits":
 			prefix = "limits."
+		case "oauth":
+			prefix += "oauth."
 		}
 		for _, key := range call.Args[2:] {
 			want = append(want, prefix+text(key))

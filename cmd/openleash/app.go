@@ -18,6 +18,7 @@ import (
 	"github.com/openleash/openleash-go/configs"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/internal/oauth"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/proxy"
@@ -36,7 +37,9 @@ type app struct {
 	sequencer *audit.Sequencer
 	service   *authz.Service
 	children  *proxy.Children // the servers' processes of this one
-	running   string          // what close records as stopped; empty: nothing was started
+	bearersMu sync.Mutex
+	bearers   map[string]*oauth.Bearer // of servers over HTTP, by name; guarded by bearersMu
+	running   string                   // what close records as stopped; empty: nothing was started
 
 	background context.Context // of what open leaves running: sessions, doors
 	end        context.CancelFunc
