@@ -180,7 +180,7 @@ func (u HTTPUpstream) notBelieved(res *http.Response) string {
 	case res.StatusCode == http.StatusUnauthorized:
 		return fmt.Sprintf("the upstream server %s wants a login (%s). Nothing was done. Its owner signs in with: %s (or puts a token of the server's under headers: in OpenLeash's configuration); the host's own token is never passed on", u.Name, res.Status, oauth.LoginCommand(u.Name, ""))
 	case challenge.Error == "insufficient_scope":
-		return fmt.Sprintf("the upstream server %s wants a scope that the login does not have (%s, insufficient_scope: %+q). Nothing was done. Its owner can sign in for it with: %s", u.Name, res.Status, challenge.Scope, oauth.LoginCommand(u.Name, challenge.Scope))
+		return fmt.Sprintf("the upstream server %s wants a scope that the login does not have (%s, insufficient_scope: %s). Nothing was done. Its owner can sign in for it with: %s", u.Name, res.Status, challenge.Wants(), oauth.LoginCommand(u.Name, challenge.Scope))
 	}
 	return fmt.Sprintf("the upstream server %s does not let this login do that (%s). Nothing was done. Its owner can sign in as somebody else with: %s", u.Name, res.Status, oauth.LoginCommand(u.Name, ""))
 }

@@ -121,6 +121,7 @@ func TestLoginAtEachDoor(t *testing.T) {
 			if seen := far.Seen(); seen.Refreshed != 1 || seen.Calls != 3 {
 				t.Errorf("seen %+v, want one refresh and three calls", seen)
 			}
+			far.login(t)
 			far.Expire()
 			far.End()
 			wants(echoCall, "login at the upstream server shop has ended", "invalid_grant", "openleash login shop")

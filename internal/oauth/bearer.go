@@ -22,6 +22,9 @@ type Bearer struct {
 	// Guarded by turn: what has just failed need not be tried by each that waits.
 	failed   error
 	failedAt time.Time
+	// Guarded by turn: the token that was got last, for one that was refused.
+	renewed   string
+	renewedAt time.Time
 
 	mu   sync.Mutex
 	seen os.FileInfo // of the file that last was read from
@@ -40,6 +43,10 @@ const (
 	// tryAgainAfter is how long a failure to reach the authorization server counts
 	// for those who come next.
 	tryAgainAfter = 2 * time.Second
+	// renewAgainAfter is how soon a token that came in place of a refused one may be
+	// refused itself before another is got: a server that refuses all of them would
+	// have one spent for each call.
+	renewAgainAfter = 10 * time.Second
 )
 
 // Token is what goes with a request, renewed if its end is near; empty when
@@ -111,21 +118,34 @@ func (b *Bearer) renew(ctx context.Context, l *login, must bool) (string, error)
 	if now.AccessToken != l.AccessToken {
 		return now.AccessToken, nil
 	}
-	if b.failed == nil || time.Since(b.failedAt) > tryAgainAfter {
-		// A host that goes away must not end it: a refresh token that is spent, with
-		// nobody there to take the next, is a login that is lost.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewWithin)
-		defer cancel()
-		var token string
-		if token, b.failed = b.refresh(ctx, l); b.failed == nil {
-			return token, nil
+	if must && b.renewed == l.AccessToken && time.Since(b.renewedAt) < renewAgainAfter {
+		return "", nil
+	}
+	if token := b.try(ctx, l); token != "" {
+		if must {
+			b.renewed, b.renewedAt = token, time.Now()
 		}
-		b.failedAt = time.Now()
+		return token, nil
 	}
 	if !must && !now.over(time.Now()) {
 		return now.AccessToken, nil
 	}
 	return "", b.failed
+}
+
+// try refreshes, unless that has just failed; b.failed says why it is empty. A
+// host that goes away does not end it: a refresh token that is spent, with nobody
+// there to take the next, is a login that is lost.
+func (b *Bearer) try(ctx context.Context, l *login) (token string) {
+	if b.failed != nil && time.Since(b.failedAt) < tryAgainAfter {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewWithin)
+	defer cancel()
+	if token, b.failed = b.refresh(ctx, l); b.failed != nil {
+		b.failedAt = time.Now()
+	}
+	return token
 }
 
 // refresh spends the refresh token, while no other process does: who was second
@@ -169,7 +189,7 @@ func (b *Bearer) spend(ctx context.Context, l *login) (string, error) {
 	}
 	t, err := c.exchange(ctx, l.TokenEndpoint, l.client(b.server), url.Values{"grant_type": {"refresh_token"}, "refresh_token": {l.RefreshToken}, "resource": {l.Resource}})
 	switch {
-	case invalidGrant(err):
+	case isOver(err, l.Registered):
 		l.Ended, l.RefreshToken = "the authorization server does not renew it: "+err.Error(), ""
 		b.ended(l.Ended)
 		if err := b.folder.save(l); err != nil {
@@ -177,7 +197,7 @@ func (b *Bearer) spend(ctx context.Context, l *login) (string, error) {
 		}
 		return "", loginAgain(name, l.Ended)
 	case err != nil:
-		return "", &TokenError{fmt.Sprintf("the login at the upstream server %s could not be renewed at %s (%v). Nothing was done; try again", name, l.Issuer, err)}
+		return "", &TokenError{fmt.Sprintf("the login at the upstream server %s could not be renewed at %s (%v). Nothing was done. Try again; if it stays so, its owner signs in again with: openleash login %s", name, l.Issuer, err, name)}
 	}
 	l.put(t, time.Now())
 	if err := b.folder.save(l); err != nil {

@@ -12,6 +12,9 @@ type Challenge struct {
 	Error            string // "invalid_token", "insufficient_scope" (RFC 6750)
 }
 
+// Wants is the scope, fit for a message.
+func (c Challenge) Wants() string { return shown(c.Scope) }
+
 // ReadChallenge finds the first Bearer challenge in an answer's WWW-Authenticate.
 func ReadChallenge(h http.Header) (c Challenge, found bool) {
 	for _, line := range h.Values("WWW-Authenticate") {

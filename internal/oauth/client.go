@@ -137,12 +137,13 @@ type refused struct{ code, text string }
 
 func (r *refused) Error() string { return r.text }
 
-// invalidGrant reports whether a code or refresh token is good no more: "The
-// provided authorization grant […] or refresh token is invalid, expired, revoked"
-// (RFC 6749, section 5.2). A client that is not known any more comes to the same.
-func invalidGrant(err error) bool {
+// isOver reports whether a refresh token is good no more: "The provided […]
+// refresh token is invalid, expired, revoked" (RFC 6749, section 5.2). A client
+// that we registered and that is not known any more comes to the same. One of the
+// configuration may only have a wrong secret in the environment of one process.
+func isOver(err error, registered bool) bool {
 	var r *refused
-	return errors.As(err, &r) && slices.Contains([]string{"invalid_grant", "invalid_client", "unauthorized_client"}, r.code)
+	return errors.As(err, &r) && (r.code == "invalid_grant" || registered && (r.code == "invalid_client" || r.code == "unauthorized_client"))
 }
 
 // exchange asks the token endpoint.

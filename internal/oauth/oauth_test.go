@@ -411,6 +411,56 @@ func TestAuthorizationServerIsAway(t *testing.T) {
 	}
 }
 
+// TestServerThatRefusesEveryToken does not have one spent for each call.
+func TestServerThatRefusesEveryToken(t *testing.T) {
+	far, s, f := start(t)
+	signIn(t, f, s)
+	b := bearer(f, s)
+	for i := range 5 {
+		got, err := b.Renew(t.Context(), token(t, b))
+		if err != nil || (got != "") != (i == 0) {
+			t.Errorf("%d: %q, %v", i, got, err)
+		}
+	}
+	if seen := far.Seen(); seen.Refreshed != 1 {
+		t.Errorf("seen %+v", seen)
+	}
+	b.renewedAt = time.Now().Add(-renewAgainAfter)
+	if got, err := b.Renew(t.Context(), token(t, b)); err != nil || got == "" {
+		t.Errorf("later: %q, %v", got, err)
+	}
+}
+
+// TestWrongSecretOfOneProcess does not end the login for the others.
+func TestWrongSecretOfOneProcess(t *testing.T) {
+	far, s, f := start(t)
+	s.ClientID, s.ClientSecret = oauthtest.ClientID, oauthtest.ClientSecret
+	signIn(t, f, s)
+	far.Expire()
+	wrong := s
+	wrong.ClientSecret = "of-yesterday"
+	b := bearer(f, wrong)
+	if _, err := b.Renew(t.Context(), token(t, b)); err == nil || !strings.Contains(err.Error(), "invalid_client") || strings.Contains(err.Error(), "of-yesterday") {
+		t.Errorf("got %v", err)
+	}
+	b = bearer(f, s)
+	if got, err := b.Renew(t.Context(), token(t, b)); err != nil || !accepted(t, s, got) {
+		t.Errorf("with the right one: %v", err)
+	}
+}
+
+// TestClientThatIsForgotten: a client of our own registration that is not known
+// any more is the end of the login.
+func TestClientThatIsForgotten(t *testing.T) {
+	far, s, f := start(t)
+	signIn(t, f, s)
+	far.Forget()
+	b := bearer(f, s)
+	if _, err := b.Renew(t.Context(), token(t, b)); err == nil || !strings.Contains(err.Error(), "has ended") || !strings.Contains(err.Error(), "invalid_client") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestTokenWithoutRenewal(t *testing.T) {
 	far, s, f := start(t, "no refresh")
 	if state := signIn(t, f, s); state.Renews {

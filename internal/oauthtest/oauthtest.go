@@ -132,6 +132,13 @@ func (s *Server) End() {
 	clear(s.refresh)
 }
 
+// Forget ends all clients.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.clients)
+}
+
 // Seen is what has come so far.
 func (s *Server) Seen() Seen {
 	s.mu.Lock()
