@@ -139,6 +139,36 @@ func TestLoginAtEachDoor(t *testing.T) {
 	}
 }
 
+// TestWhoIsNotBelieved: each refusal says what would help.
+func TestWhoIsNotBelieved(t *testing.T) {
+	far := newBehindLogin(t, "/mcp")
+	with, without := far.upstream(), HTTPUpstream{Name: "shop", URL: far.URL}
+	long := `Bearer error="insufficient_scope", scope="` + strings.Repeat("x", 5000) + `\u202e"`
+	for _, tt := range []struct {
+		up        HTTPUpstream
+		status    int
+		challenge string
+		want      string
+	}{
+		{without, 401, "Bearer", "check the headers: of this server"},
+		{without, 403, `Bearer error="insufficient_scope", scope="x"`, "check the headers: of this server"},
+		{with, 407, "Basic", "check the headers: of this server"},
+		{with, 401, "", "openleash login shop (or puts a token"},
+		{with, 403, "Bearer", "sign in as somebody else with: openleash login shop"},
+		{with, 403, `Bearer error="insufficient_scope", scope="a b"`, `insufficient_scope: "a b"`},
+		{with, 403, long, "insufficient_scope"},
+	} {
+		res := &http.Response{StatusCode: tt.status, Status: http.StatusText(tt.status), Header: http.Header{}}
+		if tt.challenge != "" {
+			res.Header.Set("WWW-Authenticate", tt.challenge)
+		}
+		f, away := tt.up.turnedAway(res)
+		if !away || f.status != "transport_error" || !strings.Contains(f.detail, tt.want) || len(f.detail) > 1000 {
+			t.Errorf("%d %.80s: %v %+v", tt.status, tt.challenge, away, f)
+		}
+	}
+}
+
 // TestTokenThatEndsInTimeIsRenewedBefore: the upstream never sees it ended.
 func TestTokenThatEndsInTimeIsRenewedBefore(t *testing.T) {
 	far := newBehindLogin(t, "/mcp")

@@ -164,8 +164,10 @@ func (c caller) exchange(ctx context.Context, endpoint string, cl client, form u
 // whatever else servers make up that is visible).
 var bearerToken = regexp.MustCompile(`^[\x21-\x7E]+$`)
 
-// maxToken bounds a token: servers refuse longer headers.
-const maxToken = 16 << 10
+const (
+	maxToken = 16 << 10 // servers refuse longer headers
+	maxScope = 4 << 10  // it stands in the log
+)
 
 func readTokens(raw []byte) (tokens, error) {
 	d, err := readDocument(raw)
@@ -173,7 +175,7 @@ func readTokens(raw []byte) (tokens, error) {
 		return tokens{}, err
 	}
 	kind := d.text("token_type")
-	t := tokens{access: d.text("access_token"), refresh: d.text("refresh_token"), scope: d.text("scope"), lifetime: d.seconds("expires_in")}
+	t := tokens{access: d.text("access_token"), refresh: d.text("refresh_token"), scope: strings.Join(union(strings.Fields(d.text("scope"))), " "), lifetime: d.seconds("expires_in")}
 	switch {
 	case d.err != nil:
 		return tokens{}, d.err
@@ -181,6 +183,8 @@ func readTokens(raw []byte) (tokens, error) {
 		return tokens{}, fmt.Errorf("token_type is %s, want Bearer", shown(kind))
 	case !bearerToken.MatchString(t.access) || len(t.access) > maxToken:
 		return tokens{}, errors.New("its answer has no access_token that fits into a header")
+	case len(t.scope) > maxScope:
+		return tokens{}, fmt.Errorf("its scope is longer than %d bytes", maxScope)
 	case len(t.refresh) > maxToken:
 		return tokens{}, fmt.Errorf("its refresh_token is longer than %d bytes", maxToken)
 	}

@@ -20,6 +20,8 @@ import (
 const (
 	// maxBody bounds a document of the other side.
 	maxBody = 1 << 20
+	// maxAddress bounds an address that it names.
+	maxAddress = 2000
 	// answerWithin is how long one request may take.
 	answerWithin = 20 * time.Second
 )
@@ -54,6 +56,9 @@ func isLoopback(host string) bool {
 // HTTPS", but on this machine; and a server elsewhere may not make us knock on
 // the doors of our own machine.
 func (c caller) allowed(address, what string) (*url.URL, error) {
+	if len(address) > maxAddress {
+		return nil, fmt.Errorf("%s %s: is longer than %d bytes", what, shown(address), maxAddress)
+	}
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
 		return nil, fmt.Errorf("%s %s: want an address that begins with https://", what, shown(address))

@@ -105,6 +105,8 @@ func (s *Server) serverMetadata(w http.ResponseWriter, r *http.Request) {
 		m["scopes_supported"] = []string{"tools", "offline_access"}
 	case s.has("huge metadata"):
 		m["more"] = strings.Repeat("x", 2<<20)
+	case s.has("long address"):
+		m["token_endpoint"] = s.URL + "/" + strings.Repeat("x", 2000)
 	case s.has("other case"):
 		m["Token_endpoint"] = "https://evil.example/token"
 	case s.has("twice"):
@@ -205,6 +207,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "https://evil.example/token", http.StatusTemporaryRedirect)
 		return
 	}
+	s.mu.Lock()
+	s.seen.Asked++
+	s.mu.Unlock()
 	if s.has("slow") {
 		time.Sleep(300 * time.Millisecond)
 	}
@@ -294,6 +299,8 @@ func (s *Server) give(w http.ResponseWriter, t token) {
 	switch {
 	case s.quirks["token of another kind"]:
 		answer["token_type"] = "DPoP"
+	case s.quirks["scope without end"]:
+		answer["scope"] = strings.Repeat("s ", 5000) + strings.Repeat("s", 5000)
 	case s.quirks["token with a line end"]:
 		answer["access_token"] = access + "\r\nX-Evil: 1"
 	}

@@ -59,6 +59,8 @@ type Server struct {
 
 // Seen counts what has come.
 type Seen struct {
+	Asked int // requests to the token endpoint that have begun
+
 	Registered, Authorized, Exchanged, Refreshed, Reused, Revoked int
 	Calls                                                         int // tools that ran
 	Refused                                                       int // requests to the MCP server without a good token
