@@ -362,13 +362,13 @@ func mayBeOlder(status int) bool {
 // should use that transport for all subsequent communication."
 func (c *httpConn) fallBack(ctx context.Context, m Message) bool {
 	older := &sseConn{up: c.up, in: c.in, ctx: c.ctx, stop: c.stop, work: &c.work}
-	if older.Send(ctx, m) != nil {
+	if _, err := older.open(ctx); err != nil {
 		return false
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.older = older
-	return true
+	c.older = older // before m departs: its answer brings the host's next message
+	c.mu.Unlock()
+	return older.Send(ctx, m) == nil
 }
 
 func (c *httpConn) fellBack() *sseConn {
