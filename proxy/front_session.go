@@ -69,17 +69,6 @@ func (f *Front) answered(m Message) {
 	}
 }
 
-// newsIn lists the notifications of changed lists that an initialize result
-// declares.
-func newsIn(result []byte) (methods []string) {
-	for _, kind := range []string{"tools", "prompts", "resources"} {
-		if rawAt(result, "result", "capabilities", kind, "listChanged") == "true" {
-			methods = append(methods, "notifications/"+kind+"/list_changed")
-		}
-	}
-	return methods
-}
-
 // lose notes that the other side has forgotten a session, and returns what the
 // host is told: its questions in that session need no answer any more. f.mu is
 // held.
