@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/rs/zerolog"
 )
 
 // HTTPUpstream is an upstream that speaks Streamable HTTP, or, to DialSSE, the
@@ -24,6 +25,7 @@ type HTTPUpstream struct {
 	Name    string            // for messages; empty: the URL's host
 	URL     string            // the MCP endpoint
 	Headers map[string]string // what it gets besides the protocol's own; a bearer, say
+	Log     zerolog.Logger    // what its host does not hear: sessions that were begun anew
 
 	transport *http.Transport // made by prepare where it is nil
 }

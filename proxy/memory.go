@@ -42,19 +42,16 @@ func newMemory(log zerolog.Logger, server string) memory {
 
 // said notes a message that goes to the upstream.
 func (s *memory) said(m Message) {
-	switch m.Method {
-	case "notifications/initialized":
+	switch {
+	case m.Method == "notifications/initialized":
 		s.ready = &m
-	case "notifications/cancelled":
+	case m.Method == "notifications/cancelled":
 		delete(s.telling, idAt(m.Raw, "params", "requestId"))
-	case "initialize":
-		if m.IsRequest() {
-			s.ready, s.telling[m.ID] = nil, m
-		}
-	case "logging/setLevel", "resources/subscribe", "resources/unsubscribe":
-		if m.IsRequest() {
-			s.telling[m.ID] = m
-		}
+	case !m.IsRequest() || s.isOurs(m.ID):
+	case m.Method == "initialize":
+		s.ready, s.telling[m.ID] = nil, m
+	case m.Method == "logging/setLevel", m.Method == "resources/subscribe", m.Method == "resources/unsubscribe":
+		s.telling[m.ID] = m
 	}
 }
 

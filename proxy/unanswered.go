@@ -8,19 +8,19 @@ import (
 
 // unanswered is why the upstream has not answered a message.
 type unanswered struct {
-	cause   cause
-	session string // that the message was sent in, when it is forgotten
-	undone  bool   // of noResponse: the answer says that nothing was done
-	short   string // what happened, in a few words: an error, a status
-	detail  string // and in a sentence that tells what to do
+	cause  cause
+	undone bool   // of noResponse: the answer says that nothing was done
+	short  string // what happened, in a few words: an error, a status
+	detail string // and in a sentence that tells what to do
 }
+
+func (u *unanswered) Error() string { return u.short }
 
 type cause int
 
 const (
 	notReached  cause = iota // nothing was sent
 	brokenOff                // something was; whether it was done is not known
-	forgotten                // the upstream does not know the session; nothing was done
 	notBelieved              // it does not accept our credentials; nothing was done
 	noResponse               // it answered something else
 )

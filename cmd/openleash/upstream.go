@@ -98,5 +98,5 @@ func (a *app) dialer(p *proxy.Proxy, s Server) (dial func(context.Context, authz
 
 func (a *app) httpUpstream(s Server) (proxy.HTTPUpstream, error) {
 	headers, err := expand(s.Headers, "server "+s.Name+": headers")
-	return proxy.HTTPUpstream{Name: s.Name, URL: s.URL, Headers: headers}, err
+	return proxy.HTTPUpstream{Name: s.Name, URL: s.URL, Headers: headers, Log: a.log}, err
 }
