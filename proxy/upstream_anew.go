@@ -81,7 +81,7 @@ func (c *httpConn) renew(session string) *renewal {
 	if c.renewal == nil {
 		r := &renewal{done: make(chan struct{})}
 		c.lost, c.renewal = session, r
-		c.work.Go(func() { c.beginAnew(r) })
+		c.work.start(func() { c.beginAnew(r) })
 	}
 	return c.renewal
 }
@@ -139,7 +139,7 @@ func (c *httpConn) greetAgain() error {
 	}
 	c.listen()
 	for _, m := range all[1:] { // after ready
-		sendAsync(c.ctx, c.ctx, &c.work, m, func(departed func()) {
+		c.work.send(c.ctx, c.ctx, m, func(departed func()) {
 			ctx, cancel := context.WithCancel(c.ctx)
 			defer cancel()
 			c.exchange(ctx, cancel, m, departed, true)

@@ -45,7 +45,7 @@ type httpConn struct {
 	in   chan received // without room: an upstream that talks faster than the host reads waits
 	ctx  context.Context
 	stop context.CancelFunc
-	work sync.WaitGroup
+	work tasks
 	once sync.Once
 
 	mirrored mirroredTools
@@ -112,31 +112,10 @@ func (c *httpConn) Send(ctx context.Context, m Message) error {
 	if m.Method == "notifications/cancelled" && m.IsNotification() && c.cancelStream(m) {
 		return nil
 	}
-	sendAsync(ctx, c.ctx, &c.work, m, func(departed func()) { c.post(m, departed) })
+	if !c.work.send(ctx, c.ctx, m, func(departed func()) { c.post(m, departed) }) {
+		return fmt.Errorf("the connection to the upstream server %s is closed", c.up.Name)
+	}
 	return nil
-}
-
-// sendAsync has a message posted beside, until the Conn ends, and returns when it
-// is on its way; what is no request is waited for until it was accepted. So
-// messages depart in the order of calls, and many requests can be in flight.
-func sendAsync(ctx, conn context.Context, work *sync.WaitGroup, m Message, post func(departed func())) {
-	departed, accepted := make(chan struct{}), make(chan struct{})
-	work.Go(func() {
-		defer close(accepted)
-		leave := sync.OnceFunc(func() { close(departed) })
-		defer leave()
-		post(leave)
-	})
-	wait, limit := departed, (<-chan time.Time)(nil)
-	if !m.IsRequest() {
-		wait, limit = accepted, time.After(acceptWithin)
-	}
-	select {
-	case <-wait:
-	case <-limit:
-	case <-conn.Done():
-	case <-ctx.Done(): // the message is on its way, and so is its answer
-	}
 }
 
 // cancelStream cancels a request of the stateless era. "Closing the SSE
@@ -513,7 +492,7 @@ func (c *httpConn) listen() {
 	}
 	c.listening = c.begun
 	session := c.begun
-	c.work.Go(func() { c.keepListening(session) })
+	c.work.start(func() { c.keepListening(session) })
 }
 
 // keepListening reads that stream for as long as its session is the one in use.
@@ -589,7 +568,7 @@ func (c *httpConn) Close() error {
 				res.Body.Close()
 			}
 		}
-		c.work.Wait()
+		c.work.end()
 		c.up.transport.CloseIdleConnections()
 	})
 	return nil
