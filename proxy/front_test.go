@@ -477,7 +477,7 @@ func TestFrontBrokenOff(t *testing.T) {
 		case "plain":
 			arrived <- struct{}{}
 			<-r.Context().Done()
-		case "empty": // as `openleash start` does when it is asked to end
+		case "empty": // as some do that are being ended
 			arrived <- struct{}{}
 		default:
 			echoBack(w, r, m)

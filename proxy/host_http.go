@@ -27,7 +27,7 @@ type HTTPSessions struct {
 	dial func(ctx context.Context, who authz.Caller) (Conn, error)
 
 	ctx  context.Context // ends with Close
-	stop context.CancelFunc
+	stop context.CancelCauseFunc
 	work sync.WaitGroup
 
 	mu       sync.Mutex
@@ -52,13 +52,14 @@ const (
 // HTTPHost serves hosts over HTTP in front of upstreams that dial opens.
 func (p *Proxy) HTTPHost(dial func(ctx context.Context, who authz.Caller) (Conn, error)) *HTTPSessions {
 	h := &HTTPSessions{p: p, dial: dial, sessions: map[string]*hostConn{}, streams: map[string]*sseHost{}, count: map[string]int{}, shared: map[string]*sharedUpstream{}}
-	h.ctx, h.stop = context.WithCancel(context.Background())
+	h.ctx, h.stop = context.WithCancelCause(context.Background())
 	return h
 }
 
-// Close ends every session and waits until its upstream is closed.
+// Close ends every session, with an answer to all that waits, and waits until its
+// upstream is closed.
 func (h *HTTPSessions) Close() error {
-	h.stop()
+	h.stop(ErrShuttingDown)
 	h.work.Wait()
 	return nil
 }
@@ -174,7 +175,7 @@ func (h *HTTPSessions) reserve(agent, id string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ctx.Err() != nil {
-		return &httpError{http.StatusServiceUnavailable, id, codeInternal, "OpenLeash is shutting down"}
+		return &httpError{http.StatusServiceUnavailable, id, codeInternal, ErrShuttingDown.Error()}
 	}
 	if h.count[agent] >= maxSessions {
 		return &httpError{http.StatusServiceUnavailable, id, codeInternal,

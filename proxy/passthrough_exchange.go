@@ -33,7 +33,7 @@ type exchange struct {
 func (x *exchange) forward(c *hostCall, body []byte) {
 	res, sent, err := x.h.up.do(x.r.Context(), http.MethodPost, upHeaders(x.r.Header, x.in), body, nil)
 	if err != nil {
-		f := x.h.up.unreachable(err, sent)
+		f := x.orShutDown(x.h.up.unreachable(err, sent), sent)
 		x.h.finish(x.in, c, nil, f)
 		x.fail(f)
 		return
@@ -76,7 +76,7 @@ func (x *exchange) relay(res *http.Response, c *hostCall) {
 func (x *exchange) whole(res *http.Response, c *hostCall) {
 	raw, err := readAnswer(res)
 	if err != nil {
-		f := x.h.up.broken(err)
+		f := x.orShutDown(x.h.up.broken(err), true)
 		x.settle(c, nil, f)
 		x.fail(f)
 		return
@@ -195,11 +195,11 @@ func (x *exchange) streamEnded(c *hostCall, err error, answered, resumable bool)
 	if c == nil || answered {
 		return
 	}
-	if resumable {
+	if resumable && !isShuttingDown(x.r.Context()) {
 		x.h.park(x.in, c)
 		return
 	}
-	f := x.h.up.broken(err)
+	f := x.orShutDown(x.h.up.broken(err), true)
 	x.settle(c, nil, f)
 	if x.m.IsRequest() {
 		x.fail(f)
@@ -287,10 +287,18 @@ func (x *exchange) answerHere(reply []byte) {
 	case reply != nil:
 		writeJSON(x.w, http.StatusBadRequest, reply)
 	case x.m.IsRequest():
-		x.message(nil, errorReply(x.m.ID, codeInternal, "the call was cancelled before it was forwarded"))
+		x.message(nil, errorReply(x.m.ID, codeInternal, x.orShutDown(failure{"cancelled", "the call was cancelled before it was forwarded"}, false).detail))
 	default:
 		x.w.WriteHeader(http.StatusAccepted)
 	}
+}
+
+// orShutDown is why there is no answer, when OpenLeash itself has not ended it.
+func (x *exchange) orShutDown(f failure, sent bool) failure {
+	if isShuttingDown(x.r.Context()) {
+		return shutDown(x.h.up.Name, sent)
+	}
+	return f
 }
 
 // fail tells the host that the upstream failed: for a request so that the model

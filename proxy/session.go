@@ -100,7 +100,7 @@ func (p *Proxy) Serve(ctx context.Context, who authz.Caller, host, upstream Conn
 		return s.upstreamGone(ctx, err)
 	case <-ctx.Done():
 		s.withdraw()
-		s.leaveUnknown()
+		s.leaveUnknown(ctx)
 		return nil
 	}
 }
@@ -288,15 +288,19 @@ func (s *session) open(m Message) (*request, error) {
 // lock: a cancelled call is never forwarded, a forwarded one is the upstream's
 // to cancel.
 func (s *session) act(ctx context.Context, m Message, r *request, ru ruling) {
+	if ru.forward == nil && ru.reply == nil && isShuttingDown(ctx) {
+		return // Serve answers it
+	}
 	if ru.forward == nil {
-		s.forget(m.ID, r)
-		if ru.reply != nil {
+		if s.forget(m.ID, r) && ru.reply != nil {
 			s.reply(ctx, ru.reply)
 		}
 		return
 	}
 	if r != nil && !s.depart(r, ru) {
-		s.forget(m.ID, r)
+		if !isShuttingDown(ctx) {
+			s.forget(m.ID, r)
+		}
 		if ru.done != nil {
 			ru.done(nil, failure{"cancelled", "the host cancelled the call before it was forwarded"})
 		}
@@ -321,16 +325,19 @@ func (s *session) depart(r *request, ru ruling) bool {
 	return true
 }
 
-// forget ends a request that is answered here.
-func (s *session) forget(id string, r *request) {
+// forget ends a request that is answered here. It is false for one that has been
+// answered: all are when OpenLeash ends.
+func (s *session) forget(id string, r *request) bool {
 	if r == nil {
-		return
+		return true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.requests[id] == r {
-		delete(s.requests, id)
+	if s.requests[id] != r {
+		return false
 	}
+	delete(s.requests, id)
+	return true
 }
 
 // cancelsOurs handles a cancellation, and reports whether it ends here: the
@@ -525,19 +532,30 @@ func (s *session) settle(ctx context.Context) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	s.leaveUnknown()
+	s.leaveUnknown(ctx)
 }
 
-// leaveUnknown records the calls whose outcome nobody saw.
-func (s *session) leaveUnknown() {
+// leaveUnknown records the calls whose outcome nobody saw. When OpenLeash itself
+// ends, the host is still there: it gets an answer to all that waits.
+func (s *session) leaveUnknown(ctx context.Context) {
+	tell := isShuttingDown(ctx)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
-	for id, r := range s.requests {
-		if r.forwarded && r.done != nil {
-			r.done(nil, failure{"unknown", "the host went away before the server answered"})
+	open := s.requests
+	s.requests = map[string]*request{}
+	s.mu.Unlock()
+	for id, r := range open {
+		why := failure{"unknown", "the host went away before the server answered"}
+		if tell {
+			why = shutDown(s.p.Name, r.forwarded)
+			s.reply(ctx, errorReply(id, codeInternal, why.detail))
 		}
-		delete(s.requests, id)
+		if r.forwarded && r.done != nil {
+			r.done(nil, why)
+		}
+	}
+	if tell {
+		s.host.Close() // it waits for that, and the upstream's end may take a while
 	}
 }
 

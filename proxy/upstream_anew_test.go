@@ -49,8 +49,7 @@ func TestDialHTTPBeginsAnew(t *testing.T) {
 	far.say(question)
 	wantRaw(t, c, question)
 	before := len(far.all())
-	far.stop() // the GET with it, which takes a second to come back: the request finds it out
-	far.start()
+	far.forget() // the GET too, which takes a second to find it out: the request does before
 	buy := `{"jsonrpc":"2.0", "id":7,"method":"tools/call","params":{"n":1.10}}`
 	sendRaw(t, c, buy)
 	wantRaw(t, c, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"reason":"the server was started anew"}}`,
@@ -136,12 +135,12 @@ func TestDialHTTPStubborn404(t *testing.T) {
 // there; one that was cancelled meanwhile is never sent.
 func TestDialHTTPWaitsForTheNewSession(t *testing.T) {
 	far := newFarSide(t)
+	far.slow = make(chan struct{}, 1)
+	far.slow <- struct{}{} // for the first initialize
 	c := dialFar(t, far)
 	far.say(`{"jsonrpc":"2.0","id":1,"method":"roots/list"}`)
 	recvRaw(t, c)
-	far.stop()
-	far.slow = make(chan struct{})
-	far.start()
+	far.forget()
 	for id := 10; id < 14; id++ {
 		m := message(t, asking(id, fmt.Sprint("m", id)))
 		go c.Send(t.Context(), m)
