@@ -3,8 +3,10 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -58,7 +60,7 @@ func (s *server) playground(r *http.Request) (any, error) {
 		return nil, err
 	}
 	set := policy.Compile([]policy.Binding{{Policy: parsed, Layer: policy.OwnerLayer}})
-	decision, trace := set.Trace(&req, policy.Env{Tool: tool})
+	decision, trace := set.Trace(&req, envOf(req.ActionType, tool))
 	return playgroundAnswer{
 		ActionHash: req.Hash().String(),
 		Decision:   describe(req, decision),
@@ -87,6 +89,26 @@ func toolIn(body action.Value) (action.Value, error) {
 	default:
 		return tool, badField("tool", "want an object, the context that rules read as $.tool")
 	}
+}
+
+// envOf is what the proxy would decide in: what is no tool call (resources/read and
+// the like) is told by its action type. Where that can be a tool's as well, by a
+// mapping or since the server's name has a dot in it, $.tool.name tells.
+func envOf(actionType string, tool action.Value) policy.Env {
+	server, method, open := authz.OpenRequest(actionType)
+	name := tool.Get("name")
+	if name.Kind() == action.Missing {
+		open = open && !strings.Contains(server, ".")
+	} else {
+		open = open && name.Text() == method
+	}
+	if !open {
+		return policy.Env{Tool: tool}
+	}
+	if tool.Kind() == action.Missing {
+		tool = authz.OpenInfo(server, method)
+	}
+	return policy.Env{Tool: tool, Open: true}
 }
 
 func actionIn(body action.Value) (action.Request, error) {
