@@ -484,7 +484,8 @@ func TestManySubscriptionsAreToldAgain(t *testing.T) {
 		up.write(greeted)
 		k.wants(toolsChanged, resourcesChanged)
 		last := `{"jsonrpc":"2.0","id":1,"method":"resources/unsubscribe","params":{"uri":"0001"}}`
-		go k.send(last)
+		m := message(t, last)
+		go k.Send(t.Context(), m)
 		var got []string
 		for range maxSubscriptions + 2 {
 			m := <-up.in
