@@ -82,7 +82,7 @@ func (h *HTTPSessions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *HTTPSessions) post(w http.ResponseWriter, r *http.Request, who authz.Caller) {
-	m, err := h.p.readStreamable(w, r)
+	m, err := h.p.readPost(w, r)
 	if err == nil && !accepts(r.Header, typeJSON) && !accepts(r.Header, typeSSE) {
 		// "The client MUST include an Accept header, listing both application/json
 		// and text/event-stream"; one of them is enough to answer.
@@ -195,16 +195,17 @@ func (h *HTTPSessions) release(agent string) {
 // run serves a session until it ends.
 func (h *HTTPSessions) run(s *hostConn, who authz.Caller, up Conn, ended func()) {
 	s.up = up
+	s.session = h.p.newSession(who, s, withdrawals{up, s})
 	h.work.Go(func() {
-		h.serve(s.ctx, who, s, withdrawals{up, s})
+		h.serve(s.ctx, s.session)
 		s.Close()
 		ended()
 	})
 }
 
-func (h *HTTPSessions) serve(ctx context.Context, who authz.Caller, host, up Conn) {
-	if err := h.p.Serve(ctx, who, host, up); err != nil {
-		h.p.Log.Warn().Err(err).Str("server", h.p.Name).Str("agent", who.Agent.Name).Msg("session ended")
+func (h *HTTPSessions) serve(ctx context.Context, s *session) {
+	if err := s.serve(ctx); err != nil {
+		h.p.Log.Warn().Err(err).Str("server", h.p.Name).Str("agent", s.who.Agent.Name).Msg("session ended")
 	}
 }
 

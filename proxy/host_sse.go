@@ -101,7 +101,7 @@ func (h *HTTPSessions) serveSSE(who authz.Caller, s *sseHost) {
 		return
 	}
 	s.first = &m
-	h.serve(s.ctx, who, s, h.dialed(who))
+	h.serve(s.ctx, h.p.newSession(who, s, h.dialed(who)))
 }
 
 // write sends what comes, until the session ends or the host has gone.

@@ -20,10 +20,11 @@ import (
 // of Recv, and Send finds the stream that a message belongs to.
 type hostConn struct {
 	inbox
-	id     string // the session's; empty for stateless requests
-	agent  string
-	shared *idMap // for stateless requests
-	up     Conn
+	id      string // the session's; empty for stateless requests
+	agent   string
+	shared  *idMap // for stateless requests
+	up      Conn
+	session *session
 
 	mu       sync.Mutex
 	version  string             // negotiated by initialize

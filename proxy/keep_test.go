@@ -464,8 +464,9 @@ func TestSessionOutlivesItsUpstream(t *testing.T) {
 	up.write(greeted)
 	k.next(host)
 	host.write(ready)
-	host.write(toolCall("1", "buy", `{}`))
 	k.next(up)
+	p.learnTools([]byte(toolList("0", `{"name":"buy","inputSchema":{}}`, "")))
+	host.write(toolCall("1", "buy", `{}`))
 	k.next(up)
 	up.Close()
 	if got := k.next(host); !strings.Contains(got, `"id":1,"error":{"code":-32603,"message":"the server shop did not answer: it closed the connection; it is being started again`) {
@@ -481,6 +482,7 @@ func TestSessionOutlivesItsUpstream(t *testing.T) {
 	if got := k.next(up); got != ready {
 		t.Errorf("then it hears %s", got)
 	}
+	up.write(toolList(isOurList(t, k.next(up), ""), "", "")) // it may have other tools
 	if got := k.next(up); !strings.Contains(got, `"id":2,`) || !strings.Contains(got, ProofKey) {
 		t.Errorf("the call that waited: %s", got)
 	}

@@ -33,6 +33,10 @@ func readAny(raw []byte) Message {
 // now; nil: nothing. A message that is held does not keep those behind it, if
 // there can be any: later, when not nil, takes it once it has been decided on.
 func (x *exchange) screen(m Message, later func([]byte) error) []byte {
+	if x.m.Method == "initialize" && m.IsResponse() {
+		_, tools := find(m.Raw, "result", "capabilities", "tools")
+		x.h.note(x.begins, func(p *passed) { p.noTools = !tools })
+	}
 	switch {
 	case needsRuling(m):
 		return beside(x.r.Context(), func(stepAside func()) []byte { return x.decideOn(m, later, stepAside) })
@@ -75,12 +79,7 @@ const tellWithin = 30 * time.Second
 func (x *exchange) tellUpstream(reply []byte) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), tellWithin)
 	defer cancel()
-	header := upHeaders(x.r.Header, x.in)
-	header.Set("Accept", typeJSON+", "+typeSSE)
-	header.Del("Last-Event-Id")
-	header.Del("Mcp-Method")
-	header.Del("Mcp-Name")
-	res, _, err := x.h.up.do(ctx, http.MethodPost, header, reply, nil)
+	res, _, err := x.h.up.do(ctx, http.MethodPost, x.ownHeaders(), reply, nil)
 	if err != nil {
 		x.h.p.Log.Warn().Err(err).Str("server", x.h.up.Name).Msg("could not answer the server")
 		return

@@ -21,6 +21,7 @@ type exchange struct {
 	r      *http.Request
 	m      Message
 	in     hostSession
+	begins hostSession // by the answer; in, when it begins none
 	who    authz.Caller
 	modern bool
 
@@ -51,9 +52,13 @@ func (x *exchange) forward(c *hostCall, body []byte) {
 // learnSession notes sessions that begin and end.
 func (x *exchange) learnSession(res *http.Response) {
 	id := res.Header.Get(mcp.HeaderSessionID)
+	x.begins = x.in
 	switch {
 	case id != "" && id != x.in.id && res.StatusCode < 300:
-		x.h.give(hostSession{agent: x.in.agent, id: id})
+		x.begins.id = id
+		x.h.give(x.begins)
+	case x.m.Method == "notifications/initialized" && res.StatusCode < 300:
+		x.h.note(x.in, func(p *passed) { p.initialized = true })
 	case res.StatusCode == http.StatusNotFound && x.in.id != "":
 		x.h.stopAll(x.in)
 	}

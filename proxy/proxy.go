@@ -16,7 +16,8 @@
 //   - A held call waits Hold at the most. When its host cancels it or goes
 //     away, a later approval never runs it.
 //
-// call.go is the path of a call. session.go moves the messages of one host and
+// call.go is the path of a call; listing.go finds out what the server says of its
+// tools when no host has asked. session.go moves the messages of one host and
 // one upstream (Conn); conn_stdio.go, upstream_http.go and upstream_sse.go are
 // the Conns, and keep.go one that starts an upstream again when it ends;
 // passthrough.go, host_http.go and host_sse.go are the doors over HTTP.
@@ -72,6 +73,9 @@ type Proxy struct {
 	mu    sync.RWMutex
 	tools map[string]tool // what the upstream says of its tools, as last listed
 
+	listings   map[string]listing // of tools, by the proxy itself; by agent
+	listWithin time.Duration
+
 	mirrored mirroredTools
 }
 
@@ -80,7 +84,7 @@ func New(c Config) *Proxy {
 	if c.Hold == 0 {
 		c.Hold = DefaultHold
 	}
-	return &Proxy{Config: c, tools: map[string]tool{}}
+	return &Proxy{Config: c, tools: map[string]tool{}, listings: map[string]listing{}, listWithin: listWithin}
 }
 
 // tool is what an upstream says of one of its tools: hints, never believed.
@@ -115,12 +119,12 @@ type failure struct {
 // It blocks while a call is held; departed is called, once or more, when those
 // behind it need not wait any longer because it is being held. ctx ends when the
 // host cancels the call or goes away: then it is never forwarded.
-// progress, when not nil, sends a notification to the host.
-func (p *Proxy) rule(ctx context.Context, who authz.Caller, m Message, departed func(), progress func(raw []byte)) ruling {
+// progress, when not nil, sends a notification to the host; ask lists the tools.
+func (p *Proxy) rule(ctx context.Context, who authz.Caller, m Message, ask lister, departed func(), progress func(raw []byte)) ruling {
 	if governed, refusal := isGoverned(m, fromHost); refusal != nil {
 		return ruling{reply: refusal}
 	} else if governed {
-		return p.call(ctx, who, m, departed, progress)
+		return p.call(ctx, who, m, ask, departed, progress)
 	}
 	clean, err := cutPrefix(m.Raw)
 	if err != nil {

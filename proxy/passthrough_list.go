@@ -1,0 +1,93 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/mark3labs/mcp-go/mcp"
+)
+
+// askTools is the lister of a pass-through: a POST beside the host's own, in its
+// session. What else comes in answer has no stream to go to, and is dropped.
+func (x *exchange) askTools(ctx context.Context, call Message, cursor string) ([]byte, error) {
+	if !x.ready() {
+		return nil, errTooEarly
+	}
+	m, err := listRequest(`"openleash-`+rand.Text()+`"`, call, cursor)
+	if err != nil {
+		return nil, err
+	}
+	h := x.ownHeaders()
+	if x.modern {
+		mirrorHeaders(h, m)
+	}
+	res, _, err := x.h.up.do(ctx, http.MethodPost, h, m.Raw, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if f, ok := x.h.up.turnedAway(res); ok {
+		return nil, errors.New(f.detail)
+	}
+	if mediaType(res.Header) == typeSSE {
+		return awaitEvent(res.Body, m.ID)
+	}
+	raw, err := readWhole(io.LimitReader(res.Body, maxListBytes+1), res.ContentLength)
+	if err != nil {
+		return nil, err
+	}
+	if got := readAny(raw); !got.IsResponse() || got.ID != m.ID {
+		return nil, fmt.Errorf("it answered tools/list with %s%s", res.Status, excerpt(raw))
+	}
+	return raw, nil
+}
+
+// ready tells whether the upstream can be asked for its tools. Where it gives no
+// sessions, the host's header tells that it has had its handshake.
+func (x *exchange) ready() bool {
+	x.h.mu.Lock()
+	defer x.h.mu.Unlock()
+	now := x.h.passed[x.in]
+	switch {
+	case x.modern:
+		return true
+	case x.in.id == "":
+		return x.r.Header.Get(mcp.HeaderProtocolVersion) != "" && !now.noTools
+	}
+	return now.initialized && !now.noTools
+}
+
+// ownHeaders are those of a message of ours in the host's session: none that
+// repeats the host's message.
+func (x *exchange) ownHeaders() http.Header {
+	h := upHeaders(x.r.Header, x.in)
+	for name := range h {
+		if strings.HasPrefix(name, "Mcp-Param-") {
+			h.Del(name)
+		}
+	}
+	h.Del("Last-Event-Id")
+	h.Del(mcp.HeaderName)
+	h.Del(mcp.HeaderMethod)
+	h.Set("Accept", typeJSON+", "+typeSSE)
+	return h
+}
+
+// awaitEvent reads a stream up to the response to a request.
+func awaitEvent(body io.Reader, id string) ([]byte, error) {
+	events := newSSEReader(body, maxListBytes)
+	for {
+		e, err := events.next()
+		if err != nil {
+			return nil, fmt.Errorf("its answer to tools/list broke off: %w", err)
+		}
+		if m := readAny(e.data); m.IsResponse() && m.ID == id {
+			return e.data, nil
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// ownRequests are what the proxy itself asks of the upstream in a session, under
+// ids that no host can have thought of. What the upstream says about them is for
+// nobody else.
+type ownRequests struct {
+	prefix string // of their ids, as JSON text
+
+	mu   sync.Mutex
+	last int
+	open map[string]chan []byte // by id
+}
+
+func newOwnRequests() ownRequests {
+	return ownRequests{prefix: `"openleash-` + rand.Text() + "-"}
+}
+
+// begin makes an id, and the place where its answer comes: nil when there will
+// be none.
+func (o *ownRequests) begin() (id string, answer chan []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last++
+	id, answer = fmt.Sprintf(`%s%d"`, o.prefix, o.last), make(chan []byte, 1)
+	if o.open == nil {
+		o.open = map[string]chan []byte{}
+	}
+	o.open[id] = answer
+	return id, answer
+}
+
+// answer ends a request, and reports whether the id is one of ours. An answer
+// that comes too late is nobody's.
+func (o *ownRequests) answer(id string, raw []byte) bool {
+	if !strings.HasPrefix(id, o.prefix) {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if answer := o.open[id]; answer != nil {
+		answer <- raw
+		delete(o.open, id)
+	}
+	return true
+}
+
+// end ends them all: the upstream has gone.
+func (o *ownRequests) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, answer := range o.open {
+		answer <- nil
+	}
+	clear(o.open)
+}
+
+// concerns takes what the upstream says about a request of ours.
+func (o *ownRequests) concerns(m Message) bool {
+	switch {
+	case m.IsResponse():
+		return o.answer(m.ID, m.Raw)
+	case m.Method == "notifications/cancelled":
+		return o.answer(idAt(m.Raw, "params", "requestId"), nil)
+	}
+	return false
+}
+
+// askTools is the lister of a session.
+func (s *session) askTools(ctx context.Context, call Message, cursor string) ([]byte, error) {
+	s.mu.Lock()
+	ready := s.greeted && s.hasTools
+	s.mu.Unlock()
+	if !ready && !isModern(metaVersion(call)) {
+		return nil, errTooEarly
+	}
+	if u, ok := s.upstream.(interface{ Ready(context.Context) error }); ok {
+		if err := u.Ready(ctx); err != nil {
+			return nil, err
+		}
+	}
+	id, answer := s.own.begin()
+	m, err := listRequest(id, call, cursor)
+	if err == nil {
+		err = s.upstream.Send(ctx, m)
+	}
+	if err != nil {
+		s.own.answer(id, nil)
+		return nil, err
+	}
+	select {
+	case raw := <-answer:
+		if raw == nil {
+			return nil, errors.New("it did not answer tools/list")
+		}
+		return raw, nil
+	case <-ctx.Done():
+		s.own.answer(id, nil)
+		go s.takeBack(id)
+		return nil, errors.New("it did not answer tools/list in time")
+	}
+}
+
+// takeBack cancels a request of ours: "the sender SHOULD issue a cancellation
+// notification" when a request has timed out (2025-11-25, Lifecycle).
+func (s *session) takeBack(id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), acceptWithin)
+	defer cancel()
+	raw := fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s,"reason":"openleash: not waited for any longer"}}`, id)
+	s.upstream.Send(ctx, Message{Raw: raw, Method: "notifications/cancelled"})
+}
