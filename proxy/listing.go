@@ -166,6 +166,9 @@ func (p *Proxy) checkParams(ctx context.Context, who authz.Caller, h http.Header
 	if isModern(h.Get(mcp.HeaderProtocolVersion)) {
 		p.know(ctx, who, m, toolOf(h, m), ask)
 	}
+	if ctx.Err() != nil {
+		return &httpError{http.StatusServiceUnavailable, m.ID, codeInternal, "the host went away before the call was decided on"}
+	}
 	return p.mirrored.check(h, m)
 }
 

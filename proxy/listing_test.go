@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -315,6 +316,28 @@ func TestACallThatIsCancelledWhileToolsAreListed(t *testing.T) {
 	k.silent(k.host, 10*time.Millisecond)
 	if n := len(k.logged("decision")); n != 0 {
 		t.Errorf("%d decisions", n)
+	}
+}
+
+// Over HTTP a host of 2026-07-28 cancels by closing the stream.
+func TestAStatelessCallThatIsCancelledWhileToolsAreListed(t *testing.T) {
+	for _, kind := range []pair{{"http", "stdio"}, {"http", "http"}} {
+		t.Run(kind.String(), func(t *testing.T) {
+			w := newWire(t, kind, allowAll)
+			ctx, hangUp := context.WithCancel(t.Context())
+			call := fill(`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"go",`+metas+`}}`, "", `"t"`)
+			go send(ctx, "POST", w.toHost.url, call, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "go")
+			w.probed()
+			id := isOurList(t, w.up.next(), ourMeta)
+			hangUp()
+			if kind.up == "stdio" {
+				if got := w.up.next(); !strings.Contains(got, `"requestId":`+id) {
+					t.Errorf("our list was not cancelled: %s", got)
+				}
+				w.up.write(toolList(id, regionTool, ""))
+			}
+			w.up.silent(150 * time.Millisecond)
+		})
 	}
 }
 

@@ -44,6 +44,8 @@ type passthrough struct {
 type passed struct {
 	initialized bool // the handshake is complete
 	noTools     bool // the server has none, as it said in it
+	listed      bool // the host has asked for the tools
+	told        int  // changesFor, when it did or was told of a change
 }
 
 // note changes what is known of a session.
@@ -120,6 +122,10 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 	if err := h.p.checkParams(r.Context(), who, r.Header, m, x.askTools); err != nil {
 		writeError(w, err)
 		return
+	}
+	if h.p.HideDenied && m.Method == "tools/list" {
+		now := h.p.changesFor(who)
+		h.note(in, func(p *passed) { p.listed, p.told = true, now })
 	}
 	ctx, c := h.enter(r.Context(), in, m)
 	defer c.cancel()

@@ -24,6 +24,7 @@ type exchange struct {
 	begins hostSession // by the answer; in, when it begins none
 	who    authz.Caller
 	modern bool
+	tells  bool // the stream tells of changes (tellWhenHidden)
 
 	mu     sync.Mutex // held while the answer is written: progress comes from beside
 	began  bool       // the answer has begun, as a stream of events
@@ -145,6 +146,9 @@ const perhapsOlder = "\nOpenLeash: if this server speaks the older HTTP+SSE tran
 // its message had to be cleaned.
 func (x *exchange) stream(res *http.Response, c *hostCall) {
 	x.begin(res)
+	if c == nil {
+		x.tellWhenHidden("")
+	}
 	events := newSSEReader(res.Body, maxUpstream)
 	answered, resumable := false, false
 	for {
@@ -157,9 +161,9 @@ func (x *exchange) stream(res *http.Response, c *hostCall) {
 			continue // of the transport before this one: the host would send its messages past us
 		}
 		resumable = resumable || e.hasID && e.id != "" && !x.modern
-		out := e.raw
+		out, m := e.raw, Message{}
 		if len(e.data) > 0 {
-			m := readAny(e.data)
+			m = readAny(e.data)
 			answered = x.settleEvent(m, c) || answered
 			clean := x.screen(m, x.later)
 			switch {
@@ -174,6 +178,9 @@ func (x *exchange) stream(res *http.Response, c *hostCall) {
 		if x.write(out) != nil {
 			x.streamEnded(c, context.Canceled, answered, resumable)
 			return
+		}
+		if m.Method == mcp.MethodNotificationSubscriptionsAcknowledged && subscriptionTo(x.m) != "" {
+			x.tellWhenHidden(subscriptionTo(x.m)) // not before: session.subscribed
 		}
 	}
 }

@@ -91,3 +91,26 @@ func awaitEvent(body io.Reader, id string) ([]byte, error) {
 		}
 	}
 }
+
+// tellWhenHidden tells the host on this stream, while it lasts, when its list of
+// tools is no longer what it would get. A host whose stream was broken off hears
+// of what has changed meanwhile.
+func (x *exchange) tellWhenHidden(subscription string) {
+	if x.tells || !x.h.p.HideDenied {
+		return
+	}
+	x.tells = true
+	told := x.h.p.changesFor(x.who)
+	x.h.note(x.in, func(p *passed) {
+		if p.listed {
+			told = p.told
+		}
+	})
+	x.h.p.whenHidden(x.r.Context(), x.who, told, func(now int) {
+		listed := false
+		x.h.note(x.in, func(p *passed) { listed, p.told = p.listed, now })
+		if listed {
+			x.write(appendData(nil, toolsChangedFor(subscription)))
+		}
+	})
+}

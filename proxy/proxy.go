@@ -60,6 +60,7 @@ type Config struct {
 	Places  []string      // folders that the server was started with (authz.Call)
 
 	// HideDenied leaves out of tools/list what is denied whatever the arguments.
+	// PoliciesChanged then has to be called when other policies are in force.
 	HideDenied bool
 
 	Log zerolog.Logger
@@ -76,6 +77,8 @@ type Proxy struct {
 	listings   map[string]listing // of tools, by the proxy itself; by agent
 	listWithin time.Duration
 
+	hiding hiding
+
 	mirrored mirroredTools
 }
 
@@ -84,7 +87,8 @@ func New(c Config) *Proxy {
 	if c.Hold == 0 {
 		c.Hold = DefaultHold
 	}
-	return &Proxy{Config: c, tools: map[string]tool{}, listings: map[string]listing{}, listWithin: listWithin}
+	return &Proxy{Config: c, tools: map[string]tool{}, listings: map[string]listing{}, listWithin: listWithin,
+		hiding: hiding{shown: map[string]*shownTools{}, watchers: map[chan struct{}]bool{}}}
 }
 
 // tool is what an upstream says of one of its tools: hints, never believed.

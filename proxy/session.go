@@ -34,6 +34,7 @@ type session struct {
 	requests map[string]*request // by id: the host's, not answered yet
 	greeted  bool                // the handshake is complete
 	hasTools bool                // the server said so in it
+	listed   bool                // the host has asked for the tools
 	hostGone bool                // nobody waits any more: what is held is withdrawn
 	closed   bool                // the upstream has gone: no request is taken any more
 }
@@ -77,6 +78,9 @@ type request struct {
 	cancelled bool
 	forwarded bool
 	done      func([]byte, failure)
+
+	subscription string // its id as it was written, when it asks to be told of changes of the tools
+	acknowledged bool   // the server has begun to
 }
 
 // Serve runs one session between a host and its upstream until either side
@@ -101,6 +105,7 @@ func (s *session) serve(ctx context.Context) error {
 	defer s.own.end()
 	defer s.upstream.Close()
 
+	s.p.whenHidden(ctx, s.who, s.p.changesFor(s.who), func(int) { s.tellToolsChanged(ctx) })
 	hostEnd, upstreamEnd := make(chan error, 1), make(chan error, 1)
 	go s.readHost(ctx, hostEnd)
 	go func() { upstreamEnd <- s.readUpstream(ctx) }()
@@ -292,7 +297,8 @@ func (s *session) open(m Message) (*request, error) {
 	if _, taken := s.requests[m.ID]; taken {
 		return nil, fmt.Errorf("id %s is that of a request which has not been answered yet; use another", m.ID)
 	}
-	r := &request{method: m.Method}
+	r := &request{method: m.Method, subscription: subscriptionTo(m)}
+	s.listed = s.listed || m.Method == "tools/list"
 	s.requests[m.ID] = r
 	return r, nil
 }
@@ -428,7 +434,9 @@ func (s *session) passDown(ctx context.Context, m Message) error {
 	case s.asked.withdraws(m):
 		return nil
 	}
-	return s.down(ctx, m, s.p.ruleUp(ctx, s.who, m, nil))
+	err := s.down(ctx, m, s.p.ruleUp(ctx, s.who, m, nil))
+	s.subscribed(m)
+	return err
 }
 
 // down carries out a ruling on a message of the upstream.

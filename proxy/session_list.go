@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/mark3labs/mcp-go/mcp"
 )
 
 // ownRequests are what the proxy itself asks of the upstream in a session, under
@@ -116,4 +118,51 @@ func (s *session) takeBack(id string) {
 	defer cancel()
 	raw := fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s,"reason":"openleash: not waited for any longer"}}`, id)
 	s.upstream.Send(ctx, Message{Raw: raw, Method: "notifications/cancelled"})
+}
+
+// subscribed notes that the server has begun to tell of changes, and that it has
+// ended. It "MUST NOT send any notification on the subscription before
+// acknowledging it" (2026-07-28, Subscriptions).
+func (s *session) subscribed(m Message) {
+	var id string
+	switch m.Method {
+	case mcp.MethodNotificationSubscriptionsAcknowledged:
+		id = idAt(m.Raw, "params", "_meta", mcp.MetaKeySubscriptionID)
+	case "notifications/cancelled":
+		id = idAt(m.Raw, "params", "requestId")
+	default:
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.requests[id]; r != nil {
+		r.acknowledged = m.Method == mcp.MethodNotificationSubscriptionsAcknowledged
+	}
+}
+
+// tellToolsChanged tells the host that its list of tools is no longer what it
+// would get.
+func (s *session) tellToolsChanged(ctx context.Context) {
+	for _, subscription := range s.subscriptions() {
+		s.reply(ctx, toolsChangedFor(subscription))
+	}
+}
+
+// subscriptions are those under which the host wants to hear of changes; the
+// empty one stands for a session with a handshake.
+func (s *session) subscriptions() (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.listed {
+		return nil
+	}
+	if s.greeted {
+		ids = append(ids, "")
+	}
+	for _, r := range s.requests {
+		if r.subscription != "" && r.acknowledged {
+			ids = append(ids, r.subscription)
+		}
+	}
+	return ids
 }
