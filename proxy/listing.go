@@ -163,7 +163,7 @@ func (p *Proxy) checkParams(ctx context.Context, who authz.Caller, h http.Header
 	if m.Method != "tools/call" || !m.IsRequest() {
 		return nil
 	}
-	if isModern(h.Get(mcp.HeaderProtocolVersion)) {
+	if v := h.Get(mcp.HeaderProtocolVersion); isModern(v) || v == "" && isModern(metaVersion(m)) {
 		p.know(ctx, who, m, toolOf(h, m), ask)
 	}
 	if ctx.Err() != nil {

@@ -181,6 +181,42 @@ func TestToolsAreListedFromAStreamInTheHostsSession(t *testing.T) {
 	}
 }
 
+func TestWhenAPassthroughListsTools(t *testing.T) {
+	modern := fill(`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"go","arguments":{"region":"eu"},`+metas+`}}`, "", `"t"`)
+	for _, tt := range []struct {
+		name, hello, call string
+		headers           []string
+		lists, status     int
+	}{
+		{"no session, after a handshake", helloTools, toolCall("5", "go", `{}`), []string{"MCP-Protocol-Version", "2025-06-18"}, 1, 200},
+		{"no session, of a server without tools", hello, toolCall("5", "go", `{}`), []string{"MCP-Protocol-Version", "2025-06-18"}, 0, 200},
+		{"nothing tells the era", helloTools, toolCall("5", "go", `{}`), nil, 0, 200},
+		{"the body alone tells the era", helloTools, modern, []string{"Mcp-Param-Region", "us"}, 1, 400},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			up := newRawUpstream(t, func(w http.ResponseWriter, r *http.Request, body string) {
+				answer := `{"jsonrpc":"2.0","id":5,"result":{}}`
+				switch rawAt([]byte(body), "method") {
+				case `"initialize"`:
+					answer = tt.hello
+				case `"tools/list"`:
+					answer = toolList(rawAt([]byte(body), "id"), regionTool, "")
+				}
+				answerJSON(answer)(w, r, body)
+			})
+			p := newRealProxy(t, allowAll)
+			url := p.as(t, "bot", p.HTTPPassthrough(HTTPUpstream{URL: up.URL})).URL
+			post(t, url, initialize)
+			if got := post(t, url, tt.call, tt.headers...); got.Status != tt.status {
+				t.Errorf("got %d %s, want %d", got.Status, got.Body, tt.status)
+			}
+			if n := up.count("tools/list"); n != tt.lists {
+				t.Errorf("%d lists, want %d", n, tt.lists)
+			}
+		})
+	}
+}
+
 func TestAServerThatDoesNotListItsTools(t *testing.T) {
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {

@@ -34,8 +34,7 @@ func readAny(raw []byte) Message {
 // there can be any: later, when not nil, takes it once it has been decided on.
 func (x *exchange) screen(m Message, later func([]byte) error) []byte {
 	if x.m.Method == "initialize" && m.IsResponse() {
-		_, tools := find(m.Raw, "result", "capabilities", "tools")
-		x.h.note(x.begins, func(p *passed) { p.noTools = !tools })
+		x.learnHello(m)
 	}
 	switch {
 	case needsRuling(m):
@@ -44,6 +43,15 @@ func (x *exchange) screen(m Message, later func([]byte) error) []byte {
 		return nil
 	}
 	return x.h.p.toHost(x.who, m.Raw)
+}
+
+// learnHello notes what a server has, as it says in the handshake.
+func (x *exchange) learnHello(m Message) {
+	if _, ok := find(m.Raw, "result", "capabilities"); !ok {
+		return
+	}
+	_, tools := find(m.Raw, "result", "capabilities", "tools")
+	x.h.note(x.begins, func(p *passed) { p.noTools = !tools })
 }
 
 // decideOn returns what the host gets now, or gives it to later.

@@ -15,7 +15,8 @@ import (
 // askTools is the lister of a pass-through: a POST beside the host's own, in its
 // session. What else comes in answer has no stream to go to, and is dropped.
 func (x *exchange) askTools(ctx context.Context, call Message, cursor string) ([]byte, error) {
-	if !x.ready() {
+	version := metaVersion(call)
+	if !isModern(version) && !x.ready() {
 		return nil, errTooEarly
 	}
 	m, err := listRequest(`"openleash-`+rand.Text()+`"`, call, cursor)
@@ -23,7 +24,8 @@ func (x *exchange) askTools(ctx context.Context, call Message, cursor string) ([
 		return nil, err
 	}
 	h := x.ownHeaders()
-	if x.modern {
+	if isModern(version) {
+		h.Set(mcp.HeaderProtocolVersion, version)
 		mirrorHeaders(h, m)
 	}
 	res, _, err := x.h.up.do(ctx, http.MethodPost, h, m.Raw, nil)
@@ -31,6 +33,11 @@ func (x *exchange) askTools(ctx context.Context, call Message, cursor string) ([
 		return nil, err
 	}
 	defer res.Body.Close()
+	return x.answerTo(m, res)
+}
+
+// answerTo reads the response to a request of ours.
+func (x *exchange) answerTo(m Message, res *http.Response) ([]byte, error) {
 	if f, ok := x.h.up.turnedAway(res); ok {
 		return nil, errors.New(f.detail)
 	}
@@ -47,19 +54,18 @@ func (x *exchange) askTools(ctx context.Context, call Message, cursor string) ([
 	return raw, nil
 }
 
-// ready tells whether the upstream can be asked for its tools. Where it gives no
-// sessions, the host's header tells that it has had its handshake.
+// ready tells, in the eras with a handshake, whether the upstream can be asked for
+// its tools. Where it gives no sessions, the host's header tells that it has had
+// its handshake.
 func (x *exchange) ready() bool {
 	x.h.mu.Lock()
 	defer x.h.mu.Unlock()
 	now := x.h.passed[x.in]
-	switch {
-	case x.modern:
-		return true
-	case x.in.id == "":
-		return x.r.Header.Get(mcp.HeaderProtocolVersion) != "" && !now.noTools
+	complete := now.initialized
+	if x.in.id == "" {
+		complete = x.r.Header.Get(mcp.HeaderProtocolVersion) != ""
 	}
-	return now.initialized && !now.noTools
+	return complete && !now.noTools
 }
 
 // ownHeaders are those of a message of ours in the host's session: none that

@@ -299,6 +299,7 @@ func (s *session) open(m Message) (*request, error) {
 	}
 	r := &request{method: m.Method, subscription: subscriptionTo(m)}
 	s.listed = s.listed || m.Method == "tools/list"
+	s.greeted = s.greeted && m.Method != "initialize"
 	s.requests[m.ID] = r
 	return r, nil
 }
