@@ -20,9 +20,7 @@ func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, ask liste
 		return ruling{reply: errorReply(m.ID, codeInvalidParams, err.Error())}
 	}
 	if !c.open {
-		if p.know(ctx, who, m, c.tool, ask); ctx.Err() != nil { // what the server says of the tool
-			return ruling{} // the host has cancelled it
-		}
+		p.know(ctx, who, m, c.tool, ask) // what the server says of it
 	}
 	return p.decide(ctx, who, c, departed, progress)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openleash/openleash-go/authz"
 )
 
 const (
@@ -106,6 +108,10 @@ func TestAStatelessHostHearsThatWhatIsHiddenHasChanged(t *testing.T) {
 			ack(listen(`"other"`, `"promptsListChanged":true`))
 			upID := listen(`"\u0073ub"`, `"toolsListChanged":true`)
 			list()
+			w.up.write(`{"jsonrpc":"2.0","method":"notifications/early","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":` + upID + `}}}`)
+			if got := w.host.next(); !strings.Contains(got, "early") {
+				t.Errorf("got %s", got)
+			}
 			w.reload(t, denyWipe)
 			w.host.silent(60 * time.Millisecond) // "MUST NOT send any notification on the subscription before acknowledging it"
 			w.reload(t, allowAll)
@@ -209,6 +215,14 @@ func TestOnlyTheAgentConcernedHears(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 	}
+}
+
+func TestAHostThatHasNotListedHearsNothing(t *testing.T) {
+	k := newListingTalk(t, allowAll, hideAll)
+	who := authz.Caller{Agent: must(k.store.EnsureAgent(t.Context(), "bot", k.owner))(t)}
+	k.Proxy.toHost(who, []byte(toolList("2", wipeTool, ""))) // as in another session of the agent
+	k.reload(t, denyWipe)
+	k.silent(k.host, 60*time.Millisecond)
 }
 
 func TestAReloadDoesNotWaitForASlowHost(t *testing.T) {

@@ -286,6 +286,16 @@ func TestNothingIsListedBeforeTheHandshakeIsComplete(t *testing.T) {
 	}
 }
 
+func TestNothingIsListedDuringAnotherHandshake(t *testing.T) {
+	k := newListingTalk(t, allowAll)
+	k.host.write(initialize)
+	k.next(k.upstream)
+	k.host.write(toolCall("1", "a", `{}`))
+	if got := k.next(k.upstream); !strings.Contains(got, `"tools/call"`) {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestAServerWithoutToolsIsNotAskedForThem(t *testing.T) {
 	k := newTalk(t, allowAll)
 	k.host.write(initialize)
@@ -386,6 +396,24 @@ func TestACallWhoseServerEndsWhileToolsAreListed(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	k.silent(k.host, 20*time.Millisecond)
+}
+
+// A stateless call waits for the list at the door, before it is one of the session's.
+func TestAStatelessCallWhoseServerEndsWhileToolsAreListed(t *testing.T) {
+	p := newRealProxy(t, allowAll)
+	p.listWithin = time.Hour
+	h, _ := sessionsOf(t, p.Proxy, func(c *pipeConn, m Message) {
+		if m.Method == "tools/list" {
+			c.Close()
+			return
+		}
+		echo(c, m)
+	})
+	call := strings.Replace(statelessRequest("2", "tools/call"), `"params":{`, `"params":{"name":"buy",`, 1)
+	got := post(t, p.as(t, "a", h).URL, call, append(stateless("tools/call"), "Mcp-Name", "buy")...)
+	if !strings.Contains(got.Body, `"id":2,"error"`) {
+		t.Errorf("got %d %s", got.Status, got.Body)
+	}
 }
 
 func TestOurListHidesNothingAndShowsNothing(t *testing.T) {
