@@ -168,6 +168,17 @@ func (e *expr) String() string {
 // span is the range of an amount constraint; nil ends are open.
 type span struct{ low, high *int64 }
 
+// String writes the range: "10 to 5000", "up to 5000", "from 10".
+func (s span) String() string {
+	switch {
+	case s.low == nil:
+		return fmt.Sprintf("up to %d", *s.high)
+	case s.high == nil:
+		return fmt.Sprintf("from %d", *s.low)
+	}
+	return fmt.Sprintf("%d to %d", *s.low, *s.high)
+}
+
 func (s span) holds(t span) bool {
 	low := s.low == nil || t.low != nil && *s.low <= *t.low
 	return low && (s.high == nil || t.high != nil && *t.high <= *s.high)

@@ -259,7 +259,9 @@ func (p *parser) amounts(low, high *yaml.Node, what string) (*test, span) {
 	if least == nil && most == nil {
 		return nil, span{}
 	}
-	return amountTest(least, most), span{least, most}
+	t := amountTest(least, most)
+	t.text = "amount " + span{least, most}.String()
+	return t, span{least, most}
 }
 
 // strings reads a list that must hold something.

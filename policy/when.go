@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -76,7 +77,7 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 		return t
 	}
 	p.operator(t, op, f["value"], what+": "+op)
-	t.text = strings.Join([]string{t.path(), op, written(f["value"])}, " ")
+	t.text = strings.TrimRight(strings.Join([]string{t.path(), op, written(f["value"])}, " "), " ")
 	if money && op != "exists" && t.judge != nil {
 		t.judge, t.wants, t.equals = asMoney(t.judge), wantsMoney, nil
 	}
@@ -314,8 +315,8 @@ func (t *test) path() string {
 	return t.paths[0].String()
 }
 
-// written is a literal, or a list of them, so that two which mean the same are
-// written the same: a text apart from a number, however it was quoted.
+// written is a literal, or a list of them, for people, and so that two which mean
+// the same are written the same: a text in quotes, however it was quoted.
 func written(n *yaml.Node) string {
 	for n != nil && n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -324,7 +325,10 @@ func written(n *yaml.Node) string {
 		return ""
 	}
 	if n.Kind != yaml.SequenceNode {
-		return fmt.Sprintf("%s %q", n.ShortTag(), n.Value)
+		if n.ShortTag() == "!!str" {
+			return strconv.Quote(n.Value)
+		}
+		return n.Value
 	}
 	var items []string
 	for _, item := range n.Content {

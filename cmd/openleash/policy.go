@@ -16,7 +16,8 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Check policies"}
+	cmd := &cobra.Command{Use: "policy", Short: "Check, test and explain policies"}
+	cmd.AddCommand(policyTestCommand(), policyExplainCommand())
 	cmd.AddCommand(&cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of policies, for editors",
