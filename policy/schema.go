@@ -20,17 +20,17 @@ type policyForm struct {
 
 type ruleForm struct {
 	ID           string           `json:"id" jsonschema:"its name in answers and in the log; once in a file"`
-	Effect       string           `json:"effect" jsonschema:"what it means when the rule matches"`
-	Action       string           `json:"action" jsonschema:"an action type (purchase), one and all below it (communication.*), or * for all"`
 	Description  string           `json:"description,omitempty" jsonschema:"one sentence for people: the reason of the decision"`
+	Effect       string           `json:"effect" jsonschema:"what it means when the rule matches"`
+	Final        bool             `json:"final,omitempty" jsonschema:"on a deny: nothing overrides it"`
+	Action       string           `json:"action" jsonschema:"an action type (purchase), one and all below it (communication.*), or * for all"`
 	When         *conditionForm   `json:"when,omitempty" jsonschema:"a condition: exactly one of all, any, not, match"`
 	Constraints  constraintsForm  `json:"constraints,omitempty" jsonschema:"when the rule matches, by amount, currency and domains"`
+	Schedule     scheduleForm     `json:"schedule,omitempty" jsonschema:"when the rule matches, by the clock of a place"`
+	Expires      string           `json:"expires,omitempty" jsonschema:"the rule matches before this instant only: 2026-12-31T18:00:00+01:00"`
 	Requirements requirementsForm `json:"requirements,omitempty" jsonschema:"how sure it must be that the owner has answered"`
 	Obligations  []obligationForm `json:"obligations,omitempty" jsonschema:"what must be done before an allow counts"`
 	Proof        proofForm        `json:"proof,omitempty" jsonschema:"the proof that a forwarded call carries"`
-	Final        bool             `json:"final,omitempty" jsonschema:"on a deny: nothing overrides it"`
-	Schedule     scheduleForm     `json:"schedule,omitempty" jsonschema:"when the rule matches, by the clock of a place"`
-	Expires      string           `json:"expires,omitempty" jsonschema:"the rule matches before this instant only: 2026-12-31T18:00:00+01:00"`
 }
 
 type scheduleForm struct {

@@ -17,7 +17,7 @@ import (
 
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Check, test and explain policies"}
-	cmd.AddCommand(policyTestCommand(), policyExplainCommand())
+	cmd.AddCommand(policyTestCommand(), policyExplainCommand(), policyFmtCommand())
 	cmd.AddCommand(&cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of policies, for editors",
