@@ -135,6 +135,7 @@ func (d *Doc) syntaxError(src []byte, err error) {
 		}
 		text += ", here or in what begins here"
 	}
+	line = min(line, len(d.lines)) // where it ends too early the parser names the line after
 	d.errorAt(line, 1, "not YAML: %s", text)
 }
 
