@@ -58,7 +58,7 @@ func (s *server) playground(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := policy.Compile([]policy.Binding{{Policy: parsed, Layer: policy.OwnerLayer}})
+	set := policy.Compile([]policy.Binding{{Policy: parsed.Enforced(), Layer: policy.OwnerLayer}})
 	decision, trace := set.Trace(&req, policy.Env{Tool: tool, Now: time.Now()})
 	return playgroundAnswer{
 		ActionHash: req.Hash().String(),

@@ -73,6 +73,18 @@ func Load(dir string) (*Book, error) {
 // or the policies inside the program. dir is where a person would put policies.
 func NewBook(dir string, sources []Source) (*Book, error) { return newBook(dir, sources, nil) }
 
+// Alone is a book of one policy, which binds every agent and is enforced, also
+// when it is one for the shadow: for tests of it.
+func Alone(file string, src []byte) (*Book, error) {
+	p, err := Parse(policyID(filepath.Base(file)), file, src)
+	if err != nil {
+		return nil, err
+	}
+	b := &Book{Hash: hashSources(nil), owner: []Binding{{p.Enforced(), OwnerLayer}}}
+	b.compile(filepath.Dir(file))
+	return b, nil
+}
+
 func newBook(dir string, sources []Source, faults strictyaml.ErrorList) (*Book, error) {
 	b := &Book{
 		sources: slices.SortedFunc(slices.Values(sources), bySourceName),

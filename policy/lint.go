@@ -69,7 +69,7 @@ func (r *rule) asksTool() bool {
 // lint looks at the rules of a policy together.
 func (pol *Policy) lint() (list []strictyaml.Error) {
 	for i, r := range pol.rules {
-		if by := pol.shadow(i); by != nil {
+		if by := pol.covering(i); by != nil {
 			list = append(list, r.remark("rule %q can never decide: rule %q on line %d takes all that it matches", r.id, by.id, by.place.Line))
 			continue
 		}
@@ -87,9 +87,9 @@ func (r *rule) remark(format string, args ...any) strictyaml.Error {
 	return w
 }
 
-// shadow finds a rule that is asked before rule i and always decides where that
+// covering finds a rule that is asked before rule i and always decides where that
 // would.
-func (pol *Policy) shadow(i int) *rule {
+func (pol *Policy) covering(i int) *rule {
 	r := pol.rules[i]
 	for j, by := range pol.rules {
 		before := j < i && by.final == r.final || by.final && !r.final

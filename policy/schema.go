@@ -14,6 +14,7 @@ import (
 
 type policyForm struct {
 	Version int        `json:"version" jsonschema:"the version of the language: 1"`
+	Mode    string     `json:"mode,omitempty" jsonschema:"shadow: the log says what it would have decided, and it decides nothing"`
 	Default string     `json:"default" jsonschema:"what holds when no rule matches; passthrough leaves it to the next policy"`
 	Rules   []ruleForm `json:"rules" jsonschema:"asked from top to bottom: the first that matches decides"`
 }
@@ -77,6 +78,7 @@ type proofForm struct {
 
 // The words that may stand in one place.
 var (
+	modes           = []string{"enforce", "shadow"}
 	defaults        = []string{"allow", "deny", "passthrough", "require_approval"}
 	effects         = []string{"allow", "deny"}
 	operators       = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists"}
@@ -141,6 +143,7 @@ func restrict(root, condition *jsonschema.Schema) {
 	obligation := rule.Properties["obligations"].Items
 	condition.MinProperties, condition.MaxProperties = jsonschema.Ptr(1), jsonschema.Ptr(1)
 	root.Properties["version"].Enum = []any{1}
+	root.Properties["mode"].Enum = words(modes)
 	root.Properties["default"].Enum = words(defaults)
 	rule.Properties["effect"].Enum = words(effects)
 	rule.Properties["id"].MinLength = jsonschema.Ptr(1)

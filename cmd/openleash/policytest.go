@@ -158,7 +158,7 @@ func bookOf(name string) (*policy.Book, error) {
 	if err != nil {
 		return nil, err
 	}
-	return policy.NewBook(filepath.Dir(name), []policy.Source{{Name: filepath.Base(name), Text: string(src)}})
+	return policy.Alone(name, src)
 }
 
 // broken tells of a suite or a policy with mistakes, as check does.
