@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/policy"
@@ -57,8 +58,8 @@ func (s *server) playground(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := policy.Compile([]policy.Binding{{Policy: parsed, Layer: policy.OwnerLayer}})
-	decision, trace := set.Trace(&req, policy.Env{Tool: tool})
+	set := policy.Compile([]policy.Binding{{Policy: parsed.Enforced(), Layer: policy.OwnerLayer}})
+	decision, trace := set.Trace(&req, policy.Env{Tool: tool, Now: time.Now()})
 	return playgroundAnswer{
 		ActionHash: req.Hash().String(),
 		Decision:   describe(req, decision),

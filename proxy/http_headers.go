@@ -12,6 +12,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
 )
 
@@ -96,11 +97,11 @@ func methodNotAllowed(w http.ResponseWriter, allow string) {
 }
 
 // readPost reads the one message of a POST. The error is for writeError.
-func (p *Proxy) readPost(w http.ResponseWriter, r *http.Request) (Message, error) {
+func readPost(w http.ResponseWriter, r *http.Request, lim action.Limits) (Message, error) {
 	if err := checkContentType(r.Header); err != nil {
 		return Message{}, err
 	}
-	limit := p.Limits.Bytes
+	limit := lim.Bytes
 	if limit <= 0 {
 		limit = defaultMessageBytes
 	}

@@ -30,7 +30,7 @@ func (u *upstreams) start() (Conn, error) {
 		return nil, err
 	default:
 	}
-	near, far := newPipe()
+	near, far := newPipes()
 	u.started <- far
 	return near, nil
 }
@@ -454,7 +454,7 @@ func TestSessionOutlivesItsUpstream(t *testing.T) {
 	p := newRealProxy(t, allowAll)
 	u := newUpstreams()
 	upstream := must(p.Keep(u.start, 0))(t)
-	host, hostSide := newPipe()
+	host, hostSide := newPipes()
 	who := authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), "bot", p.owner))(t)}
 	k := &talk{realProxy: p, t: t, host: host, ended: make(chan error, 1)}
 	go func() { k.ended <- p.Serve(t.Context(), who, hostSide, upstream) }()
@@ -517,7 +517,7 @@ func TestNoGrantIsSpentOnAnUpstreamThatIsDown(t *testing.T) {
 	u := newUpstreams()
 	upstream := must(p.Keep(u.start, 0))(t)
 	upstream.(*kept).wait = restartMost // it has ended often already
-	host, hostSide := newPipe()
+	host, hostSide := newPipes()
 	who := authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), "bot", p.owner))(t)}
 	k := &talk{realProxy: p, t: t, host: host, ended: make(chan error, 1)}
 	go func() { k.ended <- p.Serve(t.Context(), who, hostSide, upstream) }()

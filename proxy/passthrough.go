@@ -67,6 +67,7 @@ type hostCall struct {
 	stopped bool // by the host: it must not be forwarded
 	left    bool // it was forwarded
 	done    func([]byte, failure)
+	wrap    wrapper
 	expire  *time.Timer // once it waits for its stream to be resumed
 }
 
@@ -100,7 +101,7 @@ func (h *passthrough) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // post passes one message of the host on, if the ruling is so.
 func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Caller) {
-	m, err := h.p.readPost(w, r)
+	m, err := readPost(w, r, h.p.Limits)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -130,7 +131,7 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 	ctx, c := h.enter(r.Context(), in, m)
 	defer c.cancel()
 	ruled := h.p.rule(ctx, who, m, x.askTools, func() {}, x.progress)
-	c.done = ruled.done
+	c.done, c.wrap = ruled.done, ruled.wrap
 	if ruled.forward == nil {
 		h.leave(in, c)
 		x.answerHere(ruled.reply)

@@ -32,17 +32,22 @@ func readAny(raw []byte) Message {
 // screen has a message of the upstream ruled on and returns what the host gets
 // now; nil: nothing. A message that is held does not keep those behind it, if
 // there can be any: later, when not nil, takes it once it has been decided on.
-func (x *exchange) screen(m Message, later func([]byte) error) []byte {
+// of is the call that it answers, nil for none.
+func (x *exchange) screen(m Message, of *hostCall, later func([]byte) error) []byte {
 	if x.m.Method == "initialize" && m.IsResponse() {
 		x.learnHello(m)
 	}
+	var wrap wrapper
+	if of != nil {
+		wrap = of.wrap
+	}
 	switch {
 	case needsRuling(m):
-		return beside(x.r.Context(), func(stepAside func()) []byte { return x.decideOn(m, later, stepAside) })
+		return beside(x.r.Context(), func(stepAside func()) []byte { return x.decideOn(m, wrap, later, stepAside) })
 	case m.Method == "notifications/cancelled" && x.h.askedIn(x.in).withdraws(m):
 		return nil
 	}
-	return x.h.p.toHost(x.who, m.Raw)
+	return x.h.p.ruleUp(x.r.Context(), x.who, m, wrap, nil).forward
 }
 
 // learnHello notes what a server has, as it says in the handshake.
@@ -55,9 +60,9 @@ func (x *exchange) learnHello(m Message) {
 }
 
 // decideOn returns what the host gets now, or gives it to later.
-func (x *exchange) decideOn(m Message, later func([]byte) error, stepAside func()) (now []byte) {
+func (x *exchange) decideOn(m Message, wrap wrapper, later func([]byte) error, stepAside func()) (now []byte) {
 	aside := false
-	ru := x.h.askedIn(x.in).ask(x.r.Context(), x.h.p, x.who, m, func() {
+	ru := x.h.askedIn(x.in).ask(x.r.Context(), x.h.p, x.who, m, wrap, func() {
 		if aside = later != nil; aside {
 			stepAside()
 		}

@@ -89,12 +89,14 @@ func (x *exchange) whole(res *http.Response, c *hostCall) {
 	}
 	m := readAny(raw)
 	answered := c != nil && m.IsResponse() && m.ID != "" && m.ID == c.id
+	var of *hostCall
 	if answered {
+		of = c
 		x.settle(c, raw, failure{})
 	} else {
 		x.settle(c, nil, failure{"unknown", "the upstream answered " + res.Status + " without a response to the call"})
 	}
-	clean := x.screen(m, nil)
+	clean := x.screen(m, of, nil)
 	switch {
 	case clean == nil:
 		x.fail(failure{"unknown", "the answer of " + x.h.up.Name + " was not fit to be passed on"})
@@ -164,8 +166,9 @@ func (x *exchange) stream(res *http.Response, c *hostCall) {
 		out, m := e.raw, Message{}
 		if len(e.data) > 0 {
 			m = readAny(e.data)
-			answered = x.settleEvent(m, c) || answered
-			clean := x.screen(m, x.later)
+			of := x.settleEvent(m, c)
+			answered = of != nil || answered
+			clean := x.screen(m, of, x.later)
 			switch {
 			case clean == nil && e.hasID:
 				out = e.withData(nil)
@@ -185,19 +188,20 @@ func (x *exchange) stream(res *http.Response, c *hostCall) {
 	}
 }
 
-// settleEvent records a response when it is one that something waits for.
-func (x *exchange) settleEvent(m Message, c *hostCall) bool {
+// settleEvent records a response when it is one that something waits for, and
+// returns what that is.
+func (x *exchange) settleEvent(m Message, c *hostCall) *hostCall {
 	if !m.IsResponse() || m.ID == "" {
-		return false
+		return nil
 	}
 	if c == nil {
 		c = x.h.parked(x.in, m.ID)
 	}
 	if c == nil || c.id != m.ID {
-		return false
+		return nil
 	}
 	x.settle(c, m.Raw, failure{})
-	return true
+	return c
 }
 
 // streamEnded settles what the stream left open. "Disconnection SHOULD NOT be

@@ -6,8 +6,9 @@
 //
 //   - It is a relay of messages. What is not governed passes as the bytes that
 //     came, in the order in which they came; what changes is named: our key in
-//     params._meta of a forwarded call, and anything under our prefix
-//     "ai.openleash/" that comes from elsewhere, which is removed.
+//     params._meta of a forwarded call, the requestState of a call that was
+//     approved (round.go), and anything under our prefix "ai.openleash/" that comes
+//     from elsewhere, which is removed.
 //   - A tools/call is parsed once, strictly (package action). The decision, the
 //     approval page, the hashes in the proof and the forwarded bytes come from
 //     that one parse. A doubt about what another parser would see is a refusal.
@@ -108,7 +109,11 @@ type ruling struct {
 	// call, or with nil when none came (failure says why: a Status of
 	// authz.Outcome and a detail). It is nil for what is not governed.
 	done func(response []byte, failure failure)
+	// wrap makes of the response to a forwarded governed call what the host gets.
+	wrap wrapper
 }
+
+type wrapper func(ctx context.Context, response []byte) []byte
 
 // failure tells why a forwarded call has no response.
 type failure struct {

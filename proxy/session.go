@@ -78,6 +78,7 @@ type request struct {
 	cancelled bool
 	forwarded bool
 	done      func([]byte, failure)
+	wrap      wrapper
 
 	subscription string // its id as it was written, when it asks to be told of changes of the tools
 	acknowledged bool   // the server has begun to
@@ -343,7 +344,7 @@ func (s *session) depart(r *request, ru ruling) bool {
 	if r.cancelled || s.closed {
 		return false
 	}
-	r.forwarded, r.done = true, ru.done
+	r.forwarded, r.done, r.wrap = true, ru.done, ru.wrap
 	return true
 }
 
@@ -414,11 +415,15 @@ func (s *session) readUpstream(ctx context.Context) error {
 		if s.own.concerns(m) {
 			continue
 		}
-		if m.IsResponse() && !s.answered(m) {
-			s.p.Log.Warn().Str("server", s.p.Name).Str("id", m.ID).Msg("the server answered a request that it has not got; the answer is not passed on")
-			continue
+		var wrap wrapper
+		if m.IsResponse() {
+			var ok bool
+			if wrap, ok = s.answered(m); !ok {
+				s.p.Log.Warn().Str("server", s.p.Name).Str("id", m.ID).Msg("the server answered a request that it has not got; the answer is not passed on")
+				continue
+			}
 		}
-		if err := s.passDown(ctx, m); err != nil {
+		if err := s.passDown(ctx, m, wrap); err != nil {
 			return err
 		}
 	}
@@ -426,16 +431,16 @@ func (s *session) readUpstream(ctx context.Context) error {
 
 // passDown brings a message of the upstream to the host. What is decided on first
 // does not keep those behind it once it is held.
-func (s *session) passDown(ctx context.Context, m Message) error {
+func (s *session) passDown(ctx context.Context, m Message, wrap wrapper) error {
 	switch {
 	case needsRuling(m):
 		return beside(ctx, func(stepAside func()) error {
-			return s.down(ctx, m, s.asked.ask(ctx, s.p, s.who, m, stepAside))
+			return s.down(ctx, m, s.asked.ask(ctx, s.p, s.who, m, wrap, stepAside))
 		})
 	case s.asked.withdraws(m):
 		return nil
 	}
-	err := s.down(ctx, m, s.p.ruleUp(ctx, s.who, m, nil))
+	err := s.down(ctx, m, s.p.ruleUp(ctx, s.who, m, wrap, nil))
 	s.subscribed(m)
 	return err
 }
@@ -480,22 +485,25 @@ func (s *session) hasLeft(id string) bool {
 
 // answered ends a forwarded request with the upstream's response. It is false
 // for an answer to a request that is still here.
-func (s *session) answered(m Message) bool {
+func (s *session) answered(m Message) (wrap wrapper, ok bool) {
 	s.mu.Lock()
 	r := s.requests[m.ID]
 	if r != nil && !r.forwarded {
 		s.mu.Unlock()
-		return false
+		return nil, false
 	}
 	delete(s.requests, m.ID)
 	if r != nil && r.method == "initialize" {
 		_, s.hasTools = find(m.Raw, "result", "capabilities", "tools")
 	}
 	s.mu.Unlock()
-	if r != nil && r.done != nil {
+	if r == nil {
+		return nil, true
+	}
+	if r.done != nil {
 		r.done(m.Raw, failure{})
 	}
-	return true
+	return r.wrap, true
 }
 
 // fail answers a request that the upstream will not answer any more.

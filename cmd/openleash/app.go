@@ -182,6 +182,9 @@ func (a *app) announce(e policy.Event) {
 		entry.Reason = reloadWords(e)
 		a.log.Info().Str("hash", e.Hash).Strs("changed", e.Changed).Strs("removed", e.Removed).Msg("policies in force")
 	}
+	for _, w := range e.Warnings {
+		a.log.Warn().Msg(w.Error())
+	}
 	if a.service == nil {
 		return // at the start: the start itself is recorded
 	}
