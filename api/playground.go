@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
@@ -59,8 +60,10 @@ func (s *server) playground(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := policy.Compile([]policy.Binding{{Policy: parsed, Layer: policy.OwnerLayer}})
-	decision, trace := set.Trace(&req, envOf(req.ActionType, tool))
+	set := policy.Compile([]policy.Binding{{Policy: parsed.Enforced(), Layer: policy.OwnerLayer}})
+	env := envOf(req.ActionType, tool)
+	env.Now = time.Now()
+	decision, trace := set.Trace(&req, env)
 	return playgroundAnswer{
 		ActionHash: req.Hash().String(),
 		Decision:   describe(req, decision),

@@ -202,7 +202,7 @@ func front(t *testing.T, url string, adjust ...func(*Front)) *pipeConn {
 	for _, a := range adjust {
 		a(f)
 	}
-	host, ours := newPipe()
+	host, ours := newPipes()
 	ended := make(chan error, 1)
 	go func() { ended <- f.Serve(t.Context(), ours) }()
 	t.Cleanup(func() {

@@ -106,7 +106,8 @@ func (h *HTTPSessions) serveSSE(who authz.Caller, s *sseHost) {
 		return
 	}
 	s.first = &m
-	h.serve(s.ctx, who, s, h.dialed(who))
+	serve, _ := h.relay(who, s, h.dialed(who))
+	h.serve(s.ctx, who, serve)
 }
 
 // write sends what comes, until the session ends or the host has gone.
@@ -166,7 +167,7 @@ func (h *HTTPSessions) ServeSSEMessage(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	m, err := h.p.readPost(w, r)
+	m, err := readPost(w, r, h.limits)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -193,7 +194,7 @@ func (h *HTTPSessions) streamOf(r *http.Request, who authz.Caller) (*sseHost, er
 func (h *HTTPSessions) dialed(who authz.Caller) Conn {
 	up, err := h.dial(h.ctx, who)
 	if err != nil {
-		h.p.Log.Error().Err(err).Str("server", h.p.Name).Msg("could not start the server")
+		h.log.Error().Err(err).Str("server", h.name).Msg("could not start the server")
 		return unstarted{fmt.Errorf("it could not be started: %w", err)}
 	}
 	return up

@@ -20,10 +20,11 @@ import (
 // of Recv, and Send finds the stream that a message belongs to.
 type hostConn struct {
 	inbox
-	id     string // the session's; empty for stateless requests
-	agent  string
-	shared *idMap // for stateless requests
-	up     Conn
+	id       string // the session's; empty for stateless requests
+	agent    string
+	shared   *idMap // for stateless requests
+	up       Conn
+	askTools lister // nil in front of several servers
 
 	mu       sync.Mutex
 	version  string             // negotiated by initialize
@@ -46,7 +47,7 @@ type inbox struct {
 }
 
 func (h *HTTPSessions) newInbox() inbox {
-	b := inbox{server: h.p.Name, in: make(chan Message)}
+	b := inbox{server: h.name, in: make(chan Message)}
 	b.ctx, b.stop = context.WithCancel(h.ctx)
 	return b
 }
@@ -250,13 +251,10 @@ func (s *hostConn) withdraw(id string) {
 // withdrawals is an upstream that does not hear of our cancellations where
 // "Disconnection SHOULD NOT be interpreted as the client cancelling its
 // request" (2025-11-25): they were meant for held calls.
-type withdrawals struct {
-	Conn
-	s *hostConn
-}
+type withdrawals struct{ Conn }
 
 func (u withdrawals) Send(ctx context.Context, m Message) error {
-	if u.s.shared == nil && m.Method == "notifications/cancelled" {
+	if m.Method == "notifications/cancelled" {
 		if reason, _ := stringAt(m.Raw, "params", "reason"); reason == hostGone {
 			return nil
 		}

@@ -32,7 +32,7 @@ func (u *upstreams) start() (Conn, error) {
 		return nil, err
 	default:
 	}
-	near, far := newPipe()
+	near, far := newPipes()
 	u.started <- far
 	return near, nil
 }
@@ -634,7 +634,7 @@ func TestSessionOutlivesItsUpstream(t *testing.T) {
 	p := newRealProxy(t, allowAll)
 	u := newUpstreams()
 	upstream := must(p.Keep(u.start, 0))(t)
-	host, hostSide := newPipe()
+	host, hostSide := newPipes()
 	who := authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), "bot", p.owner))(t)}
 	k := &talk{realProxy: p, t: t, host: host, ended: make(chan error, 1)}
 	go func() { k.ended <- p.Serve(t.Context(), who, hostSide, upstream) }()
@@ -644,8 +644,9 @@ func TestSessionOutlivesItsUpstream(t *testing.T) {
 	up.write(greeted)
 	k.next(host)
 	host.write(ready)
-	host.write(toolCall("1", "buy", `{}`))
 	k.next(up)
+	p.learnTools([]byte(toolList("0", `{"name":"buy","inputSchema":{}}`, "")))
+	host.write(toolCall("1", "buy", `{}`))
 	k.next(up)
 	up.Close()
 	if got := k.next(host); !strings.Contains(got, `"id":1,"error":{"code":-32603,"message":"the server shop did not answer: it closed the connection; it is being started again`) {
@@ -661,6 +662,7 @@ func TestSessionOutlivesItsUpstream(t *testing.T) {
 	if got := k.next(up); got != ready {
 		t.Errorf("then it hears %s", got)
 	}
+	up.write(toolList(isOurList(t, k.next(up), ""), "", "")) // it may have other tools
 	if got := k.next(up); !strings.Contains(got, `"id":2,`) || !strings.Contains(got, ProofKey) {
 		t.Errorf("the call that waited: %s", got)
 	}
@@ -695,7 +697,7 @@ func TestNoGrantIsSpentOnAnUpstreamThatIsDown(t *testing.T) {
 	u := newUpstreams()
 	upstream := must(p.Keep(u.start, 0))(t)
 	upstream.(*kept).wait = restartMost // it has ended often already
-	host, hostSide := newPipe()
+	host, hostSide := newPipes()
 	who := authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), "bot", p.owner))(t)}
 	k := &talk{realProxy: p, t: t, host: host, ended: make(chan error, 1)}
 	go func() { k.ended <- p.Serve(t.Context(), who, hostSide, upstream) }()

@@ -123,6 +123,16 @@ func TestOpenRequestAllowedByARuleCarriesAProof(t *testing.T) {
 	}
 }
 
+func TestOpenRequestWithoutParamsCarriesAProof(t *testing.T) {
+	k := newTalk(t, ruleAbout("allow", "mcp.shop.resource.read", ""))
+	k.host.write(` {"jsonrpc":"2.0","id":1,"method":"resources/read"}`)
+	got := k.next(k.upstream)
+	m := must(action.Parse([]byte(got), action.Limits{}))(t)
+	if m.Get("params").Get("_meta").Get(ProofKey).Text() == "" || m.Get("params").Len() != 1 || !strings.HasSuffix(got, `,"jsonrpc":"2.0","id":1,"method":"resources/read"}`) {
+		t.Errorf("the server got %s", got)
+	}
+}
+
 func TestOpenRequestIsHeld(t *testing.T) {
 	k := newTalk(t, ruleAbout("allow", "mcp.shop.resource.read", held), func(p *Proxy) { p.Hold = 300 * time.Millisecond })
 	k.host.write(readFile)
