@@ -27,6 +27,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
 
+	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proxy"
 )
 
@@ -480,11 +481,15 @@ func TestYAMLIsAccepted(t *testing.T) {
 	program := binary(t)
 	for _, b := range allBlocks(t, "yaml") {
 		switch {
-		case strings.HasPrefix(b.text, "version:"):
+		case strings.HasPrefix(b.text, "version:"), strings.HasPrefix(b.text, "# yaml-language-server:"):
 			file := filepath.Join(t.TempDir(), "policy.yaml")
 			write(t, file, b.text)
 			if out, err := exec.Command(program, "policy", "check", file).CombinedOutput(); err != nil {
 				t.Errorf("%s: %s", b, out)
+			}
+		case strings.HasPrefix(b.text, "# policies/"):
+			if _, err := policy.ParseSuite(b.String(), []byte(b.text)); err != nil {
+				t.Errorf("%s: %v", b, err)
 			}
 		case strings.HasPrefix(b.text, "profile:"):
 			if _, err := proxy.ParseProfile(b.String(), []byte(b.text)); err != nil {

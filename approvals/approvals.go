@@ -13,6 +13,12 @@
 //   - An approval is a grant. It is good for the one action whose hash it bears,
 //     for the agent that asked, until GrantUntil, and once: redeeming spends it,
 //     also when what follows fails.
+//   - One call may be several messages (MCP 2026-07-28, Multi Round-Trip Requests:
+//     its server wants input, and its host sends it again). They share the grant:
+//     the message that runs by it, and nothing else, may open a round when its
+//     answer wants input; the round is for the same action and agent, until
+//     Round.Until, and once. So at most one round of a grant is open, and what was
+//     an earlier one is nothing any more.
 //   - A request whose call has come to mean another action (its mapping changed)
 //     is superseded: it expires there and then, approved or not.
 //   - Time is a limit, not an event: a request is pending before ExpiresAt, and
@@ -67,6 +73,17 @@ type Request struct {
 	DenyReason string
 	GrantUntil time.Time // an approved request can be redeemed until then
 	RedeemedBy string    // the decision that spent it
+
+	Round       Round  // open for the next message of the call
+	Rounds      int    // how many messages have run after the first
+	ContinuedBy string // the decision of the latest of them
+}
+
+// A Round lets the next message of a call run by the grant of the first. Its
+// host has a token for it, and nobody else: here is only the token's hash.
+type Round struct {
+	Hash  [32]byte  // SHA-256; zero: none is open
+	Until time.Time // it can be spent until then
 }
 
 // An Answer is an owner's word on one request.
@@ -84,7 +101,7 @@ var (
 	ErrNotFound = errorString("no such approval request")
 	ErrAnswered = errorString("the request was answered already")
 	ErrExpired  = errorString("the request has expired")
-	ErrSpent    = errorString("the grant was used already")
+	ErrSpent    = errorString("the grant was used already") // or its round
 )
 
 type errorString string
@@ -97,6 +114,8 @@ type Reader interface {
 	// OpenApproval returns the newest request of that agent and intent that may
 	// still matter: pending, approved and not redeemed, or denied. ErrNotFound.
 	OpenApproval(ctx context.Context, agent string, intent action.Hash) (Request, error)
+	// RoundApproval returns the request of which that round is open. ErrNotFound.
+	RoundApproval(ctx context.Context, round [32]byte) (Request, error)
 	// Approvals lists newest first; status "" means all. Status is as stored.
 	Approvals(ctx context.Context, owner string, status Status, limit int) ([]Request, error)
 }

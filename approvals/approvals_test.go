@@ -126,6 +126,74 @@ func TestRedeemable(t *testing.T) {
 	}
 }
 
+var token, stale = [32]byte{7}, [32]byte{8}
+
+// running is a request whose grant was spent by decision d1, with an open round.
+func running() Request {
+	r := made(Redeemed)
+	r.RedeemedBy, r.Round = "d1", Round{Hash: token, Until: noon.Add(time.Hour)}
+	return r
+}
+
+func TestRoundOpenable(t *testing.T) {
+	first, second, open := made(Redeemed), made(Redeemed), running()
+	first.RedeemedBy = "d1"
+	second.RedeemedBy, second.Rounds, second.ContinuedBy = "d1", 1, "d2"
+	for name, test := range map[string]struct {
+		request  Request
+		decision string
+		hash     action.Hash
+		agent    string
+		want     error
+	}{
+		"first":                {first, "d1", mine, "bot", nil},
+		"another decision":     {first, "d2", mine, "bot", ErrSpent},
+		"no decision":          {first, "", mine, "bot", ErrSpent},
+		"second":               {second, "d2", mine, "bot", nil},
+		"first, in the second": {second, "d1", mine, "bot", ErrSpent},
+		"one is open":          {open, "d1", mine, "bot", ErrSpent},
+		"another action":       {first, "d1", other, "bot", ErrNotFound},
+		"another agent":        {first, "d1", mine, "Bot", ErrNotFound},
+		"pending":              {made(Pending), "", mine, "bot", ErrNotFound},
+		"approved":             {made(Approved), "", mine, "bot", ErrNotFound},
+		"denied":               {made(Denied), "", mine, "bot", ErrNotFound},
+		"expired":              {made(Expired), "", mine, "bot", ErrNotFound},
+	} {
+		if got := test.request.RoundOpenable(test.decision, test.hash, test.agent); got != test.want {
+			t.Errorf("%s: want %v, got %v", name, test.want, got)
+		}
+	}
+}
+
+func TestContinuable(t *testing.T) {
+	none, approved := running(), running()
+	none.Round = Round{}
+	approved.Status = Approved // what no store has
+	for name, test := range map[string]struct {
+		request Request
+		after   time.Duration
+		round   [32]byte
+		hash    action.Hash
+		agent   string
+		want    error
+	}{
+		"open":              {running(), 0, token, mine, "bot", nil},
+		"last moment":       {running(), time.Hour - tick, token, mine, "bot", nil},
+		"over":              {running(), time.Hour, token, mine, "bot", ErrExpired},
+		"another round":     {running(), 0, stale, mine, "bot", ErrSpent},
+		"another and over":  {running(), time.Hour, stale, mine, "bot", ErrSpent},
+		"none is open":      {none, 0, token, mine, "bot", ErrSpent},
+		"none, and no hash": {none, 0, [32]byte{}, mine, "bot", ErrSpent},
+		"another action":    {running(), 0, token, other, "bot", ErrNotFound},
+		"another agent":     {running(), 0, token, mine, "Bot", ErrNotFound},
+		"not redeemed":      {approved, 0, token, mine, "bot", ErrNotFound},
+	} {
+		if got := test.request.Continuable(noon.Add(test.after), test.round, test.hash, test.agent); got != test.want {
+			t.Errorf("%s: want %v, got %v", name, test.want, got)
+		}
+	}
+}
+
 func TestSupersedable(t *testing.T) {
 	for status, want := range map[Status]error{
 		Pending: nil, Approved: nil, Denied: ErrAnswered, Redeemed: ErrSpent, Expired: ErrExpired, "SOMETHING": ErrAnswered,

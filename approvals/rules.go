@@ -71,6 +71,38 @@ func (r Request) Redeemable(now time.Time, hash action.Hash, agent string) error
 	}
 }
 
+// RoundOpenable returns nil when the message of that decision, by agent and for
+// the action of that hash, may open a round: it is the latest that has run by r's
+// grant, and has not opened one. Else why not: ErrNotFound, ErrSpent.
+func (r Request) RoundOpenable(decision string, hash action.Hash, agent string) error {
+	latest := r.RedeemedBy
+	if r.Rounds > 0 {
+		latest = r.ContinuedBy
+	}
+	switch {
+	case r.AgentID != agent || r.ActionHash != hash || r.Status != Redeemed:
+		return ErrNotFound
+	case latest != decision || r.Round != Round{}:
+		return ErrSpent
+	}
+	return nil
+}
+
+// Continuable returns nil when agent may now spend that round for the action of
+// that hash, and else why not: ErrNotFound when there is no grant for that agent
+// and action, ErrSpent when the round is not the one that is open, ErrExpired.
+func (r Request) Continuable(now time.Time, round [32]byte, hash action.Hash, agent string) error {
+	switch {
+	case r.AgentID != agent || r.ActionHash != hash || r.Status != Redeemed:
+		return ErrNotFound
+	case r.Round == Round{} || r.Round.Hash != round:
+		return ErrSpent
+	case !now.Before(r.Round.Until):
+		return ErrExpired
+	}
+	return nil
+}
+
 // Supersedable returns nil when r can still come to something, so that it has to
 // be written down as expired when its call has come to mean another action, and
 // else what became of it: ErrSpent, ErrExpired, ErrAnswered.

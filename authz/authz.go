@@ -10,7 +10,9 @@
 //   - A decision is the policy's alone. What a person approved passes when the
 //     policy, asked again at that moment, still asks for an approval; a deny
 //     that was added meanwhile wins.
-//   - A grant is good for one action, by its hash, and for one decision.
+//   - A grant is good for one action, by its hash, and for one decision. Where the
+//     call's server wants input and the host sends the call again (a round), the
+//     decision on that is a new one, and takes the round in the grant's place.
 //   - Arguments that reach into OpenLeash itself are refused before any policy
 //     is asked (Protection).
 //   - An error, a doubt or a missing part is a refusal with a Code and a Reason.
@@ -50,6 +52,9 @@ type Call struct {
 	ToHost    bool         // the server asks it of the host: no proof is made, nobody would verify it
 	About     string       // for the log, of what is no tool call: a resource's URI, a prompt's name
 	Info      action.Value // $.tool for the policy and the approval page
+	// Round is the token of the round that the call claims to be (OpenRound); empty:
+	// it is a call of its own.
+	Round string
 	// Places are folders from which the server may resolve relative paths: those
 	// it was started with. Only Protection looks at them.
 	Places []string

@@ -24,6 +24,9 @@ type attempt struct {
 	callHash   action.Hash
 	decisionID string
 	now        time.Time
+
+	shadow   policy.Decision // what would be decided with the policies in the shadow
+	shadowed bool            // there are such policies
 }
 
 func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt {
@@ -46,15 +49,22 @@ func (a *attempt) adopt(open approvals.Request) {
 // overtaken is true means: start anew.
 func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 	book := s.cfg.Policies.Current()
+	round, err := s.round(ctx, &a)
+	if err != nil {
+		return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
+	}
 	d := s.ask(book, &a)
 	if d.Outcome != policy.RequireApproval {
-		return s.conclude(ctx, book, a, d, nil)
+		return s.conclude(ctx, book, a, d, round)
 	}
 	open, err := s.openRequest(ctx, a)
 	if err != nil {
 		return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
 	}
-	if open != nil {
+	switch {
+	case round != nil && (open == nil || open.At(a.now) != approvals.Denied):
+		open = round // the owner has not said no to such a call since
+	case open != nil:
 		a.adopt(*open)
 		if d = s.ask(book, &a); d.Outcome != policy.RequireApproval {
 			return s.conclude(ctx, book, a, d, nil)
@@ -64,11 +74,13 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 }
 
 func (s *Service) ask(book *policy.Book, a *attempt) policy.Decision {
-	env := policy.Env{}
+	env := policy.Env{Now: a.now}
 	if a.call != nil {
 		env.Tool, env.Open = a.call.Info, a.call.Open
 	}
-	return book.For(a.who.Agent.Name).Decide(&a.req, env)
+	set := book.For(a.who.Agent.Name)
+	a.shadow, a.shadowed = set.Shadow(&a.req, env)
+	return set.Decide(&a.req, env)
 }
 
 // openRequest finds what is known of the same intent and still matters.
@@ -92,7 +104,8 @@ func (s *Service) openRequest(ctx context.Context, a attempt) (*approvals.Reques
 }
 
 // conclude turns a decision into an answer, in one commit. open is the request
-// for the same intent when the decision asks for an approval.
+// for the same intent when the decision asks for an approval, or the one of whose
+// grant a round is open for this call.
 func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d policy.Decision, open *approvals.Request) (Answer, error) {
 	ans := Answer{
 		DecisionID: a.decisionID, Outcome: needed(d), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
@@ -102,6 +115,9 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 	switch ans.Outcome {
 	case policy.Allow:
 		ans.Code = Allowed
+		if open != nil {
+			b.Continue = a.continuation(*open) // it runs: nothing may run by that round again
+		}
 	case policy.RequireApproval:
 		s.approval(&a, &ans, &b, open)
 	case policy.RequireStepUp:
@@ -157,12 +173,14 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, open *approvals.Re
 	ans.Approval = open
 	switch open.At(a.now) {
 	case approvals.Approved:
-		b.Redeem = &Redemption{
-			RequestID: open.ID, DecisionID: a.decisionID, ActionHash: ans.ActionHash.String(),
-			AgentID: a.who.Agent.Name, Now: a.now.UnixMilli(),
-		}
+		redemption := a.redemption(*open)
+		b.Redeem = &redemption
 		ans.Outcome, ans.Code = policy.Allow, Allowed
 		ans.Reason = "approved by " + open.AnsweredBy
+	case approvals.Redeemed: // only of a round
+		b.Continue = a.continuation(*open)
+		ans.Outcome, ans.Code = policy.Allow, Allowed
+		ans.Reason = fmt.Sprintf("approved by %s; this is round %d of that call", open.AnsweredBy, open.Rounds+2)
 	case approvals.Denied:
 		ans.Outcome, ans.Code = policy.Deny, ApprovalDenied
 		ans.Reason = deniedReason(*open)

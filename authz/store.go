@@ -22,6 +22,12 @@ type Batch struct {
 	Open *approvals.Request
 	// Redeem spends a grant. Condition: approved, in time, unspent, that hash.
 	Redeem *Redemption
+	// Continue spends the open round of a grant in the grant's place. Condition:
+	// that round is open, in time, and the grant was for that hash and agent.
+	Continue *Continuation
+	// OpenRound opens a round of a grant. Condition: the decision is the latest
+	// that ran by it, and has not opened one.
+	OpenRound *RoundOpening
 	// Answer is an owner's word. Condition: pending and in time (a denial may
 	// come late: an expired request can still be denied).
 	Answer *approvals.Answer
@@ -34,6 +40,21 @@ type Redemption struct {
 	ActionHash string
 	AgentID    string
 	Now        int64 // Unix milliseconds
+}
+
+// Continuation spends a round of the grant of one request.
+type Continuation struct {
+	Redemption
+	Round [32]byte // the hash of its token
+}
+
+// RoundOpening opens a round of the grant of one request.
+type RoundOpening struct {
+	RequestID  string
+	DecisionID string // whose call wants input
+	ActionHash string
+	AgentID    string
+	Round      approvals.Round
 }
 
 // ErrOpen is the failure of Batch.Open's condition: decide again.

@@ -80,13 +80,14 @@ func (h *home) stdio(args ...string) target {
 	}
 }
 
-// http is the host's entry for a server behind `openleash start`, which it starts.
+// http is the host's entry for a server behind `openleash start`, which it
+// starts; without a name, for all servers.
 func (h *home) http(t *testing.T, server string) target {
 	t.Helper()
 	token := strings.TrimSpace(h.run(t, "agents", "token", "e2e"))
 	h.start(t)
 	return target{
-		url:     fmt.Sprintf("http://127.0.0.1:%d/mcp/%s", h.port, server),
+		url:     strings.TrimSuffix(fmt.Sprintf("http://127.0.0.1:%d/mcp/%s", h.port, server), "/"),
 		headers: map[string]string{"Authorization": "Bearer " + token},
 	}
 }
@@ -95,7 +96,7 @@ func (h *home) http(t *testing.T, server string) target {
 func (h *home) sse(t *testing.T, server string) target {
 	t.Helper()
 	to := h.http(t, server)
-	to.url = strings.Replace(to.url, "/mcp/", "/sse/", 1)
+	to.url = strings.Replace(to.url, "/mcp", "/sse", 1)
 	return to
 }
 

@@ -32,7 +32,7 @@ type target struct {
 }
 
 // isSSE reports whether it is a URL of the older transport.
-func (to target) isSSE() bool { return strings.Contains(to.url, "/sse/") }
+func (to target) isSSE() bool { return strings.Contains(to.url, "/sse") }
 
 // A host is an MCP client with a command line. Both hosts answer one question
 // and end.

@@ -64,6 +64,8 @@ func (a *asking) lookup(p *place) (action.Value, bool) {
 		return follow(p, a.env.Tool)
 	case kind:
 		return action.StringValue(a.req.ActionType), true
+	case clock:
+		return clockValue(a.env.Now), true
 	case party:
 		if a.req.RelyingParty.Domain == "" {
 			return action.Value{}, true
@@ -97,7 +99,7 @@ func (a *asking) root() action.Value {
 // document is what paths are followed in: the request as it is hashed, and the
 // tool beside it.
 func document(req *action.Request, env Env) action.Value {
-	ms := []action.Member{{Key: "tool", Value: env.Tool}}
+	ms := []action.Member{{Key: "tool", Value: env.Tool}, {Key: "now", Value: clockValue(env.Now)}}
 	for key, v := range req.Value().Members() {
 		ms = append(ms, action.Member{Key: key, Value: v})
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -171,5 +172,16 @@ func readRequest(t *testing.T, data []byte) (action.Request, policy.Env) {
 			TrustProfile: v.Get("relying_party").Get("trust_profile").Text(),
 		},
 		Payload: v.Get("payload"),
-	}, policy.Env{Tool: v.Get("tool"), Open: v.Get("open").IsTrue()}
+	}, policy.Env{Tool: v.Get("tool"), Open: v.Get("open").IsTrue(), Now: timeIn(t, v.Get("now").Text())}
+}
+
+func timeIn(t *testing.T, text string) (at time.Time) {
+	t.Helper()
+	if text != "" {
+		var err error
+		if at, err = time.Parse(time.RFC3339, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return at
 }

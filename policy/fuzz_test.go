@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -59,6 +60,12 @@ func (d *dice) rule() string {
 		s += ", constraints: {" + d.pick("amount_max: 5", "amount_min: 1, amount_max: 5", "currency: [EUR]", "merchant_domain: [a.com]",
 			"allowed_domains: [a.com, '*.b.com']", "blocked_domains: [a.com]", "amount_min: 5, blocked_domains: ['*.a.com'], currency: [EUR, USD]", "") + "}"
 	}
+	if d.roll(5) == 0 {
+		s += ", schedule: {timezone: UTC, " + d.pick("days: [mon]", `hours: "22:00-06:00"`, `days: [sun], hours: ["00:00-12:00"]`) + "}"
+	}
+	if d.roll(6) == 0 {
+		s += ", expires: " + d.pick(`"2026-11-23T00:00:00Z"`, `"2026-11-24T00:00:00Z"`)
+	}
 	return s
 }
 
@@ -108,6 +115,9 @@ func (d *dice) request() (action.Request, Env) {
 		req.Payload, _ = action.Parse([]byte("{"+strings.Join(members, ",")+"}"), action.Limits{CaseTwins: true})
 	}
 	env := Env{Open: d.roll(4) == 1}
+	if at := d.pick("", "2026-11-22T23:30:00Z", "2026-11-23T05:59:59Z", "2026-11-23T12:00:00Z"); at != "" {
+		env.Now, _ = time.Parse(time.RFC3339, at)
+	}
 	if tool := d.pick("", `{}`, `{"reads":true}`, `{"reads":"true"}`, `"s"`); tool != "" {
 		env.Tool, _ = action.Parse([]byte(tool), action.Limits{})
 	}
@@ -201,6 +211,11 @@ func FuzzParse(f *testing.F) {
 	f.Add("version: 1\ndefault: deny\nrules: &a\n  - *a\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := Parse("p", "p.yaml", []byte(text))
+		if formatted, lost := Format("p.yaml", []byte(text)); lost == nil {
+			if again, err := Parse("p", "p.yaml", formatted); err != nil || len(again.rules) != len(p.rules) {
+				t.Fatalf("formatted it is another policy: %v\n%s", err, formatted)
+			}
+		}
 		if err != nil {
 			var list strictyaml.ErrorList
 			if !errors.As(err, &list) || len(list) == 0 || p != nil {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/openleash/openleash-go/internal/strictyaml"
 )
 
 const (
@@ -47,6 +49,8 @@ type Event struct {
 	Err     error    // the folder is broken: the last good set stays in force; or that set could not be kept
 	Removed []string // policies that are gone: a loosening, or a tightening
 	Changed []string // policies that are new or differ
+	// Warnings are about what is in force and probably not meant.
+	Warnings []strictyaml.Error
 }
 
 // Open loads dir and falls back to the last good set, with the event that says
@@ -221,6 +225,7 @@ func (k *Keeper) announceFault(inForce *Book, err error) {
 func (k *Keeper) announce(ctx context.Context, before, now *Book) {
 	e := Event{Hash: now.Hash, Err: k.save(ctx, now)}
 	e.Removed, e.Changed = differences(before, now)
+	e.Warnings = now.Warnings()
 	k.unsaved, k.told = e.Err != nil, ""
 	k.tell(e)
 }

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 const maxProofTTL = time.Hour
 
 // Parse reads one policy. The error is a strictyaml.ErrorList: all faults at once.
+// What is valid and probably not meant are the policy's Warnings.
 func Parse(id, file string, src []byte) (*Policy, error) {
 	doc, err := strictyaml.Parse(file, src)
 	if err != nil {
@@ -26,6 +29,8 @@ func Parse(id, file string, src []byte) (*Policy, error) {
 		return nil, err
 	}
 	pol.ID, pol.File = id, file
+	pol.Warnings = append(p.warnings, pol.lint()...)
+	slices.SortStableFunc(pol.Warnings, byPlace)
 	return pol, nil
 }
 
@@ -33,11 +38,12 @@ func Parse(id, file string, src []byte) (*Policy, error) {
 // of them are reported; what they return counts only if there was none.
 type parser struct {
 	*strictyaml.Doc
+	warnings []strictyaml.Error
 }
 
 func (p *parser) policy(n *yaml.Node) *Policy {
 	pol := &Policy{}
-	f := p.Fields(n, "policy", "version", "default", "rules")
+	f := p.Fields(n, "policy", keysIn[policyForm]()...)
 	if f == nil {
 		return pol
 	}
@@ -45,6 +51,8 @@ func (p *parser) policy(n *yaml.Node) *Policy {
 	if v, ok := p.Int(f["version"], "version"); ok && v != 1 {
 		p.Errorf(f["version"], "version: want 1, the only version there is, got %d", v)
 	}
+	mode, _ := p.OneOf(f["mode"], "mode", modes...)
+	pol.shadow = mode == "shadow"
 	pol.fallback, pol.passthrough = p.fallback(f["default"])
 	pol.rules = p.rules(f["rules"])
 	return pol
@@ -60,7 +68,7 @@ func (p *parser) require(n *yaml.Node, f map[string]*yaml.Node, what string, key
 }
 
 func (p *parser) fallback(n *yaml.Node) (o Outcome, passthrough bool) {
-	word, _ := p.OneOf(n, "default", "allow", "deny", "passthrough", "require_approval")
+	word, _ := p.OneOf(n, "default", defaults...)
 	switch word {
 	case "allow":
 		return Allow, false
@@ -87,7 +95,7 @@ func (p *parser) rules(n *yaml.Node) []*rule {
 
 func (p *parser) rule(n *yaml.Node) (r *rule, idNode *yaml.Node) {
 	r = &rule{}
-	f := p.Fields(n, "rule", "id", "effect", "action", "description", "when", "constraints", "requirements", "obligations", "proof", "final")
+	f := p.Fields(n, "rule", keysIn[ruleForm]()...)
 	if f == nil {
 		return r, nil
 	}
@@ -97,9 +105,10 @@ func (p *parser) rule(n *yaml.Node) (r *rule, idNode *yaml.Node) {
 			p.Errorf(f["id"], "id: is empty; give the rule a name of its own")
 		}
 		r.id, what = id, fmt.Sprintf("rule %q", id)
+		r.place = p.At(f["id"], "")
 	}
 	p.require(n, f, what, "id", "effect", "action")
-	effect, _ := p.OneOf(f["effect"], what+": effect", "allow", "deny")
+	effect, _ := p.OneOf(f["effect"], what+": effect", effects...)
 	r.allow = effect == "allow"
 	r.description, _ = p.String(f["description"], what+": description")
 	r.pattern = p.pattern(f["action"], what)
@@ -107,9 +116,15 @@ func (p *parser) rule(n *yaml.Node) (r *rule, idNode *yaml.Node) {
 		r.when = p.expr(f["when"], what+": when")
 	}
 	p.constraints(r, f["constraints"], what)
+	for _, t := range []*test{p.schedule(f["schedule"], what), p.expires(f["expires"], what)} {
+		if t != nil {
+			r.constraints = append(r.constraints, t)
+		}
+	}
 	p.duties(r, f, what)
 	p.proof(r, f["proof"], what)
 	p.final(r, f["final"], effect, what)
+	p.lintRule(r, f, what)
 	return r, f["id"]
 }
 
@@ -145,11 +160,11 @@ func (p *parser) duties(r *rule, f map[string]*yaml.Node, what string) {
 	for _, item := range p.List(f["obligations"], what+": obligations") {
 		r.obligations = append(r.obligations, p.obligation(item, what+": obligation"))
 	}
-	req := p.Fields(f["requirements"], what+": requirements", "min_assurance_level", "credential_scheme")
+	req := p.Fields(f["requirements"], what+": requirements", append(keysIn[requirementsForm](), "credential_scheme")...)
 	if n := req["credential_scheme"]; n != nil {
 		p.Errorf(n, "%s: credential_scheme: nothing checks it yet, so a rule must not rely on it; remove it, and ask for a person with the obligation HUMAN_APPROVAL", what)
 	}
-	level, ok := p.OneOf(req["min_assurance_level"], what+": min_assurance_level", "LOW", "SUBSTANTIAL", "HIGH")
+	level, ok := p.OneOf(req["min_assurance_level"], what+": min_assurance_level", levels...)
 	if ok {
 		params := action.ObjectValue(action.Member{Key: "min_assurance_level", Value: action.StringValue(level)})
 		r.obligations = append(r.obligations, Obligation{Type: StepUpAuth, Params: params})
@@ -182,7 +197,7 @@ func (p *parser) obligation(n *yaml.Node, what string) (o Obligation) {
 	if typeNode == nil {
 		p.Errorf(n, "%s: type is missing", what)
 	}
-	o.Type, _ = p.OneOf(typeNode, what+": type", HumanApproval, StepUpAuth, Deposit, CounterpartyAttestation)
+	o.Type, _ = p.OneOf(typeNode, what+": type", obligationTypes...)
 	p.unique(n, params, what)
 	if len(params) > 0 {
 		o.Params = action.ObjectValue(params...)
@@ -201,7 +216,7 @@ func (p *parser) unique(n *yaml.Node, ms []action.Member, what string) {
 }
 
 func (p *parser) proof(r *rule, n *yaml.Node, what string) {
-	f := p.Fields(n, what+": proof", "required", "ttl_seconds")
+	f := p.Fields(n, what+": proof", keysIn[proofForm]()...)
 	if required, ok := p.Bool(f["required"], what+": proof: required"); ok {
 		r.noProof = !required
 	}
@@ -213,34 +228,42 @@ func (p *parser) proof(r *rule, n *yaml.Node, what string) {
 }
 
 func (p *parser) constraints(r *rule, n *yaml.Node, what string) {
-	f := p.Fields(n, what+": constraints", "amount_min", "amount_max", "currency", "merchant_domain", "allowed_domains", "blocked_domains")
+	f := p.Fields(n, what+": constraints", keysIn[constraintsForm]()...)
 	if f == nil {
 		return
 	}
-	r.amount = p.amounts(f["amount_min"], f["amount_max"], what)
+	r.amount, r.span = p.amounts(f["amount_min"], f["amount_max"], what)
 	if codes := p.strings(f["currency"], what+": currency"); codes != nil {
-		r.constraints = append(r.constraints, currencyTest(codes))
+		r.constraints = append(r.constraints, currencyTest(codes).named("currency", codes))
 	}
 	for _, c := range []struct {
 		key, path string
 		blocked   bool
 	}{{"merchant_domain", merchantPath, false}, {"allowed_domains", domainPath, false}, {"blocked_domains", domainPath, true}} {
-		if list := p.domains(f[c.key], what+": "+c.key); list != nil {
-			r.constraints = append(r.constraints, domainTest(c.path, list, c.blocked))
+		if list, names := p.domains(f[c.key], what+": "+c.key); list != nil {
+			r.constraints = append(r.constraints, domainTest(c.path, list, c.blocked).named(c.key, names))
 		}
 	}
 }
 
-func (p *parser) amounts(low, high *yaml.Node, what string) *test {
+// named gives a constraint its canonical text.
+func (t *test) named(key string, values []string) *test {
+	t.text = fmt.Sprintf("%s %q", key, slices.Sorted(slices.Values(values)))
+	return t
+}
+
+func (p *parser) amounts(low, high *yaml.Node, what string) (*test, span) {
 	least := p.minorUnits(low, what+": amount_min")
 	most := p.minorUnits(high, what+": amount_max")
 	if least != nil && most != nil && *least > *most {
 		p.Errorf(low, "%s: amount_min %d is more than amount_max %d, so the rule can never match", what, *least, *most)
 	}
 	if least == nil && most == nil {
-		return nil
+		return nil, span{}
 	}
-	return amountTest(least, most)
+	t := amountTest(least, most)
+	t.text = "amount " + span{least, most}.String()
+	return t, span{least, most}
 }
 
 // strings reads a list that must hold something.
@@ -252,16 +275,20 @@ func (p *parser) strings(n *yaml.Node, what string) []string {
 	return list
 }
 
-func (p *parser) domains(n *yaml.Node, what string) *domains {
-	names := p.strings(n, what)
+func (p *parser) domains(n *yaml.Node, what string) (list *domains, names []string) {
+	names = p.strings(n, what)
 	if len(names) == 0 {
-		return nil
+		return nil, nil
 	}
-	list := &domains{}
+	list = &domains{}
 	for i, name := range names {
 		if !list.add(name) {
 			p.Errorf(p.List(n, what)[i], `%s: want a domain ("example.com", "*.example.com" for those below it, beyond ASCII in its xn-- form), got %q`, what, name)
 		}
 	}
-	return list
+	return list, names
+}
+
+func byPlace(a, b strictyaml.Error) int {
+	return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 }

@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/strictyaml"
 )
 
 // A rule is one checked rule of a policy. It never changes after Parse.
 type rule struct {
 	id          string
+	place       strictyaml.Error // of the id, without a message
 	description string
 	allow       bool
 	final       bool
@@ -17,6 +19,7 @@ type rule struct {
 	when        *expr   // nil: no condition
 	constraints []*test // all must hold; the amount is apart
 	amount      *test   // nil: none
+	span        span    // of the amount
 	obligations []Obligation
 	outcome     Outcome // what the rule gives when it matches
 	noProof     bool
@@ -56,6 +59,9 @@ const (
 
 // A test looks at one value of the request.
 type test struct {
+	// text is the test as it was written, in one form: two with the same text say
+	// the same.
+	text string
 	// paths are tried in this order; the first that leads to a value is judged.
 	paths []action.Path
 	// judge says what a value that is there means.

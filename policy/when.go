@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -19,7 +20,7 @@ import (
 // has made sure of.
 func (p *parser) expr(n *yaml.Node, what string) *expr {
 	e := &expr{op: opAll}
-	f := p.Fields(n, what, "all", "any", "not", "match")
+	f := p.Fields(n, what, keysIn[conditionForm]()...)
 	if f == nil {
 		return e
 	}
@@ -57,7 +58,7 @@ func (p *parser) exprs(n *yaml.Node, what string) []*expr {
 // match reads {path, op, value}.
 func (p *parser) match(n *yaml.Node, what string) *test {
 	t := &test{absent: missing}
-	f := p.Fields(n, what+": match", "path", "op", "value")
+	f := p.Fields(n, what+": match", keysIn[matchForm]()...)
 	if f == nil {
 		return t
 	}
@@ -67,7 +68,7 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 		t.paths = []action.Path{path}
 		money = samePlace(path, amountPath)
 	}
-	op, ok := p.OneOf(f["op"], what+": op", "eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists")
+	op, ok := p.OneOf(f["op"], what+": op", operators...)
 	if !ok {
 		return t
 	}
@@ -76,6 +77,7 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 		return t
 	}
 	p.operator(t, op, f["value"], what+": "+op)
+	t.text = strings.TrimRight(strings.Join([]string{t.path(), op, written(f["value"])}, " "), " ")
 	if money && op != "exists" && t.judge != nil {
 		t.judge, t.wants, t.equals = asMoney(t.judge), wantsMoney, nil
 	}
@@ -303,4 +305,35 @@ func samePlace(path action.Path, known string) bool {
 	}
 	v, ok := path.Lookup(probe)
 	return ok && v.Kind() == action.String
+}
+
+// path is the path of a match, "" when it has a fault.
+func (t *test) path() string {
+	if len(t.paths) == 0 {
+		return ""
+	}
+	return t.paths[0].String()
+}
+
+// written is a literal, or a list of them, for people, and so that two which mean
+// the same are written the same: a text in quotes, however it was quoted.
+func written(n *yaml.Node) string {
+	for n != nil && n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n == nil {
+		return ""
+	}
+	if n.Kind != yaml.SequenceNode {
+		if n.ShortTag() == "!!str" {
+			return strconv.Quote(n.Value)
+		}
+		return n.Value
+	}
+	var items []string
+	for _, item := range n.Content {
+		items = append(items, written(item))
+	}
+	slices.Sort(items)
+	return "[" + strings.Join(items, ", ") + "]"
 }

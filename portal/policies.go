@@ -14,6 +14,8 @@ type policiesPage struct {
 	Hash  string // of the book in force; empty: there is none
 	Files []policyFile
 	Fault string // why the folder's present content is not in force
+	// Warnings are about what is in force and probably not meant.
+	Warnings []string
 }
 
 type policyFile struct {
@@ -33,6 +35,9 @@ func (p *portal) policies(w http.ResponseWriter, r *http.Request, s identity.Ses
 		}
 		if book := p.Policies.Current(); book != nil {
 			data.Hash, data.Files = book.Hash, policyFiles(book)
+			for _, w := range book.Warnings() {
+				data.Warnings = append(data.Warnings, w.Error())
+			}
 		}
 	}
 	return p.render(w, http.StatusOK, "policies.html", data)

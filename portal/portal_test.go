@@ -268,6 +268,31 @@ func TestApprove(t *testing.T) {
 	}
 }
 
+func TestApprovalPageCountsRounds(t *testing.T) {
+	w := newWorld(t)
+	r := w.hold(`{"a":1}`)
+	spend := authz.Redemption{RequestID: r.ID, DecisionID: "first", ActionHash: r.ActionHash.String(), AgentID: r.AgentID, Now: w.now().UnixMilli()}
+	further := spend
+	further.DecisionID = "second"
+	round := approvals.Round{Hash: [32]byte{1}, Until: w.now().Add(time.Hour)}
+	for _, b := range []authz.Batch{
+		{Answer: &approvals.Answer{RequestID: r.ID, Approve: true, By: "portal:alice", At: w.now(), GrantFor: time.Hour}},
+		{Redeem: &spend},
+		{OpenRound: &authz.RoundOpening{RequestID: r.ID, DecisionID: "first", ActionHash: spend.ActionHash, AgentID: r.AgentID, Round: round}},
+		{Continue: &authz.Continuation{Redemption: further, Round: round.Hash}},
+	} {
+		if body := w.signedIn().get("/approvals/" + r.ID).Body; strings.Contains(body, "Further messages") {
+			t.Errorf("before it has any: %s", body)
+		}
+		if err := w.store.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if body := w.signedIn().get("/approvals/" + r.ID).Body; !strings.Contains(body, "Further messages of the call</dt><dd>1, the latest by decision <code>second</code>") {
+		t.Errorf("got %s", body)
+	}
+}
+
 func TestDeny(t *testing.T) {
 	w := newWorld(t)
 	req := w.hold(`{"sku":"A-1"}`)

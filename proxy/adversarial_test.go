@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/openleash/openleash-go/approvals"
 )
 
@@ -353,7 +354,7 @@ func FuzzStdioRefusals(f *testing.F) {
 		if _, err := ReadMessage([]byte(strings.Trim(raw, " \t\r")), anyMessage([]byte(raw))); err == nil {
 			return
 		}
-		near, far := newPipe()
+		near, far := newPipes()
 		host, lines := fuzzPipes(t)
 		ended := make(chan error, 1)
 		go func() { ended <- plainProxy().Serve(t.Context(), someone("a"), lines, near) }()

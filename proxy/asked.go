@@ -43,9 +43,9 @@ func needsRuling(m Message) bool {
 
 // ask has a message of the server that needs a ruling decided on. The ruling can
 // be carried out as it is: a request that was withdrawn meanwhile is not forwarded.
-func (a *asked) ask(ctx context.Context, p *Proxy, who authz.Caller, m Message, stepAside func()) ruling {
+func (a *asked) ask(ctx context.Context, p *Proxy, who authz.Caller, m Message, wrap wrapper, stepAside func()) ruling {
 	if !m.IsRequest() {
-		return p.ruleUp(ctx, who, m, stepAside)
+		return p.ruleUp(ctx, who, m, wrap, stepAside)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -53,7 +53,7 @@ func (a *asked) ask(ctx context.Context, p *Proxy, who authz.Caller, m Message, 
 	if err := a.add(m.ID, q); err != nil {
 		return ruling{reply: errorReply(m.ID, codeInvalidRequest, err.Error())}
 	}
-	ru := p.ruleUp(ctx, who, m, stepAside)
+	ru := p.ruleUp(ctx, who, m, nil, stepAside)
 	if ru.forward == nil {
 		a.drop(m.ID, q)
 		return ru

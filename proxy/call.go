@@ -14,10 +14,13 @@ import (
 
 // call is the path of one tool call, or of another request that is governed,
 // from the host's bytes to the bytes that the upstream gets, or to a refusal.
-func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, departed func(), progress func([]byte)) ruling {
+func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, ask lister, departed func(), progress func([]byte)) ruling {
 	c, err := readCall(m, p.Limits) // one strict parse: all that follows comes from it
 	if err != nil {
 		return ruling{reply: errorReply(m.ID, codeInvalidParams, err.Error())}
+	}
+	if !c.open {
+		p.know(ctx, who, m, c.tool, ask) // what the server says of it
 	}
 	return p.decide(ctx, who, c, departed, progress)
 }
@@ -44,7 +47,7 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, departed f
 		}
 		return ruling{} // the host has gone; nothing is forwarded, nobody is answered
 	case ans.Outcome == policy.Allow:
-		return ruling{forward: c.withProof(ans.Proof), done: done}
+		return ruling{forward: c.withProof(ans.Proof), done: done, wrap: p.stateWrapper(who, ans)}
 	default:
 		return ruling{reply: p.refusal(c, ans)}
 	}
@@ -58,7 +61,7 @@ func (p *Proxy) translate(c call) (action.Request, *authz.Call, error) {
 		return req, call, nil
 	}
 	mapped, err := p.Mapping.Map(p.Name, c.tool, c.arguments)
-	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Info: p.toolInfo(c.tool, mapped), Places: p.Places}
+	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Info: p.toolInfo(c.tool, mapped), Places: p.Places}
 	req := action.Request{ActionType: mapped.ActionType, Payload: mapped.Payload, RelyingParty: mapped.RelyingParty}
 	return req, call, err
 }

@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/rs/zerolog"
 
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
 )
 
 // HTTPSessions serves hosts over HTTP in front of any upstream: one, a child
-// process say, for each session. ServeHTTP is Streamable HTTP, ServeSSE the
-// transport before it.
+// process say, for each session; or in front of several (Aggregate). ServeHTTP is
+// Streamable HTTP, ServeSSE the transport before it.
 //
 // In the eras with a handshake, initialize makes a session, which belongs to
 // the agent that made it. Requests of the stateless era share one upstream per
@@ -23,11 +25,14 @@ import (
 // own on the way up and restored on the way down, so that hosts that count
 // alike do not meet.
 type HTTPSessions struct {
-	p    *Proxy
-	dial func(ctx context.Context, who authz.Caller) (Conn, error)
+	name   string // the server's
+	limits action.Limits
+	log    zerolog.Logger
+	p      *Proxy // nil in front of several servers
+	dial   func(ctx context.Context, who authz.Caller) (Conn, error)
 
 	ctx  context.Context // ends with Close
-	stop context.CancelFunc
+	stop context.CancelCauseFunc
 	work sync.WaitGroup
 
 	mu       sync.Mutex
@@ -51,14 +56,33 @@ const (
 
 // HTTPHost serves hosts over HTTP in front of upstreams that dial opens.
 func (p *Proxy) HTTPHost(dial func(ctx context.Context, who authz.Caller) (Conn, error)) *HTTPSessions {
-	h := &HTTPSessions{p: p, dial: dial, sessions: map[string]*hostConn{}, streams: map[string]*sseHost{}, count: map[string]int{}, shared: map[string]*sharedUpstream{}}
-	h.ctx, h.stop = context.WithCancel(context.Background())
+	return newHTTPSessions(&HTTPSessions{name: p.Name, limits: p.Limits, log: p.Log, p: p, dial: dial})
+}
+
+// relay makes a session between a host and an upstream, and tells how the
+// upstream is asked for its tools.
+func (h *HTTPSessions) relay(who authz.Caller, host, up Conn) (serve func(context.Context) error, ask lister) {
+	if h.p == nil {
+		return func(ctx context.Context) error { return relay(ctx, host, up) }, nil
+	}
+	if s, ok := host.(*hostConn); ok && s.shared == nil {
+		up = withdrawals{up}
+	}
+	s := h.p.newSession(who, host, up)
+	return s.serve, s.askTools
+}
+
+func newHTTPSessions(h *HTTPSessions) *HTTPSessions {
+	h.sessions, h.streams = map[string]*hostConn{}, map[string]*sseHost{}
+	h.count, h.shared = map[string]int{}, map[string]*sharedUpstream{}
+	h.ctx, h.stop = context.WithCancelCause(context.Background())
 	return h
 }
 
-// Close ends every session and waits until its upstream is closed.
+// Close ends every session, with an answer to all that waits, and waits until its
+// upstream is closed.
 func (h *HTTPSessions) Close() error {
-	h.stop()
+	h.stop(ErrShuttingDown)
 	h.work.Wait()
 	return nil
 }
@@ -82,7 +106,7 @@ func (h *HTTPSessions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *HTTPSessions) post(w http.ResponseWriter, r *http.Request, who authz.Caller) {
-	m, err := h.p.readStreamable(w, r)
+	m, err := readPost(w, r, h.limits)
 	if err == nil && !accepts(r.Header, typeJSON) && !accepts(r.Header, typeSSE) {
 		// "The client MUST include an Accept header, listing both application/json
 		// and text/event-stream"; one of them is enough to answer.
@@ -166,19 +190,19 @@ func (h *HTTPSessions) begin(who authz.Caller, m Message) (*hostConn, error) {
 // unstarted is the answer when an upstream cannot be had: 200, so that the
 // host shows the reason.
 func (h *HTTPSessions) unstarted(m Message, err error) error {
-	h.p.Log.Error().Err(err).Str("server", h.p.Name).Msg("could not start the server")
-	return &httpError{http.StatusOK, m.ID, codeInternal, fmt.Sprintf("the server %s could not be started: %v", h.p.Name, err)}
+	h.log.Error().Err(err).Str("server", h.name).Msg("could not start the server")
+	return &httpError{http.StatusOK, m.ID, codeInternal, fmt.Sprintf("the server %s could not be started: %v", h.name, err)}
 }
 
 func (h *HTTPSessions) reserve(agent, id string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ctx.Err() != nil {
-		return &httpError{http.StatusServiceUnavailable, id, codeInternal, "OpenLeash is shutting down"}
+		return &httpError{http.StatusServiceUnavailable, id, codeInternal, ErrShuttingDown.Error()}
 	}
 	if h.count[agent] >= maxSessions {
 		return &httpError{http.StatusServiceUnavailable, id, codeInternal,
-			fmt.Sprintf("this agent has %d open sessions with %s, as many as it may have: end one, or wait until an idle one ends after %s", maxSessions, h.p.Name, sessionIdle)}
+			fmt.Sprintf("this agent has %d open sessions with %s, as many as it may have: end one, or wait until an idle one ends after %s", maxSessions, h.name, sessionIdle)}
 	}
 	h.count[agent]++
 	return nil
@@ -195,16 +219,18 @@ func (h *HTTPSessions) release(agent string) {
 // run serves a session until it ends.
 func (h *HTTPSessions) run(s *hostConn, who authz.Caller, up Conn, ended func()) {
 	s.up = up
+	serve, ask := h.relay(who, s, up)
+	s.askTools = ask
 	h.work.Go(func() {
-		h.serve(s.ctx, who, s, withdrawals{up, s})
+		h.serve(s.ctx, who, serve)
 		s.Close()
 		ended()
 	})
 }
 
-func (h *HTTPSessions) serve(ctx context.Context, who authz.Caller, host, up Conn) {
-	if err := h.p.Serve(ctx, who, host, up); err != nil {
-		h.p.Log.Warn().Err(err).Str("server", h.p.Name).Str("agent", who.Agent.Name).Msg("session ended")
+func (h *HTTPSessions) serve(ctx context.Context, who authz.Caller, session func(context.Context) error) {
+	if err := session(ctx); err != nil {
+		h.log.Warn().Err(err).Str("server", h.name).Str("agent", who.Agent.Name).Msg("session ended")
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/mark3labs/mcp-go/client"
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
+	"github.com/rs/zerolog"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
@@ -31,7 +32,7 @@ type children struct {
 }
 
 func (d *children) dial(context.Context, authz.Caller) (Conn, error) {
-	ours, theirs := newPipe()
+	ours, theirs := newPipes()
 	d.mu.Lock()
 	d.all = append(d.all, theirs)
 	d.mu.Unlock()
@@ -661,10 +662,27 @@ func TestHTTPHostBetweenTheirClientAndServer(t *testing.T) {
 
 func TestHTTPHostLeavesNothingBehind(t *testing.T) {
 	h, _ := sessionsOf(t, plainProxy(), echo)
+	leavesNothingBehind(t, h)
+}
+
+func TestAggregateLeavesNothingBehind(t *testing.T) {
+	a, b := plainProxy(), plainProxy()
+	b.Name = "other"
+	all := &Aggregate{Log: zerolog.Nop(), Members: []Member{
+		{a, (&children{serve: played{}.serve("shop")}).dial},
+		{b, (&children{serve: played{}.serve("other")}).dial},
+	}}
+	h := must(all.HTTPHost())(t)
+	t.Cleanup(func() { h.Close() })
+	leavesNothingBehind(t, h)
+}
+
+func leavesNothingBehind(t *testing.T, h *HTTPSessions) {
+	t.Helper()
 	url := serveAs(t, someone("a"), h).URL
 	round := func(n int) int {
 		for range n {
-			id := begin(t, url)
+			id := post(t, url, initialize).Header.Get("Mcp-Session-Id")
 			post(t, url, `{"jsonrpc":"2.0","id":1,"method":"ping"}`, "Mcp-Session-Id", id)
 			do(t, "DELETE", url, "", "Mcp-Session-Id", id)
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/rs/zerolog"
 
 	"github.com/openleash/openleash-go/internal/oauth"
 )
@@ -27,6 +28,7 @@ type HTTPUpstream struct {
 	URL     string            // the MCP endpoint
 	Headers map[string]string // what it gets besides the protocol's own; a bearer, say
 	Bearer  *oauth.Bearer     // the token of a login, on every request; nil: there is none
+	Log     zerolog.Logger    // what its host does not hear: sessions that were begun anew
 
 	transport *http.Transport // made by prepare where it is nil
 }

@@ -35,14 +35,21 @@ const (
 // realProxy is a proxy with everything behind it real: policy, service, store.
 type realProxy struct {
 	*Proxy
-	store *sqlite.Store
-	owner identity.Owner
+	store    *sqlite.Store
+	owner    identity.Owner
+	policies *policy.Keeper
+	file     string // the policy's
 }
 
 func newRealProxy(t testing.TB, policyYAML string) realProxy {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "policies"), 0o700); err != nil {
+	return realProxyAt(t, t.TempDir(), policyYAML)
+}
+
+// realProxyAt is a process in the home dir; another one may have been there before.
+func realProxyAt(t testing.TB, dir, policyYAML string, adjust ...func(*authz.Config)) realProxy {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(dir, "policies"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "policies", "main.yaml"), []byte(policyYAML), 0o600); err != nil {
@@ -53,11 +60,32 @@ func newRealProxy(t testing.TB, policyYAML string) realProxy {
 	owner := must(store.EnsureOwner(t.Context(), "alice"))(t)
 	keeper := must(policy.Open(t.Context(), filepath.Join(dir, "policies"), store, func(policy.Event) {}))(t)
 	t.Cleanup(func() { keeper.Close() })
-	service := must(authz.New(authz.Config{Store: store, Owner: owner, Policies: keeper, Key: must(proof.NewKey(time.Now()))(t), Protect: authz.NewProtection([]string{dir}, nil)}))(t)
+	config := authz.Config{Store: store, Owner: owner, Policies: keeper, Key: must(proof.NewKey(time.Now()))(t), Protect: authz.NewProtection([]string{dir}, nil)}
+	for _, f := range adjust {
+		f(&config)
+	}
+	service := must(authz.New(config))(t)
 	t.Cleanup(func() { service.Close() })
 	p := New(Config{Name: "shop", Service: service, Mapping: NewMapping(nil, nil), Hold: 10 * time.Second, Log: zerolog.Nop(),
 		Limits: action.Limits{Bytes: 1 << 20}})
-	return realProxy{p, store, owner}
+	return realProxy{p, store, owner, keeper, filepath.Join(dir, "policies", "main.yaml")}
+}
+
+// reload puts another policy in force, as its owner does: by writing the file.
+func (p realProxy) reload(t *testing.T, policyYAML string) {
+	t.Helper()
+	before := p.policies.Current().Hash
+	if err := os.WriteFile(p.file, []byte(policyYAML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if p.policies.Current().Hash != before {
+			p.PoliciesChanged()
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("the policy was not read again")
 }
 
 // must turns (value, error) into a value or the end of the test.
@@ -258,51 +286,7 @@ func openStream(t *testing.T, method, url, body string, headers ...string) (next
 	}, cancel
 }
 
-// pipeConn is an upstream, or a host, in the same process: what one end sends
-// the other receives.
-type pipeConn struct {
-	in, out chan Message
-	gone    chan struct{}
-	once    *sync.Once
-}
-
-func newPipe() (a, b *pipeConn) {
-	left, right := make(chan Message, 64), make(chan Message, 64)
-	gone, once := make(chan struct{}), &sync.Once{}
-	return &pipeConn{left, right, gone, once}, &pipeConn{right, left, gone, once}
-}
-
-func (c *pipeConn) Recv(ctx context.Context) (Message, error) {
-	select {
-	case m := <-c.in:
-		return m, nil
-	default:
-	}
-	select {
-	case m := <-c.in:
-		return m, nil
-	case <-c.gone:
-		return Message{}, io.EOF
-	case <-ctx.Done():
-		return Message{}, ctx.Err()
-	}
-}
-
-func (c *pipeConn) Send(ctx context.Context, m Message) error {
-	select {
-	case c.out <- m:
-		return nil
-	case <-c.gone:
-		return io.ErrClosedPipe
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (c *pipeConn) Close() error {
-	c.once.Do(func() { close(c.gone) })
-	return nil
-}
+func newPipes() (a, b *pipeConn) { return newPipe(64, 64) }
 
 func (c *pipeConn) closed() bool {
 	select {

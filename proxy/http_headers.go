@@ -12,6 +12,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
 )
 
@@ -95,21 +96,12 @@ func methodNotAllowed(w http.ResponseWriter, allow string) {
 	(&httpError{http.StatusMethodNotAllowed, "", codeInvalidRequest, "this endpoint takes " + allow}).write(w)
 }
 
-// readStreamable is readPost for Streamable HTTP, where headers repeat arguments.
-func (p *Proxy) readStreamable(w http.ResponseWriter, r *http.Request) (Message, error) {
-	m, err := p.readPost(w, r)
-	if err != nil {
-		return m, err
-	}
-	return m, p.mirrored.check(r.Header, m)
-}
-
 // readPost reads the one message of a POST. The error is for writeError.
-func (p *Proxy) readPost(w http.ResponseWriter, r *http.Request) (Message, error) {
+func readPost(w http.ResponseWriter, r *http.Request, lim action.Limits) (Message, error) {
 	if err := checkContentType(r.Header); err != nil {
 		return Message{}, err
 	}
-	limit := p.Limits.Bytes
+	limit := lim.Bytes
 	if limit <= 0 {
 		limit = defaultMessageBytes
 	}

@@ -38,6 +38,10 @@ func (h *HTTPSessions) postShared(w http.ResponseWriter, r *http.Request, who au
 		writeError(w, err)
 		return
 	}
+	if err := h.p.checkParams(r.Context(), who, r.Header, m, s.askTools); err != nil {
+		writeError(w, err)
+		return
+	}
 	s.post(w, r, m, s.shared.up(m))
 }
 
@@ -88,7 +92,7 @@ func (h *HTTPSessions) sharedFor(who authz.Caller, m Message) (*hostConn, error)
 		return u.conn, nil
 	}
 	if time.Since(u.legacy) < legacyFor {
-		return nil, onlyLegacy(h.p.Name, m)
+		return nil, onlyLegacy(h.name, m)
 	}
 	if err := h.reserve(who.Agent.ID, m.ID); err != nil {
 		return nil, err
@@ -118,7 +122,7 @@ func (h *HTTPSessions) openShared(who authz.Caller, m Message) (*hostConn, error
 	}
 	if !modern {
 		up.Close()
-		return nil, onlyLegacy(h.p.Name, m)
+		return nil, onlyLegacy(h.name, m)
 	}
 	s := newHostConn(h, who, "", newIDMap())
 	h.run(s, who, up, func() { h.release(who.Agent.ID) })
@@ -218,6 +222,14 @@ func (t *idMap) up(m Message) Message {
 	}
 	t.from[ours] = was
 	return Message{Raw: applyEdits(m.Raw, edits...), ID: ours, Method: m.Method}
+}
+
+// original is the id, in its canonical form, that ours stands for.
+func (t *idMap) original(ours string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id, _ := readID([]byte(t.from[ours].id))
+	return id
 }
 
 func (t *idMap) forget(ours string) {

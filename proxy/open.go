@@ -16,24 +16,6 @@ import (
 // read, a prompt, and what a server asks of the host. Those requests are open:
 // allowed and logged, unless a rule is about them.
 
-// openTypes are the last words of their action types, by method: a resource is
-// read as mcp.<server>.resource.read.
-var openTypes = map[string]string{
-	"resources/read":         "resource.read",
-	"prompts/get":            "prompt.get",
-	"sampling/createMessage": "sampling",
-	"elicitation/create":     "elicitation",
-}
-
-func isOpenType(words string) bool {
-	for _, t := range openTypes {
-		if t == words {
-			return true
-		}
-	}
-	return false
-}
-
 // fromHost are the governed requests of a host, fromServer those of a server.
 var (
 	fromHost   = []string{"tools/call", "resources/read", "prompts/get"}
@@ -57,8 +39,17 @@ func isGoverned(m Message, methods []string) (governed bool, refusal []byte) {
 	return false, nil
 }
 
+// apart are the params of a request that are none of its arguments. Those of a
+// host's are of the protocol: what it says again, with more, is one call.
+func apart(method string) []string {
+	if slices.Contains(fromHost, method) {
+		return []string{"_meta", inputResponses, requestState}
+	}
+	return []string{"_meta"}
+}
+
 // readOpen parses a governed request that is no tool call. All its params but
-// _meta are its arguments.
+// those apart are its arguments.
 func readOpen(m Message, root action.Value) (call, error) {
 	c := call{Message: m, tool: m.Method, open: true, params: root.Get("params")}
 	if c.params.Kind() != action.Object && c.params.Kind() != action.Missing {
@@ -69,40 +60,38 @@ func readOpen(m Message, root action.Value) (call, error) {
 	}
 	var members []action.Member
 	for key, v := range c.params.Members() {
-		switch {
-		case key == "_meta":
-		case strings.EqualFold(key, "_meta"):
-			return c, fmt.Errorf("params.%s: differs from %q only by case; write %q", key, "_meta", "_meta")
-		default:
+		if !slices.Contains(apart(m.Method), key) {
 			members = append(members, action.Member{Key: key, Value: v})
+		}
+	}
+	for _, known := range apart(m.Method) {
+		if odd, ok := c.params.GetFold(known); ok {
+			return c, fmt.Errorf("params.%s: differs from %q only by case; write %q", odd, known, known)
 		}
 	}
 	c.arguments = action.ObjectValue(members...)
 	c.readProgressToken()
 	cuts, err := prefixCuts(m.Raw)
 	for _, e := range cuts {
-		if within(c.meta)(e) || !within(c.params)(e) {
+		if !within(c.params)(e) || slices.ContainsFunc(apart(m.Method), func(name string) bool { return within(c.params.Get(name))(e) }) {
 			c.cuts = append(c.cuts, e)
 		}
+	}
+	if slices.Contains(fromHost, m.Method) {
+		c.readRound()
 	}
 	return c, err
 }
 
 // translateOpen makes the action: no mapping is about it.
 func (p *Proxy) translateOpen(c call) (action.Request, *authz.Call) {
-	reads := slices.Contains(fromHost, c.tool)
 	req := action.Request{
-		ActionType: "mcp." + p.Name + "." + openTypes[c.tool],
+		ActionType: authz.OpenType(p.Name, c.tool),
 		Payload:    action.ObjectValue(action.Member{Key: "arguments", Value: c.arguments}),
 	}
 	return req, &authz.Call{
-		Server: p.Name, Tool: c.tool, Arguments: c.arguments, Places: p.Places, Open: true, ToHost: !reads, About: about(c),
-		Info: action.ObjectValue(
-			action.Member{Key: "server", Value: action.StringValue(p.Name)},
-			action.Member{Key: "name", Value: action.StringValue(c.tool)},
-			action.Member{Key: "reads", Value: action.BoolValue(reads)},
-			action.Member{Key: "destroys", Value: action.BoolValue(false)},
-		),
+		Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Places: p.Places, Open: true, ToHost: !slices.Contains(fromHost, c.tool),
+		About: about(c), Info: authz.OpenInfo(p.Name, c.tool),
 	}
 }
 
@@ -120,8 +109,9 @@ func about(c call) string {
 // ruleUp is rule for a message of the server: what it asks of the host is
 // decided on, and so are the requests inside a result that wants input. forward
 // goes to the host, reply to the server. It blocks while something is held;
-// departed as in rule. done takes the host's answer to a governed request.
-func (p *Proxy) ruleUp(ctx context.Context, who authz.Caller, m Message, departed func()) ruling {
+// departed as in rule. done takes the host's answer to a governed request. wrap is
+// of the ruling on the request that m answers, nil when there is none.
+func (p *Proxy) ruleUp(ctx context.Context, who authz.Caller, m Message, wrap wrapper, departed func()) ruling {
 	governed, refusal := isGoverned(m, fromServer)
 	switch {
 	case refusal != nil:
@@ -137,7 +127,11 @@ func (p *Proxy) ruleUp(ctx context.Context, who authz.Caller, m Message, departe
 			return ruling{forward: refused}
 		}
 	}
-	return ruling{forward: p.toHost(who, m.Raw)}
+	forward := p.toHost(who, m.Raw)
+	if wrap != nil && forward != nil {
+		forward = wrap(ctx, forward)
+	}
+	return ruling{forward: forward}
 }
 
 // asked decides on a request of the server.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,15 +17,17 @@ type call struct {
 	open          bool         // it is no tool call (open.go)
 	arguments     action.Value // an object, or Missing
 	progressToken string       // JSON text; empty: the host wants no progress
+	round         string       // the token that its requestState has; empty: none
 
-	params action.Value
-	meta   action.Value
-	cuts   []edit // keys under our prefix, outside the arguments
+	params    action.Value
+	meta      action.Value
+	cuts      []edit // keys under our prefix, outside the arguments; our part of a requestState
+	stateGone bool   // the requestState goes as a whole
 }
 
 // paramNames are the members of a call's params that we read or forward: one
 // that differs from these only by case is refused, as in the envelope.
-var paramNames = []string{"name", "arguments", "_meta", "task", "inputResponses", "requestState"}
+var paramNames = []string{"name", "arguments", "_meta", "task", inputResponses, requestState}
 
 // readCall parses the whole message strictly: what a decision is based on may
 // mean one thing only.
@@ -59,6 +62,7 @@ func readCall(m Message, lim action.Limits) (call, error) {
 	c.readProgressToken()
 	c.cuts, err = prefixCuts(m.Raw)
 	c.cuts = slices.DeleteFunc(c.cuts, within(c.arguments))
+	c.readRound()
 	return c, err
 }
 
@@ -76,8 +80,8 @@ func (c *call) readProgressToken() {
 
 // withProof returns the bytes that were decided on with the proof put into
 // params._meta, and nothing else changed but keys under our prefix, which go
-// from every _meta outside the arguments: those were decided on as they are. An
-// empty proof (the rule wants none) only cleans.
+// from every _meta outside the arguments (those were decided on as they are), and
+// our part of a requestState. An empty proof (the rule wants none) only cleans.
 func (c call) withProof(proof string) []byte {
 	edits := slices.Clone(c.cuts)
 	if proof != "" {
@@ -91,10 +95,14 @@ func (c call) withProof(proof string) []byte {
 
 // insertProof puts the proof first into params._meta.
 func (c call) insertProof(proof string) edit {
+	if c.params.Kind() == action.Missing {
+		at := bytes.IndexByte(c.Raw, '{') + 1
+		return edit{span{at, at}, `"params":{"_meta":{"` + ProofKey + `":` + string(quote(proof)) + `}},`}
+	}
 	ours := make([]byte, 0, len(ProofKey)+len(proof)+48)
 	object, rest := c.meta, false
 	if object.Kind() == action.Missing {
-		object, rest = c.params, c.params.Len() > 0
+		object, rest = c.params, c.params.Len() > 1 || c.params.Len() == 1 && !c.stateGone
 		ours = append(ours, `"_meta":{`...)
 	}
 	for key := range c.meta.Members() {

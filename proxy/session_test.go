@@ -32,8 +32,8 @@ func newTalk(t *testing.T, policyYAML string, adjust ...func(*Proxy)) *talk {
 	for _, f := range adjust {
 		f(p.Proxy)
 	}
-	host, hostSide := newPipe()
-	upstreamSide, upstream := newPipe()
+	host, hostSide := newPipes()
+	upstreamSide, upstream := newPipes()
 	ctx, stop := context.WithCancel(t.Context())
 	k := &talk{realProxy: p, t: t, host: host, upstream: upstream, ended: make(chan error, 1), stop: stop}
 	who := authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), "bot", p.owner))(t)}
@@ -67,15 +67,21 @@ func (k *talk) silent(c *pipeConn, d time.Duration) {
 func (k *talk) logged(event string) []audit.Entry {
 	k.t.Helper()
 	k.Service.Close() // flushes outcomes
+	return k.entries(k.t, event)
+}
+
+// entries are the log's entries of one kind, committed so far.
+func (p realProxy) entries(t *testing.T, event string) []audit.Entry {
+	t.Helper()
 	var all []audit.Entry
-	_, raw, err := k.store.Unsequenced(k.t.Context(), 10_000)
+	_, raw, err := p.store.Unsequenced(t.Context(), 10_000)
 	if err != nil {
-		k.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, b := range raw {
 		var e audit.Entry
 		if err := json.Unmarshal(b, &e); err != nil {
-			k.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if e.Event == event {
 			all = append(all, e)

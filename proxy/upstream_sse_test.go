@@ -263,7 +263,7 @@ func TestDialSSEMessageIsNotTaken(t *testing.T) {
 // sseTalk is a session of a host that the test plays with an upstream.
 func sseTalk(t *testing.T, up *sseUpstream) (host *pipeConn, ended chan error) {
 	t.Helper()
-	host, side := newPipe()
+	host, side := newPipes()
 	ended = make(chan error, 1)
 	c := dialSSE(t, up.URL+"/sse")
 	go func() { ended <- plainProxy().Serve(context.Background(), someone("a"), side, c) }()

@@ -39,6 +39,7 @@ type app struct {
 	children  *proxy.Children // the servers' processes of this one
 	bearersMu sync.Mutex
 	bearers   map[string]*oauth.Bearer // of servers over HTTP, by name; guarded by bearersMu
+	proxies   proxies                  // in front of the servers
 	running   string                   // what close records as stopped; empty: nothing was started
 
 	background context.Context // of what open leaves running: sessions, doors
@@ -151,8 +152,30 @@ func (a *app) openService() (err error) {
 	return err
 }
 
-// announce tells of every reload, in the program's log and in the audit log.
+// proxies are those that want to hear of reloads.
+type proxies struct {
+	mu  sync.Mutex
+	all []*proxy.Proxy
+}
+
+func (p *proxies) add(one *proxy.Proxy) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all = append(p.all, one)
+}
+
+func (p *proxies) policiesChanged() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, one := range p.all {
+		one.PoliciesChanged()
+	}
+}
+
+// announce tells of every reload: the hosts whose lists of tools it changes, the
+// program's log and the audit log.
 func (a *app) announce(e policy.Event) {
+	a.proxies.policiesChanged()
 	entry := audit.Entry{Event: "policy.reloaded", ActorType: "system", ActorID: "openleash", PolicyHash: e.Hash}
 	switch {
 	case e.Err != nil:
@@ -161,6 +184,9 @@ func (a *app) announce(e policy.Event) {
 	default:
 		entry.Reason = reloadWords(e)
 		a.log.Info().Str("hash", e.Hash).Strs("changed", e.Changed).Strs("removed", e.Removed).Msg("policies in force")
+	}
+	for _, w := range e.Warnings {
+		a.log.Warn().Msg(w.Error())
 	}
 	if a.service == nil {
 		return // at the start: the start itself is recorded

@@ -1,46 +1,145 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/internal/strictyaml"
 	"github.com/openleash/openleash-go/policy"
 )
 
 func policyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Check policies"}
+	cmd := &cobra.Command{Use: "policy", Short: "Check, test and explain policies"}
+	cmd.AddCommand(policyTestCommand(), policyExplainCommand(), policyFmtCommand())
 	cmd.AddCommand(&cobra.Command{
-		Use:   "check FILE…",
-		Short: "Say whether policy files are valid, with every fault and its place",
-		Long: `Reads each file as the program would and prints every fault as file:line:column.
-Exit code 0: all are valid; 1: some are not.`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: checkPolicies,
+		Use:   "schema",
+		Short: "Print the JSON Schema of policies, for editors",
+		Long: `Prints the JSON Schema (draft 2020-12) of a policy file. An editor that knows YAML
+completes and explains by it, when it stands beside the policies and they begin with
+
+  # yaml-language-server: $schema=policy.schema.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			schema, err := policy.Schema()
+			if err == nil {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", schema)
+			}
+			return err
+		},
+	})
+	cmd.AddCommand(&cobra.Command{
+		Use:   "check [FILE or FOLDER…]",
+		Short: "Say whether policies are valid, with every mistake and its place",
+		Long: `Reads each file, or a folder of policies as the program would, and prints every
+error and every warning with its place. A folder is also looked at as a whole: what
+an agent's own policies make of the owner's. Without an argument it is the folder
+of this installation.
+
+Exit code 0: all is well; 1: there are errors; 2: there are only warnings.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				dir, err := ownPolicies()
+				if err != nil {
+					return err
+				}
+				args = []string{dir}
+			}
+			c := checker{out: cmd.OutOrStdout(), complain: cmd.ErrOrStderr()}
+			for _, name := range args {
+				c.check(name)
+			}
+			return c.verdict()
+		},
 	})
 	return cmd
 }
 
-func checkPolicies(cmd *cobra.Command, files []string) error {
-	bad := 0
-	for _, file := range files {
-		src, err := os.ReadFile(file)
-		if err == nil {
-			id := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
-			_, err = policy.Parse(id, file, src)
-		}
-		if err != nil {
-			bad++
-			fmt.Fprintln(cmd.ErrOrStderr(), err)
-			continue
-		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", file)
+// ownPolicies is the folder that the configuration names.
+func ownPolicies() (string, error) {
+	dir, err := home.Locate(os.Getenv("OPENLEASH_HOME"))
+	if err != nil {
+		return "", err
 	}
-	if bad > 0 {
+	config, err := loadConfig(home.Home{Dir: dir})
+	if err != nil {
+		return "", err
+	}
+	return config.Policies, nil
+}
+
+// checker prints what is wrong with policies.
+type checker struct {
+	out, complain    io.Writer
+	errors, warnings int
+}
+
+func (c *checker) check(name string) {
+	warnings, err := lintPolicies(name)
+	var list strictyaml.ErrorList
+	switch {
+	case errors.As(err, &list):
+		c.errors += len(list)
+		c.print("error", list)
+	case err != nil:
+		c.errors++
+		fmt.Fprintln(c.complain, err)
+	case len(warnings) == 0:
+		fmt.Fprintf(c.out, "%s: ok\n", name)
+	}
+	c.warnings += len(warnings)
+	c.print("warning", warnings)
+}
+
+// lintPolicies reads a file, or a folder.
+func lintPolicies(name string) ([]strictyaml.Error, error) {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		book, err := policy.Load(name)
+		if err != nil {
+			return nil, err
+		}
+		return book.Warnings(), nil
+	}
+	src, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := policy.Parse(strings.TrimSuffix(filepath.Base(name), filepath.Ext(name)), name, src)
+	if err != nil {
+		return nil, err
+	}
+	return p.Warnings, nil
+}
+
+func (c *checker) print(kind string, list []strictyaml.Error) {
+	for _, e := range list {
+		fmt.Fprintf(c.complain, "%s:%d:%d: %s: %s\n", e.File, e.Line, e.Column, kind, e.Message)
+		for line := range strings.Lines(e.Excerpt()) {
+			fmt.Fprint(c.complain, "  ", line)
+		}
+	}
+}
+
+func (c *checker) verdict() error {
+	if c.errors+c.warnings == 0 {
+		return nil
+	}
+	fmt.Fprintf(c.complain, "%s, %s\n", count(c.errors, "error"), count(c.warnings, "warning"))
+	if c.errors > 0 {
 		return exitCode(1)
 	}
-	return nil
+	return exitCode(2)
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -72,6 +72,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"code": cmdCode,
 			"host": cmdHost, "send": cmdSend, "sendfile": cmdSendFile, "call": cmdCall, "recv": cmdRecv, "answer": cmdAnswer, "says": cmdSays, "silent": cmdSilent,
 			"close": cmdClose, "signal": cmdSignal, "ended": cmdEnded, "protocol": cmdProtocol, "gone": cmdGone, "until": cmdUntil,
 			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "forwarded": cmdForwarded, "unsaid": cmdUnsaid,
@@ -309,7 +310,7 @@ func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
 // this is all that we set there.
 func environment(ts *testscript.TestScript) []string {
 	var env []string
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "OPENLEASH_HOME", "PIDS", "GORACE", "GOCOVERDIR", "SECRET", "OPENLEASH_TEST", "TOKEN"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "OPENLEASH_HOME", "PIDS", "GORACE", "GOCOVERDIR", "SECRET", "OPENLEASH_TEST", "TOKEN", "OPENLEASH_TOKEN"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
@@ -471,6 +472,21 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s never matched %s: %s", args[1:], args[0], out)
 	}
 	ts.Stdout().Write(out)
+}
+
+// cmdCode wants an exit code: code 2 openleash policy check FILE
+func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) > 1, "code N command args…")
+	want := args[0]
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = strconv.Itoa(exit.ExitCode())
+	}
+	if got != want {
+		ts.Fatalf("exit code %s, want %s: %v", got, want, err)
+	}
 }
 
 func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {

@@ -24,7 +24,8 @@ func startCommand() *cobra.Command {
 
   /mcp/<server>   every server under mcpServers:, over Streamable HTTP, for agents
                   that send "Authorization: Bearer TOKEN" (openleash agents token NAME)
-  /sse/<server>   the same for hosts of the older transport, HTTP with SSE
+  /mcp            all of them together; their tools are named <server>__<tool>
+  /sse/<server>, /sse   the same for hosts of the older transport, HTTP with SSE
   /               the portal (openleash open signs you in)
   /v1/            the API: health, public-keys, verify-proof, playground/run
 
@@ -90,11 +91,16 @@ func (a *app) listen(ctx context.Context) (net.Listener, error) {
 
 func (a *app) greet(ctx context.Context, out io.Writer) {
 	fmt.Fprintf(out, "OpenLeash %s, home %s\n", version(), a.home.Dir)
+	paths := []string{""} // all servers
 	for _, name := range a.config.serverNames() {
-		fmt.Fprintf(out, "  MCP      http://%s/mcp/%s\n", a.config.Listen, name)
-		fmt.Fprintf(out, "  SSE      http://%s/sse/%s\n", a.config.Listen, name)
+		paths = append(paths, "/"+name)
 	}
-	if len(a.config.Servers) == 0 {
+	if len(paths) > 1 {
+		for _, path := range paths {
+			fmt.Fprintf(out, "  MCP      http://%s/mcp%s\n", a.config.Listen, path)
+			fmt.Fprintf(out, "  SSE      http://%s/sse%s\n", a.config.Listen, path)
+		}
+	} else {
 		fmt.Fprintf(out, "  MCP      no server yet: put one under mcpServers: in %s\n", a.home.Config())
 	}
 	fmt.Fprintf(out, "  API      http://%s/v1/\n", a.config.Listen)

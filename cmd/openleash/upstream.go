@@ -18,11 +18,13 @@ func (a *app) newProxy(s Server) (*proxy.Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return proxy.New(proxy.Config{
+	p := proxy.New(proxy.Config{
 		Name: s.Name, Service: a.service, Mapping: proxy.NewMapping(a.config.Mapping, profile),
 		Hold: a.config.Hold, Portal: a.config.portal(), Limits: a.config.limits(), Log: a.log,
 		Places: s.places(), HideDenied: a.config.HideDenied,
-	}), nil
+	})
+	a.proxies.add(p)
+	return p, nil
 }
 
 // places are the folders from which the server may resolve relative paths.
@@ -105,7 +107,7 @@ func (a *app) httpUpstream(s Server) (proxy.HTTPUpstream, error) {
 		return proxy.HTTPUpstream{}, err
 	}
 	bearer, err := a.bearer(s)
-	return proxy.HTTPUpstream{Name: s.Name, URL: s.URL, Headers: headers, Bearer: bearer}, err
+	return proxy.HTTPUpstream{Name: s.Name, URL: s.URL, Headers: headers, Bearer: bearer, Log: a.log}, err
 }
 
 // bearer is the token of the server's login: one for all its connections, so

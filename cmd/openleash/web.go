@@ -21,7 +21,7 @@ import (
 	"github.com/openleash/openleash-go/proxy"
 )
 
-// pages is the side door: portal and API. mcp, when not nil, serves /mcp/ and /sse/.
+// pages is the side door: portal and API. mcp, when not nil, serves /mcp and /sse.
 func (a *app) pages(mcp http.Handler) (http.Handler, error) {
 	v1, err := api.New(api.Config{
 		Key: a.key, Keys: a.publicKeys, Policies: a.policies, LogErr: a.sequencer.Err, Version: version(), Log: a.log,
@@ -39,8 +39,9 @@ func (a *app) pages(mcp http.Handler) (http.Handler, error) {
 	mux.Handle("/", site)
 	mux.Handle("/v1/", v1)
 	if mcp != nil {
-		mux.Handle("/mcp/", mcp)
-		mux.Handle("/sse/", mcp)
+		for _, at := range []string{"/mcp", "/mcp/", "/sse", "/sse/"} {
+			mux.Handle(at, mcp)
+		}
 	}
 	return door.Guard(door.Config{Port: a.config.port()}, mux), nil
 }
@@ -56,35 +57,67 @@ func (a *app) publicKeys() []proof.PublicKey {
 	return keys
 }
 
-// mcpDoor serves every server of the configuration at /mcp/<name>, and over the
-// older transport at /sse/<name>, to agents that show their token.
+// mcpDoor serves every server of the configuration at /mcp/<name>, all of them at
+// /mcp, and over the older transport at /sse/<name> and /sse, to agents that show
+// their token.
 func (a *app) mcpDoor() (http.Handler, error) {
 	mux := http.NewServeMux()
+	var members []proxy.Member
 	for _, name := range a.config.serverNames() {
-		s := a.config.Servers[name]
-		p, err := a.newProxy(s)
+		m, err := a.mount(mux, a.config.Servers[name])
 		if err != nil {
 			return nil, err
 		}
-		if err := a.mount(mux, p, s); err != nil {
-			return nil, err
-		}
+		members = append(members, m)
+	}
+	if err := a.mountAll(mux, members); err != nil {
+		return nil, err
 	}
 	unknown := func(w http.ResponseWriter, r *http.Request) {
 		_, err := a.config.server(r.PathValue("name"))
 		door.JSONError(w, http.StatusNotFound, "UNKNOWN_SERVER", err.Error())
 	}
-	mux.HandleFunc("/mcp/{name...}", unknown)
-	mux.HandleFunc("/sse/{name...}", unknown)
+	patterns := []string{"/mcp/{name...}", "/sse/{name...}"}
+	if len(members) == 0 {
+		patterns = append(patterns, "/mcp", "/sse")
+	}
+	for _, at := range patterns {
+		mux.HandleFunc(at, unknown)
+	}
 	json := door.Carries{MediaType: "application/json", Bytes: int64(a.config.MessageBytes), Refuse: door.JSONError}
 	return door.Bearer(a.agentByToken, func(err error) { a.log.Error().Err(err).Msg("a token cannot be checked") }, door.Body(json, mux)), nil
 }
 
-// mount serves one server.
-func (a *app) mount(mux *http.ServeMux, p *proxy.Proxy, s Server) error {
-	dial, end, err := a.dialer(p, s)
+// mountAll serves all servers at one address.
+func (a *app) mountAll(mux *http.ServeMux, members []proxy.Member) error {
+	if len(members) == 0 {
+		return nil
+	}
+	all := &proxy.Aggregate{Members: members, Version: version(), Limits: a.config.limits(), Log: a.log}
+	sessions, err := all.HTTPHost()
 	if err != nil {
 		return err
+	}
+	a.run(func(ctx context.Context) {
+		<-ctx.Done()
+		sessions.Close()
+	})
+	mux.Handle("/mcp", sessions)
+	mux.Handle("/mcp/{$}", sessions)
+	mux.HandleFunc("/sse", sessions.ServeSSE)
+	mux.HandleFunc("POST /sse"+proxy.SSEMessages, sessions.ServeSSEMessage) // and GET is that of a server with this name
+	return nil
+}
+
+// mount serves one server.
+func (a *app) mount(mux *http.ServeMux, s Server) (proxy.Member, error) {
+	p, err := a.newProxy(s)
+	if err != nil {
+		return proxy.Member{}, err
+	}
+	dial, end, err := a.dialer(p, s)
+	if err != nil {
+		return proxy.Member{}, err
 	}
 	sessions := p.HTTPHost(dial)
 	a.run(func(ctx context.Context) { // no child process is left behind
@@ -98,14 +131,14 @@ func (a *app) mount(mux *http.ServeMux, p *proxy.Proxy, s Server) error {
 	if s.URL != "" {
 		up, err := a.httpUpstream(s) // a secret that is missing is told at the start
 		if err != nil {
-			return err
+			return proxy.Member{}, err
 		}
 		if !s.SSE {
 			newer = p.HTTPPassthrough(up)
 		}
 	}
 	mux.Handle("/mcp/"+s.Name, newer)
-	return nil
+	return proxy.Member{Proxy: p, Dial: dial}, nil
 }
 
 func (a *app) agentByToken(ctx context.Context, token string) (context.Context, error) {
@@ -123,8 +156,8 @@ func (a *app) agentByToken(ctx context.Context, token string) (context.Context, 
 // serve answers on l until ctx ends, then lets what is under way finish.
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	server := door.Server(h)
-	streams, cut := context.WithCancel(context.Background())
-	defer cut()
+	streams, cut := context.WithCancelCause(context.Background())
+	defer cut(nil)
 	server.BaseContext = func(net.Listener) context.Context { return streams }
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
@@ -133,7 +166,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		return err
 	case <-ctx.Done():
 	}
-	cut() // held calls and streams end now; their hosts are told by the connection
+	cut(proxy.ErrShuttingDown) // held calls and streams end now, with an answer that says so
 	grace, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	if err := server.Shutdown(grace); err != nil {

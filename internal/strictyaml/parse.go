@@ -23,6 +23,9 @@ const (
 // error is an ErrorList.
 func Parse(file string, src []byte) (*Doc, error) {
 	d := &Doc{File: file}
+	if len(src) <= maxBytes {
+		d.lines = strings.Split(string(src), "\n")
+	}
 	d.checkBytes(src)
 	if err := d.Err(); err != nil {
 		return nil, err
@@ -132,6 +135,7 @@ func (d *Doc) syntaxError(src []byte, err error) {
 		}
 		text += ", here or in what begins here"
 	}
+	line = min(line, len(d.lines)) // where it ends too early the parser names the line after
 	d.errorAt(line, 1, "not YAML: %s", text)
 }
 

@@ -30,7 +30,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 )
@@ -40,11 +42,42 @@ type Error struct {
 	File         string
 	Line, Column int
 	Message      string // what is wrong, what was wanted, what was probably meant
+	Source       string // the line, without its end; empty when there is none
 }
 
 // Error gives file:line:column: message.
 func (e Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message)
+}
+
+// mostShown is how much of a line Excerpt shows, in characters.
+const mostShown = 120
+
+// Excerpt gives the line with a caret under the place, each behind its number or
+// a bar, and a newline after both; empty without a Source.
+//
+//	6 |     effect: alow
+//	  |             ^
+func (e Error) Excerpt() string {
+	line := []rune(strings.NewReplacer("\t", " ", "\r", " ").Replace(e.Source))
+	if len(line) == 0 {
+		return ""
+	}
+	at := min(e.Column-1, len(line))
+	from := max(0, min(at-mostShown/2, len(line)-mostShown))
+	shown := strings.TrimRight(string(line[from:min(from+mostShown, len(line))]), " ")
+	number := strconv.Itoa(e.Line)
+	return fmt.Sprintf("%s | %s\n%*s | %*s\n", number, visible(shown), len(number), "", at-from+1, "^")
+}
+
+// visible keeps what a file holds from steering a terminal.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\ufffd'
+	}, s)
 }
 
 // ErrorList collects all faults of a document, in file order. It unwraps to its errors.
@@ -70,9 +103,10 @@ func (l ErrorList) Unwrap() []error {
 
 // A Doc is a parsed document whose readers note their faults in it.
 type Doc struct {
-	File string
-	Root *yaml.Node
-	errs ErrorList
+	File  string
+	Root  *yaml.Node
+	lines []string
+	errs  ErrorList
 }
 
 // maxFaults is how many faults are noted. Whoever has so many is helped by the
@@ -90,8 +124,21 @@ func (d *Doc) Errorf(n *yaml.Node, format string, args ...any) {
 
 func (d *Doc) errorAt(line, column int, format string, args ...any) {
 	if len(d.errs) < maxFaults {
-		d.errs = append(d.errs, Error{d.File, line, column, fmt.Sprintf(format, args...)})
+		d.errs = append(d.errs, d.at(line, column, fmt.Sprintf(format, args...)))
 	}
+}
+
+func (d *Doc) at(line, column int, message string) Error {
+	e := Error{File: d.File, Line: line, Column: column, Message: message}
+	if line <= len(d.lines) {
+		e.Source = d.lines[line-1]
+	}
+	return e
+}
+
+// At is a remark about a place in the document: no fault, unless it is made one.
+func (d *Doc) At(n *yaml.Node, format string, args ...any) Error {
+	return d.at(max(n.Line, 1), max(n.Column, 1), fmt.Sprintf(format, args...))
 }
 
 // Err returns the faults noted, sorted, or nil. It is an ErrorList.

@@ -405,3 +405,22 @@ func readAll(d *Doc, n *yaml.Node, what string) {
 		}
 	}
 }
+
+func TestExcerpt(t *testing.T) {
+	for _, tc := range []struct {
+		e    Error
+		want string
+	}{
+		{Error{Line: 6, Column: 13, Source: "    effect: alow\r"}, "6 |     effect: alow\n  |             ^\n"},
+		{Error{Line: 12, Column: 1, Source: "a: \x1b[31mred"}, "12 | a: \ufffd[31mred\n   | ^\n"},
+		{Error{Line: 1, Column: 5, Source: "\tx: ü y"}, "1 |  x: ü y\n  |     ^\n"},
+		{Error{Line: 1, Column: 900, Source: "short"}, "1 | short\n  |      ^\n"},
+		{Error{Line: 1, Column: 300, Source: strings.Repeat("x", 299) + "Y" + strings.Repeat("z", 400)},
+			"1 | " + strings.Repeat("x", 60) + "Y" + strings.Repeat("z", 59) + "\n  | " + strings.Repeat(" ", 60) + "^\n"},
+		{Error{Line: 9, Column: 1}, ""},
+	} {
+		if got := tc.e.Excerpt(); got != tc.want {
+			t.Errorf("%q:\ngot\n%s\nwant\n%s", tc.e.Source, got, tc.want)
+		}
+	}
+}

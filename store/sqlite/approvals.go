@@ -49,21 +49,25 @@ func (t *tx) insertApproval(r approvalRow) error {
 // selectApprovals names the columns in readRow's order.
 const selectApprovals = `SELECT id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
 	server, tool, tool_info, policy_id, rule_id, reason, status, created_at, expires_at,
-	answered_at, answered_by, deny_reason, grant_until, redeemed_by FROM approvals`
+	answered_at, answered_by, deny_reason, grant_until, redeemed_by,
+	round_hash, round_until, rounds, continued_by FROM approvals`
 
 // readRow reads a row and leaves action and tool_info as they are.
 func readRow(scan scan) (approvalRow, error) {
 	var r approvalRow
-	var actionHash, intentHash []byte
+	var actionHash, intentHash, round []byte
 	var created, expires int64
-	var answered, grant sql.NullInt64
+	var answered, grant, roundUntil sql.NullInt64
 	err := scan(&r.ID, &r.OwnerID, &r.AgentID, &r.DecisionID, &r.action, &actionHash, &intentHash,
 		&r.Server, &r.Tool, &r.toolInfo, &r.PolicyID, &r.RuleID, &r.Reason, &r.Status, &created, &expires,
-		&answered, &r.AnsweredBy, &r.DenyReason, &grant, &r.RedeemedBy)
+		&answered, &r.AnsweredBy, &r.DenyReason, &grant, &r.RedeemedBy,
+		&round, &roundUntil, &r.Rounds, &r.ContinuedBy)
 	copy(r.ActionHash[:], actionHash)
 	copy(r.IntentHash[:], intentHash)
+	copy(r.Round.Hash[:], round)
 	r.CreatedAt, r.ExpiresAt = instant(created), instant(expires)
 	r.AnsweredAt, r.GrantUntil = optional(answered), optional(grant)
+	r.Round.Until = optional(roundUntil)
 	return r, err
 }
 
@@ -117,6 +121,11 @@ func (s *Store) Approval(ctx context.Context, id string) (approvals.Request, err
 func (s *Store) OpenApproval(ctx context.Context, agent string, intent action.Hash) (approvals.Request, error) {
 	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+` WHERE agent_id = ? AND intent_hash = ?
 		AND status IN ('PENDING', 'APPROVED', 'DENIED') ORDER BY created_at DESC, n DESC LIMIT 1`, agent, intent[:])
+}
+
+// RoundApproval returns the request of which a round is open.
+func (s *Store) RoundApproval(ctx context.Context, round [32]byte) (approvals.Request, error) {
+	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+" WHERE round_hash = ?", round[:])
 }
 
 // Approvals lists an owner's requests, newest first; without limit when it is 0.

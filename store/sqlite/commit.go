@@ -60,12 +60,8 @@ func all(steps []func(*tx) error) func(*tx) error {
 
 // prepareApprovals lists what b does to approvals, in the order in which it does it.
 func prepareApprovals(b authz.Batch) (steps []func(*tx) error, err error) {
-	if b.Redeem != nil {
-		hash, err := action.ParseHash(b.Redeem.ActionHash)
-		if err != nil {
-			return nil, fmt.Errorf("redeeming %s: %w", b.Redeem.RequestID, err)
-		}
-		steps = append(steps, func(t *tx) error { return t.redeem(*b.Redeem, hash) })
+	if steps, err = prepareGrants(b); err != nil {
+		return nil, err
 	}
 	if b.Answer != nil {
 		steps = append(steps, func(t *tx) error { return t.answer(*b.Answer) })
@@ -81,6 +77,30 @@ func prepareApprovals(b authz.Batch) (steps []func(*tx) error, err error) {
 		steps = append(steps, func(t *tx) error { return t.openRequest(row) })
 	}
 	return steps, nil
+}
+
+// prepareGrants lists what b does to grants that were given.
+func prepareGrants(b authz.Batch) (steps []func(*tx) error, err error) {
+	add := func(what, id, hashText string, step func(*tx, action.Hash) error) {
+		hash, e := action.ParseHash(hashText)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("%s %s: %w", what, id, e))
+		}
+		steps = append(steps, func(t *tx) error { return step(t, hash) })
+	}
+	if r := b.Redeem; r != nil {
+		add("redeeming", r.RequestID, r.ActionHash, func(t *tx, hash action.Hash) error { return t.redeem(*r, hash) })
+	}
+	if c := b.Continue; c != nil {
+		add("continuing", c.RequestID, c.ActionHash, func(t *tx, hash action.Hash) error { return t.continueGrant(*c, hash) })
+	}
+	if o := b.OpenRound; o != nil {
+		if o.Round.Hash == [32]byte{} || o.Round.Until.IsZero() {
+			return nil, fmt.Errorf("opening a round of %s: it has no token or no end", o.RequestID)
+		}
+		add("opening a round of", o.RequestID, o.ActionHash, func(t *tx, hash action.Hash) error { return t.openRound(*o, hash) })
+	}
+	return steps, err
 }
 
 // append queues entries for the log, after those that the transaction has
@@ -151,6 +171,40 @@ func (t *tx) redeem(r authz.Redemption, hash action.Hash) error {
 	}
 	n, err := t.exec(`UPDATE approvals SET status = 'REDEEMED', consumed_at = ?, redeemed_by = ?
 		WHERE id = ? AND status = 'APPROVED' AND consumed_at IS NULL`, r.Now, r.DecisionID, r.RequestID)
+	if err == nil && n != 1 {
+		err = approvals.ErrSpent
+	}
+	return err
+}
+
+// continueGrant spends a round. The UPDATE repeats what must never go wrong.
+func (t *tx) continueGrant(c authz.Continuation, hash action.Hash) error {
+	request, err := t.approval(c.RequestID)
+	if err != nil {
+		return err
+	}
+	if err := request.Continuable(time.UnixMilli(c.Now), c.Round, hash, c.AgentID); err != nil {
+		return err
+	}
+	n, err := t.exec(`UPDATE approvals SET round_hash = NULL, round_until = NULL, rounds = rounds + 1, continued_by = ?
+		WHERE id = ? AND round_hash = ?`, c.DecisionID, c.RequestID, c.Round[:])
+	if err == nil && n != 1 {
+		err = approvals.ErrSpent
+	}
+	return err
+}
+
+// openRound lets the next message of a call run by the grant of the first.
+func (t *tx) openRound(o authz.RoundOpening, hash action.Hash) error {
+	request, err := t.approval(o.RequestID)
+	if err != nil {
+		return err
+	}
+	if err := request.RoundOpenable(o.DecisionID, hash, o.AgentID); err != nil {
+		return err
+	}
+	n, err := t.exec("UPDATE approvals SET round_hash = ?, round_until = ? WHERE id = ? AND round_hash IS NULL",
+		o.Round.Hash[:], o.Round.Until.UnixMilli(), o.RequestID)
 	if err == nil && n != 1 {
 		err = approvals.ErrSpent
 	}

@@ -110,6 +110,14 @@ CREATE TABLE journal (
 	upto INTEGER NOT NULL
 ) STRICT;
 INSERT INTO journal (upto) SELECT coalesce(max(id), 0) FROM entries;
+`, `
+-- The further messages of a call that was approved. Of its rounds at most one is
+-- open: a spent one leaves nothing here but its place in the count.
+ALTER TABLE approvals ADD COLUMN round_hash BLOB CHECK (round_hash IS NULL OR length(round_hash) = 32 AND status = 'REDEEMED');
+ALTER TABLE approvals ADD COLUMN round_until INTEGER CHECK ((round_until IS NULL) = (round_hash IS NULL));
+ALTER TABLE approvals ADD COLUMN rounds INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE approvals ADD COLUMN continued_by TEXT NOT NULL DEFAULT '';
+CREATE UNIQUE INDEX approvals_round ON approvals (round_hash) WHERE round_hash IS NOT NULL;
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

@@ -204,6 +204,47 @@ func TestOpenErrors(t *testing.T) {
 	})
 }
 
+// A file of an earlier program has its approvals afterwards, and they can have
+// rounds.
+func TestOlderSchema(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	r := request("r1")
+	r.IntentHash = action.Hash{9}
+	spent := authz.Redemption{RequestID: r.ID, DecisionID: "d", ActionHash: r.ActionHash.String(), AgentID: r.AgentID, Now: time.Now().UnixMilli()}
+	for _, b := range []authz.Batch{
+		{Open: &r},
+		{Answer: &approvals.Answer{RequestID: r.ID, Approve: true, By: "x", At: time.Now(), GrantFor: time.Hour}},
+		{Redeem: &spent},
+	} {
+		if err := s.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := foreign(t, s)
+	run(t, conn, "DROP INDEX approvals_round")
+	for _, column := range []string{"continued_by", "rounds", "round_until", "round_hash"} {
+		run(t, conn, "ALTER TABLE approvals DROP COLUMN "+column)
+	}
+	run(t, conn, "PRAGMA user_version = 2")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	got, err := s.Approval(t.Context(), r.ID)
+	if err != nil || got.Status != approvals.Redeemed || got.RedeemedBy != "d" || got.Round != (approvals.Round{}) || got.Rounds != 0 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	round := approvals.Round{Hash: [32]byte{1}, Until: time.Now().Add(time.Hour)}
+	if err := s.Commit(t.Context(), authz.Batch{OpenRound: &authz.RoundOpening{RequestID: r.ID, DecisionID: "d", ActionHash: spent.ActionHash, AgentID: r.AgentID, Round: round}}); err != nil {
+		t.Fatal(err)
+	}
+	spent.DecisionID = "d2"
+	if err := s.Commit(t.Context(), authz.Batch{Continue: &authz.Continuation{Redemption: spent, Round: round.Hash}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,8 +41,13 @@ var lives = map[string][]authz.Batch{
 	"pending":  {},
 	"approved": {answer(approve("old", start.Add(time.Minute)))}, // until 11 minutes after start
 	"denied":   {answer(deny("old", start.Add(time.Minute)))},
-	"redeemed": {answer(approve("old", start.Add(time.Minute))), spend(redeem("old", start.Add(2*time.Minute)))},
+	"redeemed": used,
+
+	"in a round":    slices.Concat(used, []authz.Batch{opening(round(spender, 1))}), // until 13 minutes after start
+	"after a round": slices.Concat(used, []authz.Batch{opening(round(spender, 1)), continuing(further("second", 1, 4*time.Minute))}),
 }
+
+var used = []authz.Batch{answer(approve("old", start.Add(time.Minute))), spend(redeem("old", start.Add(2*time.Minute)))}
 
 // live makes request "old" and lets it live.
 func live(t *testing.T, open Open, life string) Store {

@@ -53,12 +53,18 @@ func Run(t *testing.T, open Open) {
 		{"AnswerCondition", testAnswerCondition},
 		{"RedeemCondition", testRedeemCondition},
 		{"Supersede", testSupersede},
+		{"OpenRoundCondition", testOpenRoundCondition},
+		{"ContinueCondition", testContinueCondition},
+		{"Rounds", testRounds},
+		{"RoundIsWhole", testRoundIsWhole},
 		{"BatchIsWhole", testBatchIsWhole},
 		{"OpenApproval", testOpenApproval},
 		{"Approvals", testApprovals},
 		{"OpenRace", testOpenRace},
 		{"AnswerRace", testAnswerRace},
 		{"RedeemRace", testRedeemRace},
+		{"ContinueRace", testContinueRace},
+		{"OpenRoundRace", testOpenRoundRace},
 		{"WaitAcrossProcesses", testWaitAcrossProcesses},
 		{"CommitCancelled", testCommitCancelled},
 		{"Sequencing", testSequencing},
@@ -116,9 +122,11 @@ func deny(id string, at time.Time) *approvals.Answer {
 	return &approvals.Answer{RequestID: id, By: "cli:alice", Reason: "too expensive", At: at}
 }
 
+const spender = "decision that spends"
+
 func redeem(id string, at time.Time) *authz.Redemption {
 	r := request(id, "bot", 1)
-	return &authz.Redemption{RequestID: id, DecisionID: "decision that spends", ActionHash: r.ActionHash.String(), AgentID: r.AgentID, Now: at.UnixMilli()}
+	return &authz.Redemption{RequestID: id, DecisionID: spender, ActionHash: r.ActionHash.String(), AgentID: r.AgentID, Now: at.UnixMilli()}
 }
 
 func commit(t *testing.T, s Store, batches ...authz.Batch) {

@@ -1,0 +1,272 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/strictyaml"
+)
+
+// What is valid and probably not meant. A warning keeps nothing from coming into
+// force.
+
+// warn notes a warning at n.
+func (p *parser) warn(n *yaml.Node, format string, args ...any) {
+	p.warnings = append(p.warnings, p.At(n, format, args...))
+}
+
+// lintRule looks at one rule by itself. f are its keys.
+func (p *parser) lintRule(r *rule, f map[string]*yaml.Node, what string) {
+	c := fieldsOf(f["constraints"])
+	if r.allow && c["amount_max"] != nil && !r.reads(currencyPath) {
+		p.warn(c["amount_max"], "%s: amount_max without currency: 8500 is 85.00 of any currency, whatever it is worth; add currency", what)
+	}
+	if r.allow && c["blocked_domains"] != nil && c["merchant_domain"] == nil && c["allowed_domains"] == nil && r.when == nil {
+		p.warn(c["blocked_domains"], "%s: this allows every domain but those listed, also ones that are made tomorrow; list those that are allowed (allowed_domains)", what)
+	}
+}
+
+// fieldsOf are the values of a mapping by their keys, as they stand.
+func fieldsOf(n *yaml.Node) map[string]*yaml.Node {
+	f := map[string]*yaml.Node{}
+	for n != nil && n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n == nil || n.Kind != yaml.MappingNode {
+		return f
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		f[n.Content[i].Value] = n.Content[i+1]
+	}
+	return f
+}
+
+// reads tells whether a rule looks at a path.
+func (r *rule) reads(path string) bool {
+	for t := range testsOf(r) {
+		for _, at := range t.paths {
+			if at.String() == path {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *rule) asksTool() bool {
+	for t := range testsOf(r) {
+		if firstKey(t.paths[0]) == "tool" {
+			return true
+		}
+	}
+	return false
+}
+
+// lint looks at the rules of a policy together.
+func (pol *Policy) lint() (list []strictyaml.Error) {
+	for i, r := range pol.rules {
+		if by := pol.covering(i); by != nil {
+			list = append(list, r.remark("rule %q can never decide: rule %q on line %d takes all that it matches", r.id, by.id, by.place.Line))
+			continue
+		}
+		if w, ok := pol.dodged(i); ok {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// remark is a warning at the rule's place.
+func (r *rule) remark(format string, args ...any) strictyaml.Error {
+	w := r.place
+	w.Message = fmt.Sprintf(format, args...)
+	return w
+}
+
+// covering finds a rule that is asked before rule i and always decides where that
+// would.
+func (pol *Policy) covering(i int) *rule {
+	r := pol.rules[i]
+	for j, by := range pol.rules {
+		before := j < i && by.final == r.final || by.final && !r.final
+		if before && by.covers(r) {
+			return by
+		}
+	}
+	return nil
+}
+
+// covers reports that by matches whatever r matches. It looks at conditions as
+// they are written: what it does not see it takes for no.
+func (by *rule) covers(r *rule) bool {
+	if !by.pattern.covers(r.pattern) {
+		return false
+	}
+	conditions := by.conditions()
+	if len(conditions) == 0 && by.amount == nil {
+		return true
+	}
+	if !r.allow { // it also matches what cannot be judged
+		return false
+	}
+	own := r.conditions()
+	for _, c := range conditions {
+		if !slices.Contains(own, c) {
+			return false
+		}
+	}
+	return by.amount == nil || r.amount != nil && by.span.holds(r.span)
+}
+
+func (p pattern) covers(q pattern) bool {
+	if p.below && p.name == "" {
+		return true
+	}
+	return (p.below || !q.below) && (q.name == p.name || p.below && strings.HasPrefix(q.name, p.name+"."))
+}
+
+// conditions are what must all hold, as canonical texts; the amount is apart.
+func (r *rule) conditions() (list []string) {
+	if r.when != nil {
+		list = r.when.parts()
+	}
+	for _, t := range r.constraints {
+		list = append(list, t.text)
+	}
+	return list
+}
+
+// parts are what must all hold for a condition to hold.
+func (e *expr) parts() (list []string) {
+	if e.op != opAll {
+		return []string{e.String()}
+	}
+	for _, sub := range e.subs {
+		list = append(list, sub.parts()...)
+	}
+	return list
+}
+
+// String is the condition's canonical text: the order inside all and any does not
+// count.
+func (e *expr) String() string {
+	if e.op == opTest {
+		return e.test.text
+	}
+	var subs []string
+	for _, sub := range e.subs {
+		subs = append(subs, sub.String())
+	}
+	slices.Sort(subs)
+	return [...]string{"", "all", "any", "not"}[e.op] + "(" + strings.Join(subs, ", ") + ")"
+}
+
+// span is the range of an amount constraint; nil ends are open.
+type span struct{ low, high *int64 }
+
+// String writes the range: "10 to 5000", "up to 5000", "from 10".
+func (s span) String() string {
+	switch {
+	case s.low == nil:
+		return fmt.Sprintf("up to %d", *s.high)
+	case s.high == nil:
+		return fmt.Sprintf("from %d", *s.low)
+	}
+	return fmt.Sprintf("%d to %d", *s.low, *s.high)
+}
+
+func (s span) holds(t span) bool {
+	low := s.low == nil || t.low != nil && *s.low <= *t.low
+	return low && (s.high == nil || t.high != nil && *t.high <= *s.high)
+}
+
+// bare is a request with nothing but what every request has.
+var bare = document(&action.Request{
+	ActionID: "x", ActionType: "x", RequestedAt: "x", AgentID: "x", SubjectID: "x", Payload: action.ObjectValue(),
+}, Env{Tool: action.ObjectValue(
+	action.Member{Key: "server", Value: action.StringValue("x")}, action.Member{Key: "name", Value: action.StringValue("x")},
+	action.Member{Key: "reads", Value: action.BoolValue(false)}, action.Member{Key: "destroys", Value: action.BoolValue(false)},
+)})
+
+// dodged warns of a deny that is got round by leaving a field out: it does not
+// match then, and what is asked next allows.
+func (pol *Policy) dodged(i int) (w strictyaml.Error, warn bool) {
+	r := pol.rules[i]
+	rest, money := weigh(r, bare)
+	if r.allow || rest.and(money) != missing {
+		return w, false
+	}
+	paths := r.missing()
+	by := pol.allowsWithout(i, paths)
+	if by == "" {
+		return w, false
+	}
+	return r.remark("rule %q does not match when %s is missing, and then %s allows: to deny that too, add to the condition any: [{match: …}, {not: {match: {path: %s, op: exists}}}]",
+		r.id, paths[0], by, paths[0]), true
+}
+
+// missing are the paths without which a rule cannot be judged.
+func (r *rule) missing() (paths []string) {
+	for t := range testsOf(r) {
+		if consult(t, bare) == missing {
+			paths = append(paths, t.paths[0].String())
+		}
+	}
+	return paths
+}
+
+// allowsWithout names what allows the actions of deny rule i that lack its
+// fields, or "". An agent can choose what is in an action, but not whose tool it
+// calls: rules about $.tool do not count.
+func (pol *Policy) allowsWithout(i int, paths []string) string {
+	deny := pol.rules[i]
+	for j, r := range pol.rules {
+		asked := j > i || deny.final && !r.final
+		if !asked || !r.pattern.covers(deny.pattern) && !deny.pattern.covers(r.pattern) {
+			continue
+		}
+		if slices.ContainsFunc(paths, r.reads) || r.asksTool() {
+			continue
+		}
+		if r.allow && r.outcome == Allow {
+			return fmt.Sprintf("rule %q", r.id)
+		}
+		if r.pattern.covers(deny.pattern) && len(r.conditions()) == 0 && r.amount == nil {
+			return "" // it takes them all, and does not allow
+		}
+	}
+	if pol.fallback == Allow {
+		return "the default"
+	}
+	return ""
+}
+
+// lintLayers warns of allows of an agent's own policies that override denies of
+// the owner's.
+func lintLayers(near, far []Binding) (list []strictyaml.Error) {
+	for a := range allRules(near) {
+		for d := range allRules(far) {
+			if a.allow && !d.allow && !d.final && (a.pattern.covers(d.pattern) || d.pattern.covers(a.pattern)) {
+				list = append(list, a.remark("rule %q comes before rule %q of policy %q and allows what that denies: an agent's own policies are asked first. If the deny must hold, make it final",
+					a.id, d.id, d.policy.ID))
+			}
+		}
+	}
+	return list
+}
+
+func allRules(bindings []Binding) func(yield func(*bound) bool) {
+	return func(yield func(*bound) bool) {
+		for _, b := range bindings {
+			for _, r := range b.Policy.rules {
+				if !yield(&bound{rule: r, policy: b.Policy}) {
+					return
+				}
+			}
+		}
+	}
+}

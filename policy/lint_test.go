@@ -1,0 +1,87 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func warningsIn(t *testing.T, rules string) string {
+	t.Helper()
+	p, err := Parse("p", "p.yaml", []byte(rules))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, w := range p.Warnings {
+		list = append(list, w.Error())
+	}
+	return strings.Join(list, "\n")
+}
+
+// Each case is a policy without its version, and a part of each warning; none is none.
+func TestLint(t *testing.T) {
+	for _, tc := range []struct {
+		name, policy string
+		want         []string
+	}{
+		{"an amount of any currency", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {amount_max: 5}}", []string{"4:63: rule \"a\": amount_max without currency"}},
+		{"of one", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {amount_max: 5, currency: [EUR]}}", nil},
+		{"of one, by a condition", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {amount_max: 5}, when: {match: {path: $.payload.currency, op: eq, value: EUR}}}", nil},
+		{"a deny of an amount", "default: deny\nrules:\n- {id: a, effect: deny, action: x, constraints: {amount_max: 5}}", nil},
+		{"all domains but some", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {blocked_domains: [b.example]}}", []string{"allows every domain but those listed"}},
+		{"and only some", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {blocked_domains: [b.example], allowed_domains: [a.example]}}", nil},
+
+		{"after one that takes all", "default: deny\nrules:\n- {id: a, effect: deny, action: x.*}\n- {id: b, effect: allow, action: x.y}\n- {id: c, effect: allow, action: y}",
+			[]string{`5:8: rule "b" can never decide: rule "a" on line 4 takes all that it matches`}},
+		{"before it", "default: deny\nrules:\n- {id: b, effect: allow, action: x.y}\n- {id: a, effect: deny, action: x.*}", nil},
+		{"a narrower amount", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {amount_max: 9, currency: [EUR, USD]}}\n- {id: b, effect: allow, action: x, constraints: {amount_max: 8, currency: [USD, EUR]}}", []string{`"b" can never decide`}},
+		{"a wider amount", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {amount_max: 9, currency: [EUR]}}\n- {id: b, effect: allow, action: x, constraints: {amount_max: 10, currency: [EUR]}}", nil},
+		{"another currency", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {amount_max: 9, currency: [EUR]}}\n- {id: b, effect: allow, action: x, constraints: {amount_max: 8, currency: [USD]}}", nil},
+		{"the same condition and more", "default: deny\nrules:\n- {id: a, effect: allow, action: x, when: {match: {path: $.payload.n, op: in, value: [1, 2]}}}\n- {id: b, effect: allow, action: x, when: {all: [{match: {path: $.payload.m, op: exists}}, {match: {path: $.payload.n, op: in, value: [2, 1]}}]}}", []string{`"b" can never decide`}},
+		{"a text is not a number", "default: deny\nrules:\n- {id: a, effect: allow, action: x, when: {match: {path: $.payload.n, op: eq, value: 1}}}\n- {id: b, effect: allow, action: x, when: {match: {path: $.payload.n, op: eq, value: \"1\"}}}", nil},
+		{"a deny matches what cannot be judged, too", "default: deny\nrules:\n- {id: a, effect: allow, action: x, when: {match: {path: $.payload.n, op: exists}}}\n- {id: b, effect: deny, action: x, when: {match: {path: $.payload.n, op: exists}}}", nil},
+		{"a final deny is asked first", "default: deny\nrules:\n- {id: a, effect: allow, action: x}\n- {id: b, effect: deny, action: x, final: true}", []string{`4:8: rule "a" can never decide: rule "b" on line 5`}},
+
+		{"a deny that is dodged, by default", "default: allow\nrules:\n- {id: a, effect: deny, action: x, constraints: {merchant_domain: [b.example]}}", []string{`rule "a" does not match when $.payload.merchant_domain is missing, and then the default allows`}},
+		{"by a rule", "default: deny\nrules:\n- {id: a, effect: deny, action: x, when: {match: {path: $.payload.n, op: gt, value: 1}}}\n- {id: b, effect: allow, action: x, when: {match: {path: $.payload.m, op: exists}}}", []string{`$.payload.n is missing, and then rule "b" allows`}},
+		{"by a final one", "default: deny\nrules:\n- {id: b, effect: allow, action: x.y}\n- {id: a, effect: deny, action: x.*, final: true, when: {match: {path: $.payload.n, op: gt, value: 1}}}", []string{`then rule "b" allows`}},
+		{"not where the allow needs it as well", "default: deny\nrules:\n- {id: a, effect: deny, action: x, when: {match: {path: $.payload.n, op: gt, value: 1}}}\n- {id: b, effect: allow, action: x, when: {match: {path: $.payload.n, op: lt, value: 0}}}", nil},
+		{"nor where a person is asked", "default: require_approval\nrules:\n- {id: a, effect: deny, action: x, when: {match: {path: $.payload.n, op: gt, value: 1}}}\n- {id: b, effect: allow, action: x, obligations: [{type: HUMAN_APPROVAL}]}", nil},
+		{"nor where it denies the missing, too", "default: allow\nrules:\n- {id: a, effect: deny, action: x, when: {any: [{match: {path: $.payload.n, op: gt, value: 1}}, {not: {match: {path: $.payload.n, op: exists}}}]}}", nil},
+		{"nor where another deny takes it", "default: allow\nrules:\n- {id: a, effect: deny, action: x, when: {match: {path: $.payload.n, op: gt, value: 1}}}\n- {id: b, effect: deny, action: x}", nil},
+		{"nor by a rule about other tools", "default: deny\nrules:\n- {id: a, effect: deny, action: x, when: {match: {path: $.payload.n, op: gt, value: 1}}}\n- {id: b, effect: allow, action: '*', when: {match: {path: $.tool.reads, op: eq, value: true}}}", nil},
+		{"what every request has is not missing", "default: allow\nrules:\n- {id: a, effect: deny, action: x, when: {match: {path: $.principal.agent_id, op: eq, value: bot}}}", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := warningsIn(t, "version: 1\n"+tc.policy)
+			if n := strings.Count(got, "\n") + 1; got != "" && n != len(tc.want) || got == "" && len(tc.want) > 0 {
+				t.Fatalf("got %q, want %q", got, tc.want)
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("got %q, want %q in it", got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestLintLayers(t *testing.T) {
+	b, err := NewBook("/p", []Source{
+		{"all.yaml", "version: 1\ndefault: deny\nrules:\n- {id: no-mail, effect: deny, action: mail.*}\n- {id: no-shop, effect: deny, final: true, action: purchase}\n"},
+		{"agents/bot/own.yaml", "version: 1\ndefault: passthrough\nrules:\n- {id: mail, effect: allow, action: mail.send}\n- {id: shop, effect: allow, action: purchase}\n- {id: read, effect: allow, action: file.read}\n"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range b.Warnings() {
+		got = append(got, w.Error())
+	}
+	want := []string{`/p/agents/bot/own.yaml:4:8: rule "mail" comes before rule "no-mail" of policy "all" and allows what that denies: an agent's own policies are asked first. If the deny must hold, make it final`}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

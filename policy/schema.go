@@ -1,0 +1,191 @@
+package policy
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// The form of a policy as types: what keys there are, which must be there, and
+// what is said of them to who writes one. The parser takes the keys from here,
+// and so does the schema, so that neither knows one that the other does not.
+
+type policyForm struct {
+	Version int        `json:"version" jsonschema:"the version of the language: 1"`
+	Mode    string     `json:"mode,omitempty" jsonschema:"shadow: the log says what it would have decided, and it decides nothing"`
+	Default string     `json:"default" jsonschema:"what holds when no rule matches; passthrough leaves it to the next policy"`
+	Rules   []ruleForm `json:"rules" jsonschema:"asked from top to bottom: the first that matches decides"`
+}
+
+type ruleForm struct {
+	ID           string           `json:"id" jsonschema:"its name in answers and in the log; once in a file"`
+	Description  string           `json:"description,omitempty" jsonschema:"one sentence for people: the reason of the decision"`
+	Effect       string           `json:"effect" jsonschema:"what it means when the rule matches"`
+	Final        bool             `json:"final,omitempty" jsonschema:"on a deny: nothing overrides it"`
+	Action       string           `json:"action" jsonschema:"an action type (purchase), one and all below it (communication.*), or * for all"`
+	When         *conditionForm   `json:"when,omitempty" jsonschema:"a condition: exactly one of all, any, not, match"`
+	Constraints  constraintsForm  `json:"constraints,omitempty" jsonschema:"when the rule matches, by amount, currency and domains"`
+	Schedule     scheduleForm     `json:"schedule,omitempty" jsonschema:"when the rule matches, by the clock of a place"`
+	Expires      string           `json:"expires,omitempty" jsonschema:"the rule matches before this instant only: 2026-12-31T18:00:00+01:00"`
+	Requirements requirementsForm `json:"requirements,omitempty" jsonschema:"how sure it must be that the owner has answered"`
+	Obligations  []obligationForm `json:"obligations,omitempty" jsonschema:"what must be done before an allow counts"`
+	Proof        proofForm        `json:"proof,omitempty" jsonschema:"the proof that a forwarded call carries"`
+}
+
+type scheduleForm struct {
+	Days     []string `json:"days,omitempty" jsonschema:"days of the week; without them every day"`
+	Hours    any      `json:"hours,omitempty" jsonschema:"times of day, 09:00-17:00, or a list of such; 22:00-06:00 goes into the next day"`
+	Timezone string   `json:"timezone" jsonschema:"whose clock: Europe/Berlin, UTC"`
+}
+
+type conditionForm struct {
+	All   []*conditionForm `json:"all,omitempty" jsonschema:"every one must hold"`
+	Any   []*conditionForm `json:"any,omitempty" jsonschema:"one must hold"`
+	Not   *conditionForm   `json:"not,omitempty" jsonschema:"it must not hold; what is unknown or missing stays so"`
+	Match matchForm        `json:"match,omitempty" jsonschema:"a look at one value"`
+}
+
+type matchForm struct {
+	Path  string `json:"path" jsonschema:"where: $.payload.…, $.tool.…, $.relying_party.domain, …"`
+	Op    string `json:"op" jsonschema:"what is asked"`
+	Value any    `json:"value,omitempty" jsonschema:"what it is compared with: a list for in and nin, none for exists"`
+}
+
+type constraintsForm struct {
+	AmountMin      *int64   `json:"amount_min,omitempty" jsonschema:"least $.payload.amount_minor, in whole minor units: 8500 is 85.00"`
+	AmountMax      *int64   `json:"amount_max,omitempty" jsonschema:"most $.payload.amount_minor, in whole minor units: 8500 is 85.00"`
+	Currency       []string `json:"currency,omitempty" jsonschema:"codes, one of which $.payload.currency must be"`
+	MerchantDomain []string `json:"merchant_domain,omitempty" jsonschema:"domains, or *.domain for those below it: the merchant must be one of them"`
+	AllowedDomains []string `json:"allowed_domains,omitempty" jsonschema:"domains: the one of the action must be among them"`
+	BlockedDomains []string `json:"blocked_domains,omitempty" jsonschema:"domains: the one of the action must not be among them"`
+}
+
+type requirementsForm struct {
+	MinAssuranceLevel string `json:"min_assurance_level,omitempty" jsonschema:"adds the owner's second factor (STEP_UP_AUTH)"`
+}
+
+type obligationForm struct {
+	Type   string         `json:"type" jsonschema:"what must be done"`
+	Params map[string]any `json:"params,omitempty" jsonschema:"kept and shown"`
+}
+
+type proofForm struct {
+	Required   *bool `json:"required,omitempty" jsonschema:"false: the call goes without a proof"`
+	TTLSeconds *int  `json:"ttl_seconds,omitempty" jsonschema:"how long the proof is valid, in seconds"`
+}
+
+// The words that may stand in one place.
+var (
+	modes           = []string{"enforce", "shadow"}
+	defaults        = []string{"allow", "deny", "passthrough", "require_approval"}
+	effects         = []string{"allow", "deny"}
+	operators       = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists"}
+	levels          = []string{"LOW", "SUBSTANTIAL", "HIGH"}
+	obligationTypes = []string{HumanApproval, StepUpAuth, Deposit, CounterpartyAttestation}
+)
+
+// keysIn are the keys of a form, in its order.
+func keysIn[T any]() (keys []string) {
+	for f := range reflect.TypeFor[T]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		keys = append(keys, name)
+	}
+	return keys
+}
+
+// Schema is the JSON Schema (draft 2020-12) of a policy, for editors: what they
+// complete and explain. What only Parse can know (a path, a pattern) it does not
+// say.
+func Schema() ([]byte, error) {
+	condition, err := formOf[conditionForm]()
+	if err != nil {
+		return nil, err
+	}
+	root, err := formOf[policyForm]()
+	if err != nil {
+		return nil, err
+	}
+	root.Schema, root.Title = "https://json-schema.org/draft/2020-12/schema", "OpenLeash policy, version 1"
+	root.Defs = map[string]*jsonschema.Schema{"condition": condition}
+	restrict(root, condition)
+	return json.MarshalIndent(root, "", "  ")
+}
+
+// formOf is the schema of a form, in which conditions are references.
+func formOf[T any]() (*jsonschema.Schema, error) {
+	self := reflect.TypeFor[conditionForm]()
+	refs := map[reflect.Type]*jsonschema.Schema{}
+	if reflect.TypeFor[T]() != self {
+		refs[self] = &jsonschema.Schema{Type: "object", Ref: "#/$defs/condition"}
+		return jsonschema.For[T](&jsonschema.ForOptions{TypeSchemas: refs})
+	}
+	// A type that holds itself: its fields are its schema.
+	s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}, AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}}}
+	for f := range self.Fields() {
+		refs := map[reflect.Type]*jsonschema.Schema{self: {Type: "object", Ref: "#/$defs/condition"}}
+		field, err := jsonschema.ForType(f.Type, &jsonschema.ForOptions{TypeSchemas: refs})
+		if err != nil {
+			return nil, err
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		field.Description = f.Tag.Get("jsonschema")
+		s.Properties[name], s.PropertyOrder = field, append(s.PropertyOrder, name)
+	}
+	return s, nil
+}
+
+// restrict says what types alone do not.
+func restrict(root, condition *jsonschema.Schema) {
+	rule := root.Properties["rules"].Items
+	match := condition.Properties["match"]
+	obligation := rule.Properties["obligations"].Items
+	condition.MinProperties, condition.MaxProperties = jsonschema.Ptr(1), jsonschema.Ptr(1)
+	root.Properties["version"].Enum = []any{1}
+	root.Properties["mode"].Enum = words(modes)
+	root.Properties["default"].Enum = words(defaults)
+	rule.Properties["effect"].Enum = words(effects)
+	rule.Properties["id"].MinLength = jsonschema.Ptr(1)
+	rule.Properties["action"].Pattern = `^(\*|[^*]+(\.\*)?)$`
+	rule.Properties["requirements"].Properties["min_assurance_level"].Enum = words(levels)
+	match.Properties["op"].Enum = words(operators)
+	match.Properties["path"].Pattern = `^\$\.`
+	obligation.Properties["type"].Enum = words(obligationTypes)
+	obligation.AdditionalProperties = nil // kept and shown
+	days := rule.Properties["schedule"].Properties["days"]
+	days.Items.Enum, days.MinItems = words(weekdays), jsonschema.Ptr(1)
+	rule.Properties["schedule"].AnyOf = []*jsonschema.Schema{{Required: []string{"days"}}, {Required: []string{"hours"}}}
+	rule.Properties["expires"].Pattern = `^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d`
+	ttl := rule.Properties["proof"].Properties["ttl_seconds"]
+	ttl.Minimum, ttl.Maximum = jsonschema.Ptr(1.0), jsonschema.Ptr(maxProofTTL.Seconds())
+	for _, s := range rule.Properties["constraints"].Properties {
+		if s.Type == "array" || len(s.Types) > 0 && s.Types[len(s.Types)-1] == "array" {
+			s.MinItems = jsonschema.Ptr(1)
+		} else {
+			s.Minimum = jsonschema.Ptr(0.0)
+		}
+	}
+	withoutNull(root)
+	withoutNull(condition)
+}
+
+// withoutNull takes null away: a key that is there has a value.
+func withoutNull(s *jsonschema.Schema) {
+	if len(s.Types) == 2 && s.Types[0] == "null" {
+		s.Type, s.Types = s.Types[1], nil
+	}
+	for _, p := range s.Properties {
+		withoutNull(p)
+	}
+	if s.Items != nil {
+		withoutNull(s.Items)
+	}
+}
+
+func words(list []string) (all []any) {
+	for _, w := range list {
+		all = append(all, w)
+	}
+	return all
+}
