@@ -160,7 +160,7 @@ func (b *branch) list(method string, kind listKind) (items [][]byte, err error) 
 			return nil, fmt.Errorf("%s: %w", method, err)
 		}
 		items = append(items, page...)
-		if size += len(answer.Raw); size > maxListBytes {
+		if size += len(answer); size > maxListBytes {
 			return nil, fmt.Errorf("%s: more than %d bytes", method, maxListBytes)
 		}
 		if next == "" {
@@ -172,8 +172,8 @@ func (b *branch) list(method string, kind listKind) (items [][]byte, err error) 
 }
 
 // page reads one page, notes whose its items are, and prefixes their names.
-func (b *branch) page(answer Message, kind listKind) (items [][]byte, next string, err error) {
-	root, err := action.Parse(answer.Raw, anyMessage(answer.Raw))
+func (b *branch) page(answer []byte, kind listKind) (items [][]byte, next string, err error) {
+	root, err := action.Parse(answer, anyMessage(answer))
 	if err != nil {
 		return nil, "", err
 	}
@@ -214,9 +214,9 @@ func (g *gathering) toEach(m Message, capability string) {
 		asking.Go(func() {
 			answer, err := b.ask(ctx, m.Method, []byte(rawAt(m.Raw, "params")))
 			if err != nil {
-				answer.Raw = errorReply(m.ID, codeInternal, fmt.Sprintf("the server %s: %v", b.Name, err))
+				answer = errorReply(m.ID, codeInternal, fmt.Sprintf("the server %s: %v", b.Name, err))
 			}
-			answers[i] = answer.Raw
+			answers[i] = answer
 		})
 	}
 	asking.Wait()

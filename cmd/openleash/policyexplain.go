@@ -55,12 +55,8 @@ func explain(out io.Writer, in io.Reader, file, agent, at string, args []string)
 	if err != nil {
 		return err
 	}
-	if len(args) == 0 {
-		dir, err := ownPolicies()
-		if err != nil {
-			return err
-		}
-		args = []string{dir}
+	if args, err = orOwnPolicies(args); err != nil {
+		return err
 	}
 	book, err := bookOf(args[0])
 	if err != nil {

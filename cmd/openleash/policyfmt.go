@@ -24,12 +24,9 @@ func policyFmtCommand() *cobra.Command {
 names the files that it has changed. Comments stay. Of a folder all policies are
 formatted, suites are not; without an argument those of this installation.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				dir, err := ownPolicies()
-				if err != nil {
-					return err
-				}
-				args = []string{dir}
+			args, err := orOwnPolicies(args)
+			if err != nil {
+				return err
 			}
 			changed := 0
 			for _, name := range args {

@@ -34,12 +34,8 @@ Exit code 0: all passed, and as much was met as --coverage wants; 1: not.`,
 			if err != nil {
 				return fmt.Errorf("--run: %w", err)
 			}
-			if len(args) == 0 {
-				dir, err := ownPolicies()
-				if err != nil {
-					return err
-				}
-				args = []string{dir}
+			if args, err = orOwnPolicies(args); err != nil {
+				return err
 			}
 			t := suiteRun{out: cmd.OutOrStdout(), complain: cmd.ErrOrStderr(), only: only}
 			for _, name := range args {
