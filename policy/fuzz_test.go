@@ -212,6 +212,11 @@ func FuzzParse(f *testing.F) {
 	f.Add("version: 1\ndefault: deny\nrules: &a\n  - *a\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := Parse("p", "p.yaml", []byte(text))
+		if formatted, lost := Format("p.yaml", []byte(text)); lost == nil {
+			if again, err := Parse("p", "p.yaml", formatted); err != nil || len(again.rules) != len(p.rules) {
+				t.Fatalf("formatted it is another policy: %v\n%s", err, formatted)
+			}
+		}
 		if err != nil {
 			var list strictyaml.ErrorList
 			if !errors.As(err, &list) || len(list) == 0 || p != nil {

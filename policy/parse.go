@@ -51,6 +51,8 @@ func (p *parser) policy(n *yaml.Node) *Policy {
 	if v, ok := p.Int(f["version"], "version"); ok && v != 1 {
 		p.Errorf(f["version"], "version: want 1, the only version there is, got %d", v)
 	}
+	mode, _ := p.OneOf(f["mode"], "mode", modes...)
+	pol.shadow = mode == "shadow"
 	pol.fallback, pol.passthrough = p.fallback(f["default"])
 	pol.rules = p.rules(f["rules"])
 	return pol
@@ -261,7 +263,9 @@ func (p *parser) amounts(low, high *yaml.Node, what string) (*test, span) {
 	if least == nil && most == nil {
 		return nil, span{}
 	}
-	return amountTest(least, most), span{least, most}
+	t := amountTest(least, most)
+	t.text = "amount " + span{least, most}.String()
+	return t, span{least, most}
 }
 
 // strings reads a list that must hold something.

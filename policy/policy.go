@@ -17,6 +17,8 @@
 //     within a layer the order of the bindings and of the rules in the file. The
 //     first rule that matches decides; else the first default that is not
 //     passthrough (or, when Env is Open, Allow); else Deny.
+//   - A policy in the shadow is no part of a decision; Shadow tells what would be
+//     decided if it were.
 //   - Decide and Trace always agree. Decide is fast; Trace is simple, and tells
 //     about every rule.
 //
@@ -121,9 +123,17 @@ type Policy struct {
 	// Warnings are about what is valid and probably not meant, in file order.
 	Warnings []strictyaml.Error
 
+	shadow      bool    // it decides nothing
 	fallback    Outcome // its default
 	passthrough bool    // its default is to leave it to the next policy
 	rules       []*rule
+}
+
+// Enforced is the policy out of the shadow: to try what it decides.
+func (p *Policy) Enforced() *Policy {
+	enforced := *p
+	enforced.shadow = false
+	return &enforced
 }
 
 // A Binding puts a policy into a layer.

@@ -14,23 +14,24 @@ import (
 
 type policyForm struct {
 	Version int        `json:"version" jsonschema:"the version of the language: 1"`
+	Mode    string     `json:"mode,omitempty" jsonschema:"shadow: the log says what it would have decided, and it decides nothing"`
 	Default string     `json:"default" jsonschema:"what holds when no rule matches; passthrough leaves it to the next policy"`
 	Rules   []ruleForm `json:"rules" jsonschema:"asked from top to bottom: the first that matches decides"`
 }
 
 type ruleForm struct {
 	ID           string           `json:"id" jsonschema:"its name in answers and in the log; once in a file"`
-	Effect       string           `json:"effect" jsonschema:"what it means when the rule matches"`
-	Action       string           `json:"action" jsonschema:"an action type (purchase), one and all below it (communication.*), or * for all"`
 	Description  string           `json:"description,omitempty" jsonschema:"one sentence for people: the reason of the decision"`
+	Effect       string           `json:"effect" jsonschema:"what it means when the rule matches"`
+	Final        bool             `json:"final,omitempty" jsonschema:"on a deny: nothing overrides it"`
+	Action       string           `json:"action" jsonschema:"an action type (purchase), one and all below it (communication.*), or * for all"`
 	When         *conditionForm   `json:"when,omitempty" jsonschema:"a condition: exactly one of all, any, not, match"`
 	Constraints  constraintsForm  `json:"constraints,omitempty" jsonschema:"when the rule matches, by amount, currency and domains"`
+	Schedule     scheduleForm     `json:"schedule,omitempty" jsonschema:"when the rule matches, by the clock of a place"`
+	Expires      string           `json:"expires,omitempty" jsonschema:"the rule matches before this instant only: 2026-12-31T18:00:00+01:00"`
 	Requirements requirementsForm `json:"requirements,omitempty" jsonschema:"how sure it must be that the owner has answered"`
 	Obligations  []obligationForm `json:"obligations,omitempty" jsonschema:"what must be done before an allow counts"`
 	Proof        proofForm        `json:"proof,omitempty" jsonschema:"the proof that a forwarded call carries"`
-	Final        bool             `json:"final,omitempty" jsonschema:"on a deny: nothing overrides it"`
-	Schedule     scheduleForm     `json:"schedule,omitempty" jsonschema:"when the rule matches, by the clock of a place"`
-	Expires      string           `json:"expires,omitempty" jsonschema:"the rule matches before this instant only: 2026-12-31T18:00:00+01:00"`
 }
 
 type scheduleForm struct {
@@ -77,6 +78,7 @@ type proofForm struct {
 
 // The words that may stand in one place.
 var (
+	modes           = []string{"enforce", "shadow"}
 	defaults        = []string{"allow", "deny", "passthrough", "require_approval"}
 	effects         = []string{"allow", "deny"}
 	operators       = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists", "domain", "email", "url", "file"}
@@ -141,6 +143,7 @@ func restrict(root, condition *jsonschema.Schema) {
 	obligation := rule.Properties["obligations"].Items
 	condition.MinProperties, condition.MaxProperties = jsonschema.Ptr(1), jsonschema.Ptr(1)
 	root.Properties["version"].Enum = []any{1}
+	root.Properties["mode"].Enum = words(modes)
 	root.Properties["default"].Enum = words(defaults)
 	rule.Properties["effect"].Enum = words(effects)
 	rule.Properties["id"].MinLength = jsonschema.Ptr(1)

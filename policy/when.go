@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -88,7 +89,7 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 	if warning := p.smell(t.place, op, f["value"], what); warning != nil {
 		t.narrow = append(t.narrow, *warning)
 	}
-	t.text = strings.Join([]string{t.place, op, written(f["value"])}, " ")
+	t.text = strings.TrimRight(strings.Join([]string{t.place, op, written(f["value"])}, " "), " ")
 	for _, item := range slices.Backward(items) {
 		t.ofEach(item)
 	}
@@ -319,8 +320,8 @@ func samePlace(path action.Path, known string) bool {
 	return ok && v.Kind() == action.String
 }
 
-// written is a literal, or a list of them, so that two which mean the same are
-// written the same: a text apart from a number, however it was quoted.
+// written is a literal, or a list of them, for people, and so that two which mean
+// the same are written the same: a text in quotes, however it was quoted.
 func written(n *yaml.Node) string {
 	for n != nil && n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -329,7 +330,10 @@ func written(n *yaml.Node) string {
 		return ""
 	}
 	if n.Kind != yaml.SequenceNode {
-		return fmt.Sprintf("%s %q", n.ShortTag(), n.Value)
+		if n.ShortTag() == "!!str" {
+			return strconv.Quote(n.Value)
+		}
+		return n.Value
 	}
 	var items []string
 	for _, item := range n.Content {

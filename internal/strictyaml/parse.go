@@ -138,7 +138,8 @@ func (d *Doc) syntaxError(src []byte, err error) {
 		}
 		text += ", here or in what begins here"
 	}
-	if lines := bytes.Split(src, []byte("\n")); line >= 1 && line <= len(lines) && barePath.Match(lines[line-1]) {
+	line = min(line, len(d.lines)) // where it ends too early the parser names the line after
+	if line >= 1 && line <= len(d.lines) && barePath.MatchString(d.lines[line-1]) {
 		text += "; between braces a path with [ stands in quotes: '$.a[0]'"
 	}
 	d.errorAt(line, 1, "not YAML: %s", text)
