@@ -27,6 +27,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
 
+	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proxy"
 )
 
@@ -486,6 +487,10 @@ func TestYAMLIsAccepted(t *testing.T) {
 			if out, err := exec.Command(program, "policy", "check", file).CombinedOutput(); err != nil {
 				t.Errorf("%s: %s", b, out)
 			}
+		case strings.HasPrefix(b.text, "# policies/"):
+			if _, err := policy.ParseSuite(b.String(), []byte(b.text)); err != nil {
+				t.Errorf("%s: %v", b, err)
+			}
 		case strings.HasPrefix(b.text, "profile:"):
 			if _, err := proxy.ParseProfile(b.String(), []byte(b.text)); err != nil {
 				t.Errorf("%s: %v", b, err)
@@ -554,6 +559,8 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			prefix = ""
 		case "limits":
 			prefix = "limits."
+		case "oauth":
+			prefix += "oauth."
 		}
 		for _, key := range call.Args[2:] {
 			want = append(want, prefix+text(key))

@@ -38,6 +38,8 @@ var mayImport = map[string][]string{
 	"internal/filelock":   {},
 	"internal/home":       {},
 	"internal/jsontext":   {},
+	"internal/oauth":      {},
+	"internal/oauthtest":  {},
 	"internal/strictyaml": {},
 	"internal/watchdog":   {},
 	"internal/sample":     {"proof", "action"},

@@ -27,6 +27,7 @@ type step struct {
 	key     string
 	index   int // used when isIndex is set
 	isIndex bool
+	isEvery bool // [*], which stands in no Path
 }
 
 // PathError says where in a path, in bytes from its start, what is wrong.
@@ -51,9 +52,33 @@ func ParsePath(text string) (Path, error) {
 	return Path{text, steps}, nil
 }
 
+// ParseEvery compiles a path in which [*] may stand for every item of a list. It
+// is given as the paths between: $.a[*].b is $.a, which leads to the list, and
+// $.b, to follow from each item. A path without [*] is one; what ends with it
+// ends with the path of no step, which leads to the item itself.
+func ParseEvery(text string) ([]Path, error) {
+	p := pathParser{text: text, every: true}
+	steps, fault := p.path()
+	if fault != nil {
+		return nil, fault
+	}
+	parts := []Path{{text: "$"}}
+	for _, s := range steps {
+		last := &parts[len(parts)-1]
+		if s.isEvery {
+			parts = append(parts, Path{text: "$"})
+			continue
+		}
+		last.steps = append(last.steps, s)
+		last.text += s.String()
+	}
+	return parts, nil
+}
+
 type pathParser struct {
-	text string
-	pos  int
+	text  string
+	pos   int
+	every bool // [*] may stand in it
 }
 
 func (p *pathParser) faultAt(offset int, format string, args ...any) *PathError {
@@ -128,8 +153,11 @@ func (p *pathParser) bracket() (s step, fault *PathError) {
 		s.key, fault = p.doubleQuoted()
 	case c == '\'':
 		s.key, fault = p.singleQuoted()
+	case c == '*' && p.every:
+		p.pos++
+		s.isEvery = true
 	case c == '*':
-		return s, p.faultAt(p.pos, "[*] (every item) is not supported: name one item, like [0]")
+		return s, p.faultAt(p.pos, "[*] (every item) cannot stand here, where one value is wanted: name one item, like [0]")
 	default:
 		return s, p.faultAt(p.pos, `want an index like [0] or a key like ["my-key"], got %s`, p.got())
 	}
@@ -213,6 +241,14 @@ func (s *step) lookup(v Value) (Value, bool) {
 	}
 	found, _, twin := v.find(s.key)
 	return found, v.kind == Object && !twin
+}
+
+// String writes a step in its one form.
+func (s step) String() string {
+	if s.isIndex {
+		return "[" + strconv.Itoa(s.index) + "]"
+	}
+	return keyStep(s.key)
 }
 
 // keyStep writes a key as a step of a path.

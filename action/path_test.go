@@ -75,7 +75,7 @@ func TestParsePathRefuses(t *testing.T) {
 		{`$.a.ключ`, `path "$.a.ключ", character 5: want a name after the dot, got 'к'; a key with other characters is written ["my-key"]`},
 		{`$.a.my-key`, `path "$.a.my-key", character 7: want . or [ or the end, got '-'; a key with other characters is written ["my-key"]`},
 		{`$.a b`, `path "$.a b", character 4: want . or [ or the end, got ' '; a key with other characters is written ["my-key"]`},
-		{`$.a[*]`, `path "$.a[*]", character 5: [*] (every item) is not supported: name one item, like [0]`},
+		{`$.a[*]`, `path "$.a[*]", character 5: [*] (every item) cannot stand here, where one value is wanted: name one item, like [0]`},
 		{`$.a[-1]`, `path "$.a[-1]", character 5: want an index like [0] or a key like ["my-key"], got '-'`},
 		{`$.a[]`, `path "$.a[]", character 5: want an index like [0] or a key like ["my-key"], got ']'`},
 		{`$.a[b]`, `path "$.a[b]", character 5: want an index like [0] or a key like ["my-key"], got 'b'`},
@@ -105,6 +105,48 @@ func TestParsePathRefuses(t *testing.T) {
 	}
 }
 
+func TestParseEvery(t *testing.T) {
+	for text, want := range map[string][]string{
+		`$.a.b[0]["my-key"]`:         {`$.a.b[0]["my-key"]`},
+		`$.a[*]`:                     {`$.a`, `$`},
+		`$.a[*].b['c']`:              {`$.a`, `$.b.c`},
+		`$.a[*][*][0].b`:             {`$.a`, `$`, `$[0].b`},
+		`$.a["[*]"]['[*]'].b[*].c.d`: {`$.a["[*]"]["[*]"].b`, `$.c.d`},
+	} {
+		parts, err := ParseEvery(text)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		var got []string
+		for _, p := range parts {
+			got = append(got, p.String())
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", text, diff)
+		}
+	}
+	for text, want := range map[string]string{
+		`$[*]`:      `path "$[*]", character 1: want a path that begins with $. and a name, like $.payload.amount`,
+		`$.a[*`:     `path "$.a[*", character 6: want ], got the end`,
+		`$.a[**]`:   `path "$.a[**]", character 6: want ], got '*'`,
+		`$.a.*`:     `path "$.a.*", character 5: want a name after the dot, got '*'; a key with other characters is written ["my-key"]`,
+		`$.a[*]b.c`: `path "$.a[*]b.c", character 7: want . or [ or the end, got 'b'; a key with other characters is written ["my-key"]`,
+	} {
+		if _, err := ParseEvery(text); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+	parts, err := ParseEvery(`$.a[*].b`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _ := parts[0].Lookup(mustParse(t, `{"a":[{"b":1},{"b":2}]}`))
+	if v, ok := parts[1].Lookup(list.Index(1)); !ok || v.Text() != "2" {
+		t.Errorf("the second item's b is %s, %v", v.Text(), ok)
+	}
+}
+
 // Written from its steps, a path is the same path.
 func FuzzPath(f *testing.F) {
 	for _, seed := range []string{`$.a.b[0]["quoted key"]['x']`, `$.payload["é\n"][12]`, `$.a[*]`, `$.`, `$.a['\']`, `$["x"]`, `$.a["\ud83d\ude00"]`} {
@@ -112,6 +154,9 @@ func FuzzPath(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := ParsePath(text)
+		if parts, each := ParseEvery(text); err == nil && (each != nil || len(parts) != 1 || !cmp.Equal(parts[0].steps, p.steps, cmp.AllowUnexported(step{}))) {
+			t.Fatalf("%q: ParsePath takes it, ParseEvery makes %v, %v of it", text, parts, each)
+		}
 		if err != nil {
 			var fault *PathError
 			if !errors.As(err, &fault) || fault.Offset < 0 || fault.Offset > len(text) || p.steps != nil {
@@ -121,11 +166,7 @@ func FuzzPath(f *testing.F) {
 		}
 		rewritten := "$"
 		for _, s := range p.steps {
-			if s.isIndex {
-				rewritten += ArrayValue(make([]Value, 1)...).step(s.index)
-			} else {
-				rewritten += keyStep(s.key)
-			}
+			rewritten += s.String()
 		}
 		if len(rewritten) < 2 || rewritten[1] != '.' {
 			t.Fatalf("%q became %q", text, rewritten)

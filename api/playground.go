@@ -3,9 +3,11 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -58,8 +60,10 @@ func (s *server) playground(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := policy.Compile([]policy.Binding{{Policy: parsed, Layer: policy.OwnerLayer}})
-	decision, trace := set.Trace(&req, policy.Env{Tool: tool, Now: time.Now()})
+	set := policy.Compile([]policy.Binding{{Policy: parsed.Enforced(), Layer: policy.OwnerLayer}})
+	env := envOf(req.ActionType, tool)
+	env.Now = time.Now()
+	decision, trace := set.Trace(&req, env)
 	return playgroundAnswer{
 		ActionHash: req.Hash().String(),
 		Decision:   describe(req, decision),
@@ -88,6 +92,26 @@ func toolIn(body action.Value) (action.Value, error) {
 	default:
 		return tool, badField("tool", "want an object, the context that rules read as $.tool")
 	}
+}
+
+// envOf is what the proxy would decide in: what is no tool call (resources/read and
+// the like) is told by its action type. Where that can be a tool's as well, by a
+// mapping or since the server's name has a dot in it, $.tool.name tells.
+func envOf(actionType string, tool action.Value) policy.Env {
+	server, method, open := authz.OpenRequest(actionType)
+	name := tool.Get("name")
+	if name.Kind() == action.Missing {
+		open = open && !strings.Contains(server, ".")
+	} else {
+		open = open && name.Text() == method
+	}
+	if !open {
+		return policy.Env{Tool: tool}
+	}
+	if tool.Kind() == action.Missing {
+		tool = authz.OpenInfo(server, method)
+	}
+	return policy.Env{Tool: tool, Open: true}
 }
 
 func actionIn(body action.Value) (action.Request, error) {

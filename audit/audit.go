@@ -80,12 +80,16 @@ type Entry struct {
 	IntentHash    string `json:"intent_hash,omitempty"`
 	CallHash      string `json:"call_hash,omitempty"`
 	PolicyHash    string `json:"policy_hash,omitempty"` // of the book in force
-	ApprovalID    string `json:"approval_id,omitempty"`
-	Approver      string `json:"approver,omitempty"`
-	Outcome       string `json:"outcome,omitempty"` // ok, tool_error, protocol_error, transport_error, cancelled, unknown
-	DurationMS    *int64 `json:"duration_ms,omitempty"`
-	ResultHash    string `json:"result_hash,omitempty"`
-	Detail        string `json:"detail,omitempty"`
+	// What would have been decided with the policies in the shadow; empty without any.
+	ShadowDecision string `json:"shadow_decision,omitempty"`
+	ShadowPolicyID string `json:"shadow_policy_id,omitempty"`
+	ShadowRuleID   string `json:"shadow_rule_id,omitempty"`
+	ApprovalID     string `json:"approval_id,omitempty"`
+	Approver       string `json:"approver,omitempty"`
+	Outcome        string `json:"outcome,omitempty"` // ok, tool_error, protocol_error, transport_error, cancelled, unknown
+	DurationMS     *int64 `json:"duration_ms,omitempty"`
+	ResultHash     string `json:"result_hash,omitempty"`
+	Detail         string `json:"detail,omitempty"`
 
 	Limits []Limit `json:"limits,omitempty"` // that a decision has touched, or an outcome has given back
 }

@@ -25,6 +25,9 @@ type attempt struct {
 	callHash   action.Hash
 	decisionID string
 	now        time.Time
+
+	shadow   policy.Decision // what would be decided with the policies in the shadow
+	shadowed bool            // there are such policies
 }
 
 func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt {
@@ -98,7 +101,9 @@ func (s *Service) ask(book *policy.Book, a *attempt) policy.Decision {
 	if a.call != nil {
 		env.Tool, env.Open = a.call.Info, a.call.Open
 	}
-	return book.For(a.who.Agent.Name).Decide(&a.req, env)
+	set := book.For(a.who.Agent.Name)
+	a.shadow, a.shadowed = set.Shadow(&a.req, env)
+	return set.Decide(&a.req, env)
 }
 
 // openRequest finds what is known of the same intent and still matters.

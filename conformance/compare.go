@@ -91,6 +91,13 @@ func (l *lab) compareAll(only string) (worse int, err error) {
 		}
 		worse += n
 	}
+	if strings.Contains("login", only) {
+		n, err := l.loginScenarios()
+		if err != nil {
+			return worse, err
+		}
+		worse += n
+	}
 	return worse, nil
 }
 

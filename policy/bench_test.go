@@ -92,3 +92,33 @@ func purchase(t testing.TB, payload string) action.Request {
 		AgentID: "shopper", SubjectID: "00000000-0000-0000-0000-000000000002", Payload: v,
 	}
 }
+
+// BenchmarkLoad reads and compiles 10,000 rules, in files of 1,000: rules that are
+// told apart by an equality, and, the worst for the linter, by a range alone.
+func BenchmarkLoad(b *testing.B) {
+	const n, each = 10_000, 1_000
+	for _, shape := range []struct{ name, rule string }{
+		{"equalities", "- {id: r%d, effect: allow, action: purchase, when: {match: {path: $.payload.shop, op: eq, value: s%[1]d}}, constraints: {amount_max: 5000, currency: [EUR]}}\n"},
+		{"ranges", "- {id: r%d, effect: allow, action: purchase, constraints: {amount_min: 1%[1]d0, amount_max: 1%[1]d9, currency: [EUR]}}\n"},
+		{"denies", "- {id: r%d, effect: deny, action: purchase, when: {match: {path: $.payload.shop, op: eq, value: s%[1]d}}}\n"},
+	} {
+		b.Run(shape.name, func(b *testing.B) {
+			var sources []policy.Source
+			for from := 0; from < n; from += each {
+				text := strings.Builder{}
+				text.WriteString("version: 1\ndefault: deny\nrules:\n")
+				for i := from; i < from+each; i++ {
+					fmt.Fprintf(&text, shape.rule, i)
+				}
+				sources = append(sources, policy.Source{Name: fmt.Sprintf("p%d.yaml", from), Text: text.String()})
+			}
+			for b.Loop() {
+				book, err := policy.NewBook("p", sources)
+				if err != nil {
+					b.Fatal(err)
+				}
+				book.For("bot")
+			}
+		})
+	}
+}

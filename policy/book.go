@@ -51,9 +51,15 @@ const agentsDir = "agents"
 // maxFile is what Load reads of one file.
 const maxFile = 1 << 20
 
+// looksLikePolicy tells a policy from tests.
+func looksLikePolicy(file, text string) bool {
+	doc, err := strictyaml.Parse(file, []byte(text))
+	return err == nil && fieldsOf(doc.Root)["rules"] != nil
+}
+
 // Load reads a folder: every *.yaml and *.yml directly in it is of the owner's
-// layer, those in agents/<name>/ of that agent's. Names that begin with a dot
-// are not looked at; a policy anywhere else is a fault, because nobody would
+// layer, those in agents/<name>/ of that agent's. Names that begin with a dot,
+// and suites (IsSuite), are not looked at; a policy anywhere else is a fault, because nobody would
 // notice that it binds no one. The error lists all faults of all files.
 func Load(dir string) (*Book, error) {
 	sources, faults, err := read(dir)
@@ -66,6 +72,18 @@ func Load(dir string) (*Book, error) {
 // NewBook makes a book of sources that come from elsewhere: the last good set,
 // or the policies inside the program. dir is where a person would put policies.
 func NewBook(dir string, sources []Source) (*Book, error) { return newBook(dir, sources, nil) }
+
+// Alone is a book of one policy, which binds every agent and is enforced, also
+// when it is one for the shadow: for tests of it.
+func Alone(file string, src []byte) (*Book, error) {
+	p, err := Parse(policyID(filepath.Base(file)), file, src)
+	if err != nil {
+		return nil, err
+	}
+	b := &Book{Hash: hashSources(nil), owner: []Binding{{p.Enforced(), OwnerLayer}}}
+	b.compile(filepath.Dir(file))
+	return b, nil
+}
 
 func newBook(dir string, sources []Source, faults strictyaml.ErrorList) (*Book, error) {
 	b := &Book{
@@ -270,6 +288,12 @@ func (r *reader) take(name string, info fs.FileInfo) {
 	text, err := readFile(file)
 	if err != nil {
 		r.faults = append(r.faults, fault(file, "%v", err))
+		return
+	}
+	if IsSuite(name) {
+		if looksLikePolicy(file, text) {
+			r.faults = append(r.faults, fault(file, "a name that ends in %s is that of tests, which bind nobody, and this is a policy: rename it", suiteEnding))
+		}
 		return
 	}
 	r.sources = append(r.sources, Source{Name: name, Text: text})

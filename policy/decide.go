@@ -21,6 +21,7 @@ type Set struct {
 	limits   []*Limit // of all policies, nearest first
 	fallback Decision
 	scratch  sync.Pool // of *asking
+	shadow   *Set      // the same with the policies in the shadow; nil without any
 }
 
 // A bound rule is a rule in its place among all.
@@ -34,6 +35,24 @@ type bound struct {
 
 // Compile builds a Set. Bindings of one layer keep their order.
 func Compile(bindings []Binding) *Set {
+	enforced := slices.DeleteFunc(slices.Clone(bindings), func(b Binding) bool { return b.Policy.shadow })
+	s := compile(enforced)
+	if len(enforced) < len(bindings) {
+		s.shadow = compile(bindings)
+	}
+	return s
+}
+
+// Shadow is what Decide would say if the policies in the shadow were enforced;
+// false where there are none.
+func (s *Set) Shadow(req *action.Request, env Env) (d Decision, ok bool) {
+	if s.shadow == nil {
+		return Decision{}, false
+	}
+	return s.shadow.Decide(req, env), true
+}
+
+func compile(bindings []Binding) *Set {
 	s := &Set{bindings: slices.Clone(bindings)}
 	slices.SortStableFunc(s.bindings, func(a, b Binding) int { return cmp.Compare(a.Layer, b.Layer) })
 	s.slots = make(map[string]int)

@@ -105,19 +105,20 @@ func (d *dice) conditions(depth int) string {
 }
 
 func (d *dice) path() string {
-	return d.pick("$.payload.x", "$.payload.x", "$.payload.x", "$.payload.y", "$.payload.x.y", `'$.payload.x[0]'`, `'$.payload["x"]'`, "$.payload.amount_minor", "$.payload.domain",
+	return d.pick("$.payload.x", "$.payload.x", "$.payload.x", "$.payload.y", "$.payload.x.y", "'$.payload.x[*]'", "'$.payload.x[*].y'", "'$.payload.y[*][*]'", `'$.payload.x[0]'`, `'$.payload["x"]'`, "$.payload.amount_minor", "$.payload.domain",
 		"$.payload", "$.tool.reads", "$.tool", "$.action_type", "$.relying_party.domain", "$.relying_party", "$.principal.agent_id", "$.subject.principal_id")
 }
 
 func (d *dice) operator() string {
 	return d.pick("exists", "eq, value: s", "eq, value: s", "eq, value: t", "eq, value: 5", "eq, value: true", "eq, value: null", "neq, value: s", "neq, value: 5",
-		"in, value: [s, t]", "in, value: [s, s, 5]", "nin, value: [t]", "lt, value: 5", "lte, value: 5", "gt, value: 0", "gte, value: 5.0", "regex, value: ^s", "eq, value: a.b")
+		"in, value: [s, t]", "in, value: [s, s, 5]", "nin, value: [t]", "lt, value: 5", "lte, value: 5", "gt, value: 0", "gte, value: 5.0", "regex, value: ^s", "eq, value: a.b",
+		"domain, value: [a.com, '*.b.com']", "domain, value: s", "email, value: '*@a.com'", "url, value: 'https://a.com/s/**'", "file, value: [/s/**, 'C:/s']")
 }
 
 func (d *dice) request() (action.Request, Env) {
 	var members []string
 	for _, key := range []string{"x", "y", "amount_minor", "domain", "merchant_domain", "currency", "X"} {
-		value := d.pick("", "", `"s"`, `"t"`, "5", "5.0", "-5", "5.5", "null", "true", `"5"`, `["s"]`, `{"y":"s"}`, `"a.com"`, `"x.B.com."`, `["a.com","evil.com"]`, `"EUR"`, `"eur"`)
+		value := d.pick("", "", `"s"`, `"t"`, "5", "5.0", "-5", "5.5", "null", "true", `"5"`, `["s"]`, `["s","t"]`, `[{"y":"s"},{}]`, "[[5],[]]", "[]", `{"y":"s"}`, `"a.com"`, `"x.B.com."`, `["a.com","evil.com"]`, `"S@A.com"`, `"https://a.com/s/t"`, `["https://a.com/S"]`, `"/s/../t"`, `["/s/t","/S"]`, `"EUR"`, `"eur"`)
 		if value != "" {
 			members = append(members, fmt.Sprintf("%q:%s", key, value))
 		}
@@ -241,6 +242,11 @@ func FuzzParse(f *testing.F) {
 	f.Add("version: 1\ndefault: deny\nrules: &a\n  - *a\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := Parse("p", "p.yaml", []byte(text))
+		if formatted, lost := Format("p.yaml", []byte(text)); lost == nil {
+			if again, err := Parse("p", "p.yaml", formatted); err != nil || len(again.rules) != len(p.rules) {
+				t.Fatalf("formatted it is another policy: %v\n%s", err, formatted)
+			}
+		}
 		if err != nil {
 			var list strictyaml.ErrorList
 			if !errors.As(err, &list) || len(list) == 0 || p != nil {

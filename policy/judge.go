@@ -183,12 +183,40 @@ func domainTest(own string, list *domains, blocked bool) *test {
 		paths:  []action.Path{mustPath(own), mustPath(partyPath)},
 		absent: missing,
 		wants:  "a domain, or a list of them that are all on one side",
-		judge:  list.judge,
+		judge:  judgeTexts(list.judge),
 	}
 	if blocked {
-		t.judge = negate(list.judge)
+		t.judge, t.negated = negate(t.judge), true
 	}
 	return t
+}
+
+// ofEach makes t, which asks something of an item, or of what item leads to from
+// there, ask it of every item of a list: it says what all of them say, and is
+// unknown when they do not agree. An empty list is as nothing at all.
+func (t *test) ofEach(item action.Path) {
+	judge, absent := t.judge, t.absent
+	one := func(v action.Value) truth {
+		switch found, ok := item.Lookup(v); {
+		case !ok:
+			return unknown
+		case found.Kind() != action.Missing:
+			return judge(found)
+		}
+		return absent
+	}
+	t.judge = func(v action.Value) truth {
+		if v.Kind() != action.Array {
+			return unknown
+		}
+		return unanimous(v, absent, one)
+	}
+	t.wants, t.equals = fmt.Sprintf("a list whose [*]%s are all on one side: %s", strings.TrimPrefix(item.String(), "$"), t.wants), nil
+}
+
+// unanimous is what one says of all items of a list.
+func unanimous(list action.Value, empty truth, one func(action.Value) truth) truth {
+	return agreed(list.Len(), empty, func(i int) truth { return one(list.Index(i)) })
 }
 
 func mustPath(text string) action.Path {

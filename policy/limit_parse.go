@@ -95,7 +95,7 @@ func (p *parser) counts(l *Limit, n *yaml.Node, f map[string]*yaml.Node, what st
 		l.Counts = true
 		return
 	}
-	l.sum, _ = p.path(f["sum"], what+": sum")
+	l.sum = p.onePath(f["sum"], what+": sum")
 	code, ok := p.String(f["currency"], what+": currency")
 	switch {
 	case ok && !currencyForm.MatchString(code):
@@ -137,6 +137,18 @@ func (p *parser) per(n *yaml.Node, what string) (parts []keyPart) {
 	return parts
 }
 
+// onePath reads a path that leads to one value. After a fault it is empty.
+func (p *parser) onePath(n *yaml.Node, what string) action.Path {
+	path, items := p.path(n, what)
+	if len(items) > 0 {
+		p.Errorf(n, "%s: want the path of one value, not of every item of a list ([*])", what)
+	}
+	if path == nil {
+		return action.Path{}
+	}
+	return *path
+}
+
 func (p *parser) keyPart(n *yaml.Node, what string) keyPart {
 	if word, _ := p.String(n, what); !strings.HasPrefix(word, "$") {
 		p.OneOf(n, what, "agent", "owner", "vendor", "$.…")
@@ -148,7 +160,7 @@ func (p *parser) keyPart(n *yaml.Node, what string) keyPart {
 		}
 		return keyPart{word, []action.Path{mustPath(merchantPath), mustPath(partyPath)}, true}
 	}
-	path, _ := p.path(n, what)
+	path := p.onePath(n, what)
 	domain := slices.ContainsFunc([]string{merchantPath, domainPath, partyPath}, func(known string) bool { return samePlace(path, known) })
 	return keyPart{path.String(), []action.Path{path}, domain}
 }

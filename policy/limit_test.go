@@ -101,7 +101,7 @@ func TestKeys(t *testing.T) {
 		values []string
 	}{
 		{"vendor", []string{`{"merchant_domain":"shop.example"}`, `{"merchant_domain":"SHOP.Example."}`}},
-		{"vendor", []string{`{"merchant_domain":"xn--bcher-kva.example"}`, `{"merchant_domain":"XN--BCHER-KVA.example."}`}},
+		{"vendor", []string{`{"merchant_domain":"xn--bcher-kva.example"}`, `{"merchant_domain":"XN--BCHER-KVA.example."}`, `{"merchant_domain":"bücher.example"}`, `{"merchant_domain":"BÜCHER.example"}`}},
 		{"$.payload.domain", []string{`{"domain":"a.example"}`, `{"domain":"A.EXAMPLE."}`}},
 		{"$.payload.to", []string{`{"to":"Ann"}`, `{"to":"ANN"}`, `{"to":" ann. "}`, `{"to":"Ａnn"}`}},
 		{"$.payload.to", []string{`{"to":"straße"}`, `{"to":"STRASSE"}`}},
@@ -118,7 +118,7 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	for _, tt := range [][2]string{
-		{"vendor", `{"merchant_domain":"bücher.example"}`}, {"vendor", `{"merchant_domain":"a b"}`}, {"vendor", `{}`}, {"vendor", `{"merchant_domain":null}`},
+		{"vendor", `{"merchant_domain":"straße.example"}`}, {"vendor", `{"merchant_domain":"a b"}`}, {"vendor", `{}`}, {"vendor", `{"merchant_domain":null}`},
 		{"$.payload.to", `{"to":"` + strings.Repeat("a", maxKey+1) + `"}`}, {"$.payload.to", `{"to":{}}`}, {"$.payload.to", `{"to":"."}`},
 		{"$.payload.to", `{"TO":"a"}`}, {"agent", `{}`},
 	} {

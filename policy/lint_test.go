@@ -30,8 +30,38 @@ func TestLint(t *testing.T) {
 		{"of one", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {amount_max: 5, currency: [EUR]}}", nil},
 		{"of one, by a condition", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {amount_max: 5}, when: {match: {path: $.payload.currency, op: eq, value: EUR}}}", nil},
 		{"a deny of an amount", "default: deny\nrules:\n- {id: a, effect: deny, action: x, constraints: {amount_max: 5}}", nil},
-		{"all domains but some", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {blocked_domains: [b.example]}}", []string{"allows every domain but those listed"}},
-		{"and only some", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {blocked_domains: [b.example], allowed_domains: [a.example]}}", nil},
+		{"all domains but some", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {blocked_domains: [b.example, '*.b.example']}}", []string{"allows every domain but those listed"}},
+		{"and only some", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {blocked_domains: [b.example, '*.b.example'], allowed_domains: [a.example]}}", nil},
+
+		{"a domain by its letters", only("deny", "{path: $.relying_party.domain, op: eq, value: b.example}"), []string{`4:96: rule "a": when: eq compares letter by letter, and this can be written otherwise (another case, a dot at the end): use op: domain`}},
+		{"an address", only("deny", "{path: '$.payload.to[*]', op: in, value: [x, ann@b.example]}"), []string{"4:95: rule \"a\": when: in compares letter by letter, and this can be written otherwise (another case, +tag, a name before it): use op: email"}},
+		{"a URL", only("deny", "{path: $.payload.n, op: eq, value: 'https://b.example/'}"), []string{"use op: url"}},
+		{"a path", only("deny", "{path: $.payload.n, op: eq, value: /etc/passwd}"), []string{"use op: file"}},
+		{"a path by its name", only("deny", `{path: '$.payload["file_path"]', op: regex, value: '[.]sh$'}`), []string{"use op: file"}},
+		{"a domain by its name", only("deny", `{path: $.payload.host, op: regex, value: evil}`), []string{"use op: domain"}},
+		{"an address by its name", only("deny", `{path: $.payload.recipients, op: regex, value: evil}`), []string{"use op: email"}},
+		{"a URL by its name", only("deny", `{path: $.payload.page_url, op: regex, value: evil}`), []string{"use op: url"}},
+		{"no name of any kind", only("deny", `{path: $.payload.branch, op: in, value: [main, /start, notes.md, "a@b"]}`), nil},
+		{"a profile is no file", only("deny", `{path: $.tool.profile, op: regex, value: x}`), nil},
+		{"a number that stands by a path", only("deny", `{path: $.payload.path, op: eq, value: 5}`), nil},
+		{"an order", only("deny", `{path: $.payload.path, op: lt, value: 5}`), nil},
+		{"a path that is allowed only so", only("allow", "{path: $.payload.n, op: eq, value: /etc/passwd}"), nil},
+		{"all but one", only("allow", "{path: $.payload.n, op: neq, value: /etc/passwd}"), []string{"use op: file"}},
+		{"all but some, by not", "default: deny\nrules:\n- {id: a, effect: allow, action: x, when: {not: {any: [{match: {path: $.payload.n, op: in, value: [/etc/passwd]}}]}}}", []string{"use op: file"}},
+		{"a deny of all but one", only("deny", "{path: $.payload.n, op: neq, value: /etc/passwd}"), nil},
+
+		{"a domain without those below it", only("deny", "{path: $.payload.n, op: domain, value: [b.example, c.example, '*.c.example', 127.0.0.1]}"), []string{`rule "a": when: domain: names below b.example (www.b.example) are not in it: add "*.b.example"`}},
+		{"a domain that is covered from above", only("deny", "{path: $.payload.n, op: domain, value: [a.b.example, '*.b.example']}"), nil},
+		{"allowed so", only("allow", "{path: $.payload.n, op: domain, value: b.example}"), nil},
+		{"in a constraint", "default: deny\nrules:\n- {id: a, effect: deny, action: x, constraints: {merchant_domain: [b.example]}}", []string{`rule "a": merchant_domain: names below b.example`}},
+		{"in a constraint of an allow", "default: deny\nrules:\n- {id: a, effect: allow, action: x, constraints: {merchant_domain: [b.example]}}", nil},
+		{"all addresses of a domain", only("deny", "{path: $.payload.n, op: email, value: ['*@b.example', ann@c.example]}"), []string{`email: names below b.example`}},
+		{"and below it", only("deny", "{path: $.payload.n, op: email, value: ['*@b.example', '*@*.b.example']}"), nil},
+		{"URLs of one scheme", only("deny", "{path: $.payload.n, op: url, value: 'https://127.0.0.1:*/**'}"), []string{`url: the same host answers by other schemes and ports, which are not in it: write *://HOST:*/… for all of them`}},
+		{"URLs of one port", only("deny", "{path: $.payload.n, op: url, value: '*://[::1]/**'}"), []string{`url: the same host answers`}},
+		{"URLs of a host and none below", only("deny", "{path: $.payload.n, op: url, value: '*://b.example:*/**'}"), []string{`url: names below b.example`}},
+		{"URLs of all that a host is", only("deny", "{path: $.payload.n, op: url, value: ['*://b.example:*/**', '*://*.b.example:*/**']}"), nil},
+		{"a bracket", only("deny", "{path: $.payload.n, op: file, value: '/a/[bc]'}"), []string{`file: [ stands for itself`}},
 
 		{"after one that takes all", "default: deny\nrules:\n- {id: a, effect: deny, action: x.*}\n- {id: b, effect: allow, action: x.y}\n- {id: c, effect: allow, action: y}",
 			[]string{`5:8: rule "b" can never decide: rule "a" on line 4 takes all that it matches`}},
@@ -44,8 +74,10 @@ func TestLint(t *testing.T) {
 		{"a deny matches what cannot be judged, too", "default: deny\nrules:\n- {id: a, effect: allow, action: x, when: {match: {path: $.payload.n, op: exists}}}\n- {id: b, effect: deny, action: x, when: {match: {path: $.payload.n, op: exists}}}", nil},
 		{"a final deny is asked first", "default: deny\nrules:\n- {id: a, effect: allow, action: x}\n- {id: b, effect: deny, action: x, final: true}", []string{`4:8: rule "a" can never decide: rule "b" on line 5`}},
 
-		{"a deny that is dodged, by default", "default: allow\nrules:\n- {id: a, effect: deny, action: x, constraints: {merchant_domain: [b.example]}}", []string{`rule "a" does not match when $.payload.merchant_domain is missing, and then the default allows`}},
+		{"a deny that is dodged, by default", "default: allow\nrules:\n- {id: a, effect: deny, action: x, constraints: {merchant_domain: [b.example, '*.b.example']}}", []string{`rule "a" does not match when $.payload.merchant_domain is missing, and then the default allows`}},
 		{"by a rule", "default: deny\nrules:\n- {id: a, effect: deny, action: x, when: {match: {path: $.payload.n, op: gt, value: 1}}}\n- {id: b, effect: allow, action: x, when: {match: {path: $.payload.m, op: exists}}}", []string{`$.payload.n is missing, and then rule "b" allows`}},
+		{"by an item that lacks it", "default: allow\nrules:\n- {id: a, effect: deny, action: x, when: {match: {path: '$.payload.a[*].n', op: gt, value: 1}}}", []string{`rule "a" does not match when $.payload.a[*].n is missing, and then the default allows: to deny that too, add to the condition any: [{match: …}, {not: {match: {path: '$.payload.a[*].n', op: exists}}}]`}},
+		{"unless that is denied", "default: allow\nrules:\n- {id: a, effect: deny, action: x, when: {any: [{match: {path: '$.payload.a[*].n', op: gt, value: 1}}, {not: {match: {path: '$.payload.a[*].n', op: exists}}}]}}", nil},
 		{"by a final one", "default: deny\nrules:\n- {id: b, effect: allow, action: x.y}\n- {id: a, effect: deny, action: x.*, final: true, when: {match: {path: $.payload.n, op: gt, value: 1}}}", []string{`then rule "b" allows`}},
 		{"not where the allow needs it as well", "default: deny\nrules:\n- {id: a, effect: deny, action: x, when: {match: {path: $.payload.n, op: gt, value: 1}}}\n- {id: b, effect: allow, action: x, when: {match: {path: $.payload.n, op: lt, value: 0}}}", nil},
 		{"nor where a person is asked", "default: require_approval\nrules:\n- {id: a, effect: deny, action: x, when: {match: {path: $.payload.n, op: gt, value: 1}}}\n- {id: b, effect: allow, action: x, obligations: [{type: HUMAN_APPROVAL}]}", nil},
@@ -66,6 +98,11 @@ func TestLint(t *testing.T) {
 			}
 		})
 	}
+}
+
+// only is a policy of one rule with one match; whatever is missing is denied.
+func only(effect, match string) string {
+	return "default: deny\nrules:\n- {id: a, effect: " + effect + ", action: x, when: {match: " + match + "}}"
 }
 
 func TestLintLayers(t *testing.T) {

@@ -56,6 +56,8 @@ func (p *parser) policy(n *yaml.Node) *Policy {
 	if v, ok := p.Int(f["version"], "version"); ok && v != 1 {
 		p.Errorf(f["version"], "version: want 1, the only version there is, got %d", v)
 	}
+	mode, _ := p.OneOf(f["mode"], "mode", modes...)
+	pol.shadow = mode == "shadow"
 	pol.fallback, pol.passthrough = p.fallback(f["default"])
 	pol.limits = p.limits(f["limits"], nil, "policy")
 	pol.rules = p.rules(f["rules"])
@@ -246,7 +248,9 @@ func (p *parser) constraints(r *rule, n *yaml.Node, what string) {
 		blocked   bool
 	}{{"merchant_domain", merchantPath, false}, {"allowed_domains", domainPath, false}, {"blocked_domains", domainPath, true}} {
 		if list, names := p.domains(f[c.key], what+": "+c.key); list != nil {
-			r.constraints = append(r.constraints, domainTest(c.path, list, c.blocked).named(c.key, names))
+			t := domainTest(c.path, list, c.blocked).named(c.key, names)
+			t.narrow = p.gaps(list, f[c.key], what+": "+c.key)
+			r.constraints = append(r.constraints, t)
 		}
 	}
 }
@@ -266,7 +270,9 @@ func (p *parser) amounts(low, high *yaml.Node, what string) (*test, span) {
 	if least == nil && most == nil {
 		return nil, span{}
 	}
-	return amountTest(least, most), span{least, most}
+	t := amountTest(least, most)
+	t.text = "amount " + span{least, most}.String()
+	return t, span{least, most}
 }
 
 // strings reads a list that must hold something.
@@ -285,8 +291,8 @@ func (p *parser) domains(n *yaml.Node, what string) (list *domains, names []stri
 	}
 	list = &domains{}
 	for i, name := range names {
-		if !list.add(name) {
-			p.Errorf(p.List(n, what)[i], `%s: want a domain ("example.com", "*.example.com" for those below it, beyond ASCII in its xn-- form), got %q`, what, name)
+		if err := list.add(name); err != nil {
+			p.Errorf(p.List(n, what)[i], "%s: %v", what, err)
 		}
 	}
 	return list, names

@@ -19,6 +19,8 @@
 //     passthrough (or, when Env is Open, Allow); else Deny.
 //   - A limit of a policy binds what is allowed by whichever policy's rule, and so
 //     does one of a rule that cannot be judged: what cannot be counted is over it.
+//   - A policy in the shadow is no part of a decision; Shadow tells what would be
+//     decided if it were.
 //   - Decide and Trace always agree. Decide is fast; Trace is simple, and tells
 //     about every rule.
 //
@@ -126,10 +128,18 @@ type Policy struct {
 	// Warnings are about what is valid and probably not meant, in file order.
 	Warnings []strictyaml.Error
 
+	shadow      bool    // it decides nothing
 	fallback    Outcome // its default
 	passthrough bool    // its default is to leave it to the next policy
 	rules       []*rule
 	limits      []*Limit
+}
+
+// Enforced is the policy out of the shadow: to try what it decides.
+func (p *Policy) Enforced() *Policy {
+	enforced := *p
+	enforced.shadow = false
+	return &enforced
 }
 
 // A Binding puts a policy into a layer.

@@ -12,7 +12,7 @@ import (
 	"github.com/openleash/openleash-go/policy"
 )
 
-// TestDocs: every policy in docs/policy.md is one.
+// TestDocs: every policy in docs/policy.md is one, and every suite.
 func TestDocs(t *testing.T) {
 	text, err := os.ReadFile("../docs/policy.md")
 	if err != nil {
@@ -24,6 +24,12 @@ func TestDocs(t *testing.T) {
 	}
 	for i, block := range blocks {
 		src, _, _ := strings.Cut(block, "```")
+		if strings.HasPrefix(src, "# policies/") {
+			if _, err := policy.ParseSuite("doc", []byte(src)); err != nil {
+				t.Errorf("%v\n%s", err, src)
+			}
+			continue
+		}
 		if _, err := policy.Parse("doc", fmt.Sprintf("block %d", i+1), []byte(src)); err != nil {
 			t.Errorf("%v\n%s", err, src)
 		}

@@ -63,6 +63,8 @@ type test struct {
 	// text is the test as it was written, in one form: two with the same text say
 	// the same.
 	text string
+	// place is the path of a match as a whole, with what follows a [*].
+	place string
 	// paths are tried in this order; the first that leads to a value is judged.
 	paths []action.Path
 	// judge says what a value that is there means.
@@ -74,9 +76,21 @@ type test struct {
 	// equals is set for a test that is true only for one of these strings and
 	// false for every other string: what the index is built on.
 	equals []string
+	// narrow are warnings of what the test is not true of, though who wrote it may
+	// mean that too. They count where it is not true that lets an action through.
+	narrow  []strictyaml.Error
+	negated bool // the test is not true of what was written
 	// limit says how a value falls short, for the reason of a near miss:
 	// "over 5000". Only for amounts.
 	limit func(action.Value) string
+}
+
+// where names what the test looks at.
+func (t *test) where() string {
+	if t.place != "" {
+		return t.place
+	}
+	return t.paths[0].String()
 }
 
 // obliges reports what the duties of a rule make of an ALLOW (wire.md §10).

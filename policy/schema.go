@@ -15,6 +15,7 @@ import (
 
 type policyForm struct {
 	Version int         `json:"version" jsonschema:"the version of the language: 1"`
+	Mode    string      `json:"mode,omitempty" jsonschema:"shadow: the log says what it would have decided, and it decides nothing"`
 	Default string      `json:"default" jsonschema:"what holds when no rule matches; passthrough leaves it to the next policy"`
 	Rules   []ruleForm  `json:"rules" jsonschema:"asked from top to bottom: the first that matches decides"`
 	Limits  []limitForm `json:"limits,omitempty" jsonschema:"they bind whatever is allowed, by whichever policy's rule"`
@@ -22,17 +23,17 @@ type policyForm struct {
 
 type ruleForm struct {
 	ID           string           `json:"id" jsonschema:"its name in answers and in the log; once in a file"`
-	Effect       string           `json:"effect" jsonschema:"what it means when the rule matches"`
-	Action       string           `json:"action" jsonschema:"an action type (purchase), one and all below it (communication.*), or * for all"`
 	Description  string           `json:"description,omitempty" jsonschema:"one sentence for people: the reason of the decision"`
+	Effect       string           `json:"effect" jsonschema:"what it means when the rule matches"`
+	Final        bool             `json:"final,omitempty" jsonschema:"on a deny: nothing overrides it"`
+	Action       string           `json:"action" jsonschema:"an action type (purchase), one and all below it (communication.*), or * for all"`
 	When         *conditionForm   `json:"when,omitempty" jsonschema:"a condition: exactly one of all, any, not, match"`
 	Constraints  constraintsForm  `json:"constraints,omitempty" jsonschema:"when the rule matches, by amount, currency and domains"`
+	Schedule     scheduleForm     `json:"schedule,omitempty" jsonschema:"when the rule matches, by the clock of a place"`
+	Expires      string           `json:"expires,omitempty" jsonschema:"the rule matches before this instant only: 2026-12-31T18:00:00+01:00"`
 	Requirements requirementsForm `json:"requirements,omitempty" jsonschema:"how sure it must be that the owner has answered"`
 	Obligations  []obligationForm `json:"obligations,omitempty" jsonschema:"what must be done before an allow counts"`
 	Proof        proofForm        `json:"proof,omitempty" jsonschema:"the proof that a forwarded call carries"`
-	Final        bool             `json:"final,omitempty" jsonschema:"on a deny: nothing overrides it"`
-	Schedule     scheduleForm     `json:"schedule,omitempty" jsonschema:"when the rule matches, by the clock of a place"`
-	Expires      string           `json:"expires,omitempty" jsonschema:"the rule matches before this instant only: 2026-12-31T18:00:00+01:00"`
 	Limits       []limitForm      `json:"limits,omitempty" jsonschema:"they bind what this rule allows"`
 }
 
@@ -68,7 +69,7 @@ type conditionForm struct {
 type matchForm struct {
 	Path  string `json:"path" jsonschema:"where: $.payload.…, $.tool.…, $.relying_party.domain, …"`
 	Op    string `json:"op" jsonschema:"what is asked"`
-	Value any    `json:"value,omitempty" jsonschema:"what it is compared with: a list for in and nin, none for exists"`
+	Value any    `json:"value,omitempty" jsonschema:"what it is compared with: a list for in and nin, a pattern or a list of patterns for domain, email, url and file, none for exists"`
 }
 
 type constraintsForm struct {
@@ -96,9 +97,10 @@ type proofForm struct {
 
 // The words that may stand in one place.
 var (
+	modes           = []string{"enforce", "shadow"}
 	defaults        = []string{"allow", "deny", "passthrough", "require_approval"}
 	effects         = []string{"allow", "deny"}
-	operators       = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists"}
+	operators       = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists", "domain", "email", "url", "file"}
 	levels          = []string{"LOW", "SUBSTANTIAL", "HIGH"}
 	overs           = []string{"deny", "require_approval", "require_step_up"}
 	obligationTypes = []string{HumanApproval, StepUpAuth, Deposit, CounterpartyAttestation}
@@ -161,6 +163,7 @@ func restrict(root, condition *jsonschema.Schema) {
 	obligation := rule.Properties["obligations"].Items
 	condition.MinProperties, condition.MaxProperties = jsonschema.Ptr(1), jsonschema.Ptr(1)
 	root.Properties["version"].Enum = []any{1}
+	root.Properties["mode"].Enum = words(modes)
 	root.Properties["default"].Enum = words(defaults)
 	rule.Properties["effect"].Enum = words(effects)
 	rule.Properties["id"].MinLength = jsonschema.Ptr(1)

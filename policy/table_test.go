@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +13,7 @@ import (
 
 // tables gives the tables of docs/policy.md that are marked for the tests: rows
 // of cells, the header first.
-func tables(t *testing.T) [][][]string {
+func tables(t testing.TB) [][][]string {
 	t.Helper()
 	text, err := os.ReadFile("../docs/policy.md")
 	if err != nil {
@@ -30,13 +31,13 @@ func tables(t *testing.T) [][][]string {
 			}
 			cells := strings.Split(strings.Trim(line, "|\n"), "|")
 			for j := range cells {
-				cells[j] = strings.Trim(cells[j], " `")
+				cells[j] = strings.TrimSpace(cells[j])
 			}
 			rows = append(rows, cells)
 		}
 		all = append(all, slices.Delete(rows, 1, 2))
 	}
-	if len(all) != 2 || len(all[0]) < 15 || len(all[1]) != 11 {
+	if len(all) < 3 || len(all[0]) < 15 || len(all[1]) != 11 {
 		t.Fatalf("the tables of docs/policy.md have another shape")
 	}
 	return all
@@ -47,12 +48,12 @@ func TestOperators(t *testing.T) {
 	rows := tables(t)[0]
 	for _, row := range rows[1:] {
 		for i, want := range row[1:] {
-			value := rows[0][i+1]
+			value := unquoted(rows[0][i+1])
 			payload := `{"a":` + value + `}`
 			if value == "(missing)" {
 				payload = `{}`
 			}
-			spec := "{path: $.payload.a, " + strings.TrimPrefix(row[0], "{")
+			spec := "{path: $.payload.a, " + strings.TrimPrefix(unquoted(row[0]), "{")
 			if got := whenSays(t, "{match: "+spec+"}", payload); got.String() != want {
 				t.Errorf("%s on %s: got %v, want %s", row[0], value, got, want)
 			}
@@ -62,6 +63,40 @@ func TestOperators(t *testing.T) {
 		}
 	}
 }
+
+// TestValues does the same for the tables that list values by what is said of them.
+func TestValues(t *testing.T) {
+	n := 0
+	for _, rows := range tables(t)[2:] {
+		for _, row := range rows[1:] {
+			spec := "{match: {" + strings.TrimPrefix(unquoted(row[0]), "{") + "}"
+			if !strings.Contains(spec, "path: ") {
+				spec = strings.Replace(spec, "op: ", "path: $.payload.a, op: ", 1)
+			}
+			for i, cell := range row[1:] {
+				want := word(t, rows[0][i+1])
+				for _, value := range values.FindAllString(cell, -1) {
+					n++
+					payload := `{"a":` + unquoted(value) + `}`
+					if value == "(missing)" {
+						payload = `{}`
+					}
+					if got := whenSays(t, spec, payload); got != want {
+						t.Errorf("%s on %s: got %v, want %v", row[0], value, got, want)
+					}
+					if got := whenSays(t, "{not: "+spec+"}", payload); got != want.not() {
+						t.Errorf("not %s on %s: got %v", row[0], value, got)
+					}
+				}
+			}
+		}
+	}
+	if n < 30 {
+		t.Errorf("only %d values were looked at", n)
+	}
+}
+
+var values = regexp.MustCompile("`[^`]+`|\\(missing\\)")
 
 // TestCombinations does the same for all and any, also with the two exchanged,
 // and for what De Morgan makes of them.
@@ -185,7 +220,10 @@ func TestConstraints(t *testing.T) {
 		{"allowed_domains: [a.com]", `{"domain":"a.com.."}`, "", unknown},
 		{"allowed_domains: [a.com]", `{"domain":"a..com"}`, "", unknown},
 		{"allowed_domains: [a.com]", `{"domain":" a.com"}`, "", unknown},
-		{"allowed_domains: [a.com]", `{"domain":"а.com"}`, "", unknown}, // a Cyrillic а
+		{"allowed_domains: [a.com]", `{"domain":"а.com"}`, "", no}, // a Cyrillic а
+		{"allowed_domains: [müller.com]", `{"domain":"XN--MLLER-kva.com."}`, "", yes},
+		{"allowed_domains: [xn--mller-kva.com]", `{"domain":"MÜLLER.com"}`, "", yes},
+		{"blocked_domains: ['*.müller.com']", `{"domain":"www.mu\u0308ller.com"}`, "", no},
 		{"allowed_domains: [k.com]", `{"domain":"\u212a.com"}`, "", unknown},
 		{"allowed_domains: [a.com]", `{"domain":""}`, "", unknown},
 		{"allowed_domains: [a.com, b.com]", `{"domain":["a.com","B.com"]}`, "", yes},
@@ -210,6 +248,9 @@ func TestConstraints(t *testing.T) {
 		}
 	}
 }
+
+// unquoted is what stands between the back quotes of a cell.
+func unquoted(cell string) string { return strings.Trim(cell, "`") }
 
 func word(t *testing.T, s string) truth {
 	t.Helper()

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"iter"
 	"strings"
 
@@ -131,7 +130,7 @@ func noteOn(r *rule, doc action.Value) string {
 	}
 	for t := range testsOf(r) {
 		if consult(t, doc) == missing {
-			notes = append(notes, fmt.Sprintf("missing: %s", t.paths[0]))
+			notes = append(notes, "missing: "+t.where())
 		}
 	}
 	return strings.Join(notes, "; ")

@@ -51,6 +51,22 @@ func (t truth) and(u truth) truth {
 // a condition and its rewriting by De Morgan always say the same.
 func (t truth) or(u truth) truth { return t.not().and(u.not()).not() }
 
+// agreed is what n all say; unknown where one says this, another that: an allow
+// rule must not pass the bad one because of the good one, nor a deny rule be
+// dodged the other way round.
+func agreed(n int, none truth, say func(int) truth) truth {
+	if n == 0 {
+		return none
+	}
+	all := say(0)
+	for i := 1; i < n && all != unknown; i++ {
+		if say(i) != all {
+			return unknown
+		}
+	}
+	return all
+}
+
 // matches reports whether a rule with this effect applies: an allow rule only
 // when it is certain, a deny rule also when nobody can tell.
 func (t truth) matches(allow bool) bool {

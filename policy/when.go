@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -62,10 +63,9 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 		return t
 	}
 	p.require(n, f, what+": match", "path", "op")
-	money := false
-	if path, ok := p.path(f["path"], what+": path"); ok {
-		t.paths = []action.Path{path}
-		money = samePlace(path, amountPath)
+	path, items := p.path(f["path"], what+": path")
+	if path != nil {
+		t.paths = []action.Path{*path}
 	}
 	op, ok := p.OneOf(f["op"], what+": op", operators...)
 	if !ok {
@@ -76,9 +76,22 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 		return t
 	}
 	p.operator(t, op, f["value"], what+": "+op)
-	t.text = strings.Join([]string{t.path(), op, written(f["value"])}, " ")
-	if money && op != "exists" && t.judge != nil {
+	if path == nil || t.judge == nil {
+		return t // a fault, and noted
+	}
+	if len(items) == 0 && samePlace(*path, amountPath) && op != "exists" {
 		t.judge, t.wants, t.equals = asMoney(t.judge), wantsMoney, nil
+	}
+	t.place = path.String()
+	for _, item := range items {
+		t.place += "[*]" + strings.TrimPrefix(item.String(), "$")
+	}
+	if warning := p.smell(t.place, op, f["value"], what); warning != nil {
+		t.narrow = append(t.narrow, *warning)
+	}
+	t.text = strings.TrimRight(strings.Join([]string{t.place, op, written(f["value"])}, " "), " ")
+	for _, item := range slices.Backward(items) {
+		t.ofEach(item)
 	}
 	return t
 }
@@ -95,7 +108,7 @@ func (p *parser) valueFault(n, value *yaml.Node, op, what string) {
 func (p *parser) operator(t *test, op string, value *yaml.Node, what string) {
 	switch op {
 	case "exists":
-		t.judge, t.absent = judgeExists, no
+		t.judge, t.absent, t.wants = judgeExists, no, "there, or not"
 	case "eq", "neq":
 		if l, ok := p.literal(value, what); ok {
 			t.among([]literal{l}, op == "neq")
@@ -108,6 +121,8 @@ func (p *parser) operator(t *test, op string, value *yaml.Node, what string) {
 		if re := p.regexp(value, what); re != nil {
 			t.judge, t.wants = judgeRegexp(re), "a text"
 		}
+	case "domain", "email", "url", "file":
+		p.named(t, op, value, what)
 	default:
 		p.order(t, op, value, what)
 	}
@@ -117,7 +132,7 @@ func (p *parser) operator(t *test, op string, value *yaml.Node, what string) {
 func (t *test) among(list []literal, negated bool) {
 	t.judge, t.wants = judgeIn(list), wantsKinds(list)
 	if negated {
-		t.judge = negate(t.judge)
+		t.judge, t.negated = negate(t.judge), true
 		return
 	}
 	for _, l := range list {
@@ -247,31 +262,30 @@ var places = []string{
 }
 
 // path reads a path and refuses one that no request can have: a condition on
-// it would always be missing.
-func (p *parser) path(n *yaml.Node, what string) (path action.Path, ok bool) {
+// it would always be missing. items are what follows each [*] in it.
+func (p *parser) path(n *yaml.Node, what string) (path *action.Path, items []action.Path) {
 	text, ok := p.String(n, what)
 	if !ok {
-		return path, false
+		return nil, nil
 	}
-	path, err := action.ParsePath(text)
+	parts, err := action.ParseEvery(text)
 	if fault := new(action.PathError); errors.As(err, &fault) {
 		p.Errorf(within(n, fault.Offset), "%s: %v", what, err)
-		return path, false
+		return nil, nil
 	}
-	if first := firstKey(path); first == "payload" || first == "tool" {
-		return path, true
+	path, items = &parts[0], parts[1:]
+	if first := firstKey(*path); first == "payload" || first == "tool" {
+		return path, items
 	}
-	for _, place := range places {
-		if samePlace(path, place) {
-			return path, true
-		}
+	if len(items) == 0 && slices.ContainsFunc(places, func(place string) bool { return samePlace(*path, place) }) {
+		return path, nil
 	}
 	hint := strictyaml.DidYouMean(text, suggestions(text))
 	if hint == "" {
 		hint = ", want $.payload.…, $.tool.…, or one of " + strings.Join(places, ", ")
 	}
 	p.Errorf(n, "%s: no request has %s%s", what, short(text), hint)
-	return path, false
+	return nil, nil
 }
 
 // suggestions are what a wrong path may have meant: a known place, or the same
@@ -306,16 +320,8 @@ func samePlace(path action.Path, known string) bool {
 	return ok && v.Kind() == action.String
 }
 
-// path is the path of a match, "" when it has a fault.
-func (t *test) path() string {
-	if len(t.paths) == 0 {
-		return ""
-	}
-	return t.paths[0].String()
-}
-
-// written is a literal, or a list of them, so that two which mean the same are
-// written the same: a text apart from a number, however it was quoted.
+// written is a literal, or a list of them, for people, and so that two which mean
+// the same are written the same: a text in quotes, however it was quoted.
 func written(n *yaml.Node) string {
 	for n != nil && n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -324,7 +330,10 @@ func written(n *yaml.Node) string {
 		return ""
 	}
 	if n.Kind != yaml.SequenceNode {
-		return fmt.Sprintf("%s %q", n.ShortTag(), n.Value)
+		if n.ShortTag() == "!!str" {
+			return strconv.Quote(n.Value)
+		}
+		return n.Value
 	}
 	var items []string
 	for _, item := range n.Content {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -50,8 +49,7 @@ func (a *Aggregate) HTTPHost() (*HTTPSessions, error) {
 		return nil, err
 	}
 	return newHTTPSessions(&HTTPSessions{
-		name: "all servers", log: a.Log, relay: relay,
-		read: func(w http.ResponseWriter, r *http.Request) (Message, error) { return readPost(w, r, a.Limits) },
+		name: "all servers", limits: a.Limits, log: a.Log,
 		dial: func(_ context.Context, who authz.Caller) (Conn, error) { return a.gather(who), nil },
 	}), nil
 }
@@ -82,7 +80,7 @@ func (g *gathering) named(name string) (b *branch, inner string) {
 
 // relay moves messages between two sides, and rules on nothing. It ends with
 // either of them, and closes both.
-func relay(ctx context.Context, _ authz.Caller, host, up Conn) error {
+func relay(ctx context.Context, host, up Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 2)
 	go func() { ended <- pump(ctx, host, up) }()
@@ -123,9 +121,6 @@ const (
 	// handWithin how long the one after them does.
 	handRoom   = 1024
 	handWithin = time.Second
-	// maxPages bounds one server's list, maxListed its bytes.
-	maxPages  = 1000
-	maxListed = 32 << 20
 	// maxOwners bounds how many URIs, and how many tasks, a session remembers.
 	maxOwners = 50_000
 )

@@ -15,13 +15,13 @@ type branch struct {
 	Member
 	g     *gathering
 	near  *pipeConn // our end
+	own   ownRequests
 	stuck atomic.Bool
 
 	// Of g.mu.
-	joined  bool // it has answered initialize, and has not ended
-	gone    error
-	hello   introduction
-	answers map[string]chan Message // to requests of ours, by id
+	joined bool // it has answered initialize, and has not ended
+	gone   error
+	hello  introduction
 }
 
 // introduction is what a server has said of itself.
@@ -61,8 +61,8 @@ func (b *branch) serve(far *pipeConn, up Conn) {
 }
 
 // greeted takes in a server's answer to initialize.
-func (b *branch) greeted(answer Message) error {
-	root, err := action.Parse(answer.Raw, anyMessage(answer.Raw))
+func (b *branch) greeted(answer []byte) error {
+	root, err := action.Parse(answer, anyMessage(answer))
 	if err != nil {
 		return fmt.Errorf("its answer to initialize cannot be read: %w", err)
 	}
@@ -119,6 +119,7 @@ func (b *branch) listen(near *pipeConn) {
 			break
 		}
 		switch {
+		case b.own.concerns(m):
 		case m.IsResponse():
 			b.g.respond(b, m)
 		case m.IsRequest():
@@ -127,6 +128,7 @@ func (b *branch) listen(near *pipeConn) {
 			b.g.news(b, m)
 		}
 	}
+	b.own.end()
 	b.g.orphan(b)
 	b.left(errors.New("it has ended"))
 }
@@ -150,19 +152,23 @@ func (b *branch) hand(m Message) bool {
 	return false
 }
 
-// ask asks the server something of ours, with params as JSON text.
-func (b *branch) ask(ctx context.Context, method string, params []byte) (Message, error) {
-	id, answer := b.g.await(b)
-	defer b.g.forget(b, id)
+// ask asks the server something of ours, with params as JSON text, and returns its
+// response.
+func (b *branch) ask(ctx context.Context, method string, params []byte) ([]byte, error) {
+	id, answer := b.own.begin()
+	defer b.own.answer(id, nil)
 	if !b.hand(Message{Raw: fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"method":%q,"params":%s}`, id, method, params), ID: id, Method: method}) {
-		return Message{}, errors.New("it takes no messages")
+		return nil, errors.New("it takes no messages")
 	}
 	select {
-	case m := <-answer:
-		return m, nil
+	case raw := <-answer:
+		if raw == nil {
+			return nil, errors.New("it has ended")
+		}
+		return raw, nil
 	case <-ctx.Done():
 		b.hand(Message{Raw: fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id), Method: "notifications/cancelled"})
-		return Message{}, fmt.Errorf("%s was not answered in time", method)
+		return nil, fmt.Errorf("%s was not answered in time", method)
 	}
 }
 

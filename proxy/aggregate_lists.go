@@ -13,14 +13,14 @@ import (
 
 // What the servers of an Aggregate say together.
 
-// listing is a method that lists what a server has.
-type listing struct {
+// listKind is of a method that lists what a server has.
+type listKind struct {
 	capability string // that a server with such a list declares
 	member     string // of the result: the list
 	prefixed   bool   // its items' names get the server's prefix
 }
 
-var lists = map[string]listing{
+var lists = map[string]listKind{
 	"tools/list":               {"tools", "tools", true},
 	"prompts/list":             {"prompts", "prompts", true},
 	"resources/list":           {"resources", "resources", false},
@@ -113,7 +113,7 @@ func (g *gathering) announce(h introduction) {
 
 // list answers with the lists of all servers that have one. There are no pages:
 // each server's are read to the end.
-func (g *gathering) list(m Message, kind listing) {
+func (g *gathering) list(m Message, kind listKind) {
 	if _, ok := find(m.Raw, "params", "cursor"); ok {
 		g.refuse(m, codeInvalidParams, "params.cursor: this list has no pages; leave it out")
 		return
@@ -128,7 +128,7 @@ func (g *gathering) list(m Message, kind listing) {
 
 // collect asks the servers for their lists, all at once. Whose cannot be had is
 // left out.
-func (g *gathering) collect(method string, kind listing) (items [][]byte, failed []string) {
+func (g *gathering) collect(method string, kind listKind) (items [][]byte, failed []string) {
 	there := g.present(kind.capability)
 	found, errs := make([][][]byte, len(there)), make([]error, len(there))
 	var asking sync.WaitGroup
@@ -146,11 +146,11 @@ func (g *gathering) collect(method string, kind listing) (items [][]byte, failed
 }
 
 // list reads a server's whole list.
-func (b *branch) list(method string, kind listing) (items [][]byte, err error) {
+func (b *branch) list(method string, kind listKind) (items [][]byte, err error) {
 	ctx, cancel := context.WithTimeout(b.g.ctx, listAll)
 	defer cancel()
 	params, size := []byte(`{}`), 0
-	for range maxPages {
+	for range maxListPages {
 		answer, err := b.ask(ctx, method, params)
 		if err != nil {
 			return nil, err
@@ -160,20 +160,20 @@ func (b *branch) list(method string, kind listing) (items [][]byte, err error) {
 			return nil, fmt.Errorf("%s: %w", method, err)
 		}
 		items = append(items, page...)
-		if size += len(answer.Raw); size > maxListed {
-			return nil, fmt.Errorf("%s: more than %d bytes", method, maxListed)
+		if size += len(answer); size > maxListBytes {
+			return nil, fmt.Errorf("%s: more than %d bytes", method, maxListBytes)
 		}
 		if next == "" {
 			return items, nil
 		}
 		params = fmt.Appendf(nil, `{"cursor":%s}`, quote(next))
 	}
-	return nil, fmt.Errorf("%s: more than %d pages", method, maxPages)
+	return nil, fmt.Errorf("%s: more than %d pages", method, maxListPages)
 }
 
 // page reads one page, notes whose its items are, and prefixes their names.
-func (b *branch) page(answer Message, kind listing) (items [][]byte, next string, err error) {
-	root, err := action.Parse(answer.Raw, anyMessage(answer.Raw))
+func (b *branch) page(answer []byte, kind listKind) (items [][]byte, next string, err error) {
+	root, err := action.Parse(answer, anyMessage(answer))
 	if err != nil {
 		return nil, "", err
 	}
@@ -193,7 +193,7 @@ func (b *branch) page(answer Message, kind listing) (items [][]byte, next string
 
 // prefixed is an item with the server's prefix before its name, and nothing else
 // changed.
-func (b *branch) prefixed(kind listing, item action.Value) []byte {
+func (b *branch) prefixed(kind listKind, item action.Value) []byte {
 	name := item.Get("name")
 	if !kind.prefixed || name.Kind() != action.String {
 		return item.Raw()
@@ -214,9 +214,9 @@ func (g *gathering) toEach(m Message, capability string) {
 		asking.Go(func() {
 			answer, err := b.ask(ctx, m.Method, []byte(rawAt(m.Raw, "params")))
 			if err != nil {
-				answer.Raw = errorReply(m.ID, codeInternal, fmt.Sprintf("the server %s: %v", b.Name, err))
+				answer = errorReply(m.ID, codeInternal, fmt.Sprintf("the server %s: %v", b.Name, err))
 			}
-			answers[i] = answer.Raw
+			answers[i] = answer
 		})
 	}
 	asking.Wait()

@@ -53,7 +53,7 @@ func (r *resources) compile(text string) {
 }
 
 // note remembers whose a listed item is.
-func (g *gathering) note(b *branch, kind listing, item action.Value) {
+func (g *gathering) note(b *branch, kind listKind, item action.Value) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch kind.member {

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"io"
 	"sync"
@@ -21,14 +20,12 @@ type gathering struct {
 	ctx  context.Context
 	stop context.CancelFunc
 	work sync.WaitGroup
-	name string // begins the ids of requests of ours: no host can have them
 
 	mu        sync.Mutex
 	closed    bool               // no work begins any more
 	version   string             // that the host asked for; set before any branch joins
 	answered  bool               // the host's initialize
 	ready     *Message           // the host's notifications/initialized
-	last      int                // the latest request of ours
 	requests  map[string]*routed // the host's, not answered yet, by id
 	questions *idMap             // the servers': the host sees ids and tokens of ours
 	askers    map[string]*branch // who asked, by the id that the host sees
@@ -44,13 +41,13 @@ type routed struct {
 
 func (a *Aggregate) gather(who authz.Caller) *gathering {
 	g := &gathering{
-		a: a, who: who, out: make(chan Message, 16), name: "openleash-" + rand.Text() + "-",
+		a: a, who: who, out: make(chan Message, 16),
 		requests: map[string]*routed{}, questions: newIDMap(), askers: map[string]*branch{},
 		resources: newResources(), tasks: owners{},
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	for _, m := range a.Members {
-		g.branches = append(g.branches, &branch{Member: m, g: g, answers: map[string]chan Message{}})
+		g.branches = append(g.branches, &branch{Member: m, g: g, own: newOwnRequests()})
 	}
 	return g
 }
@@ -215,15 +212,8 @@ func notThere(b *branch, gone error) string {
 	return fmt.Sprintf("the server %s is not there: %v. A new session tries again", b.Name, gone)
 }
 
-// respond takes a server's answer to the host, or to us.
+// respond takes a server's answer to the host.
 func (g *gathering) respond(b *branch, m Message) {
-	g.mu.Lock()
-	answer := b.answers[m.ID]
-	g.mu.Unlock()
-	if answer != nil {
-		answer <- m // it has room for one, and there is one
-		return
-	}
 	if !g.end(m.ID, b) {
 		return // the host has cancelled it
 	}
@@ -389,22 +379,6 @@ func (g *gathering) orphan(b *branch) {
 	for _, id := range waiting {
 		g.toHost(errorReply(id, codeInternal, "the server "+b.Name+" has ended; whether this was done is not known: look before you repeat it"))
 	}
-}
-
-// await prepares for the answer to a request of ours.
-func (g *gathering) await(b *branch) (id string, answer chan Message) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.last++
-	id, answer = fmt.Sprintf("%q", fmt.Sprint(g.name, g.last)), make(chan Message, 1)
-	b.answers[id] = answer
-	return id, answer
-}
-
-func (g *gathering) forget(b *branch, id string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(b.answers, id)
 }
 
 // initialize begins the session with every server and answers with what they can

@@ -104,7 +104,7 @@ func gathered(t *testing.T, k *talk, who authz.Caller, servers map[string]played
 	ctx, stop := context.WithCancel(t.Context())
 	k.stop, k.ended = stop, make(chan error, 1)
 	g := all.gather(who)
-	go func() { k.ended <- relay(ctx, who, hostSide, g) }()
+	go func() { k.ended <- relay(ctx, hostSide, g) }()
 	t.Cleanup(func() { stop(); <-k.ended; k.ended <- nil })
 	return c
 }

@@ -14,10 +14,13 @@ import (
 
 // call is the path of one tool call, or of another request that is governed,
 // from the host's bytes to the bytes that the upstream gets, or to a refusal.
-func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, departed func(), progress func([]byte)) ruling {
+func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, ask lister, departed func(), progress func([]byte)) ruling {
 	c, err := readCall(m, p.Limits) // one strict parse: all that follows comes from it
 	if err != nil {
 		return ruling{reply: errorReply(m.ID, codeInvalidParams, err.Error())}
+	}
+	if !c.open {
+		p.know(ctx, who, m, c.tool, ask) // what the server says of it
 	}
 	return p.decide(ctx, who, c, departed, progress)
 }

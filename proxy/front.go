@@ -2,12 +2,13 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,15 +24,13 @@ import (
 // included, since the other side has seen to them.
 //
 // The other side may go away and come back. What has not been sent waits for a
-// while, in order; a session that is forgotten is begun anew with the host's own
-// initialize (front_session.go). Every request is answered: what may have been
-// done by an error that says so.
+// while, in order; a session that is forgotten is begun anew (upstream_anew.go).
+// Every request is answered: what may have been done by an error that says so.
 type Front struct {
 	name string // for messages: the OpenLeash at URL
 	far  *httpConn
 	host Conn
 	log  zerolog.Logger
-	ids  string // begins the ids of requests that are ours
 	wait time.Duration
 	wake chan struct{} // cap 1: there is something to do
 	room chan struct{} // cap 1: something has left the queue
@@ -48,8 +47,6 @@ type Front struct {
 	failures int       // to reach it, in a row
 	reason   string    // of the last one, as the host is told
 	retryAt  time.Time // not before
-
-	session farSession
 }
 
 // An errand is a message of the host, or of ours, to the other side.
@@ -59,7 +56,6 @@ type errand struct {
 	sent     bool      // and is not in the queue
 	deadline time.Time // since the other side was found to be away
 	repeated bool      // once, after the other side broke off
-	anew     bool      // once, in a new session
 }
 
 const (
@@ -85,11 +81,10 @@ func NewFront(address, token string, log zerolog.Logger) (*Front, error) {
 		return nil, err
 	}
 	f := &Front{
-		name: "the OpenLeash at " + u.Scheme + "://" + u.Host + u.EscapedPath(), log: log, ids: "openleash-" + rand.Text() + "-", wait: frontWait,
+		name: "the OpenLeash at " + u.Scheme + "://" + u.Host + u.EscapedPath(), log: log, wait: frontWait,
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), open: map[string]*errand{},
-		session: farSession{asked: map[string]string{}, kept: map[string]Message{}},
 	}
-	f.far, err = newHTTPConn(context.Background(), HTTPUpstream{Name: f.name, URL: u.String(), Headers: map[string]string{"Authorization": "Bearer " + token}})
+	f.far, err = newHTTPConn(context.Background(), HTTPUpstream{Name: f.name, URL: u.String(), Headers: map[string]string{"Authorization": "Bearer " + token}, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -243,14 +238,6 @@ func (f *Front) take(m Message) (refused []byte) {
 		f.open[m.ID] = e
 	case m.Method == "notifications/cancelled" && f.cancelled(m):
 		return nil
-	case m.Method == "notifications/initialized":
-		f.session.ready = &m
-	case m.IsResponse():
-		answer, ok := f.session.answered(m)
-		if !ok {
-			return nil
-		}
-		e.m = answer
 	}
 	f.push(e)
 	if f.failures > 0 { // an attempt now, but not one a message
@@ -321,7 +308,7 @@ func (f *Front) deliver(ctx context.Context) {
 		f.far.Send(ctx, *m)
 		f.mu.Lock()
 		f.sending = nil
-		if f.failures == before && !f.session.lost {
+		if f.failures == before {
 			f.isBack()
 		}
 		f.mu.Unlock()
@@ -332,17 +319,13 @@ func (f *Front) deliver(ctx context.Context) {
 func (f *Front) next(now time.Time) (*Message, time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	lost := f.session.lost
 	switch {
-	case !lost && len(f.queue) == 0:
+	case len(f.queue) == 0:
 		return nil, time.Hour
-	case lost && f.session.replay != "", f.greeting():
+	case f.greeting():
 		return nil, retryWaited
 	case now.Before(f.retryAt):
 		return nil, min(f.retryAt.Sub(now), retryWaited)
-	case lost:
-		m := f.begin()
-		return &m, 0
 	}
 	f.sending = f.queue[0]
 	f.drop(func(e *errand) bool { return e == f.sending })
@@ -366,7 +349,7 @@ func (f *Front) giveUp(ctx context.Context) {
 	var late []*errand
 	for _, e := range f.queue {
 		switch {
-		case f.failures == 0 && !f.session.lost:
+		case f.failures == 0:
 			e.deadline = time.Time{}
 		case e.deadline.IsZero():
 			e.deadline = now.Add(f.wait)
@@ -413,17 +396,6 @@ func (f *Front) missed(m Message, why unanswered) bool {
 func (f *Front) judge(m Message, why unanswered) (answers [][]byte, seen bool) {
 	e := f.errandOf(m)
 	switch {
-	case m.ID != "" && m.ID == f.session.replay:
-		return f.notBegun(why), true
-	case why.cause == forgotten && e != nil && e.anew:
-		return nil, false // in a new session, too: so that is the answer
-	case why.cause == forgotten:
-		answers = f.lose(why.session)
-		if e != nil && m.IsRequest() {
-			e.anew = true
-			f.push(e)
-		}
-		return answers, true
 	case why.cause == notReached:
 		f.isAway(f.words(why))
 		if e != nil {
@@ -494,21 +466,50 @@ func (f *Front) readFar(ctx context.Context) error {
 			continue
 		}
 		if err != nil {
-			return err
-		}
-		f.mu.Lock()
-		f.reached = true
-		out, err := f.down(m)
-		f.mu.Unlock()
-		signal(f.wake)
-		for _, m := range out {
-			if err := f.host.Send(ctx, m); err != nil {
-				return err
+			if ctx.Err() == nil {
+				f.farewell(ctx, err)
 			}
-		}
-		if err != nil {
 			return err
 		}
+		forHost := f.heard(m)
+		signal(f.wake)
+		if !forHost {
+			continue
+		}
+		if err := f.host.Send(ctx, m); err != nil {
+			return err
+		}
+	}
+}
+
+// heard notes a message of the other side. It is false for an answer to what the
+// host has cancelled, or never asked.
+func (f *Front) heard(m Message) (forHost bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reached = true
+	f.isBack()
+	switch {
+	case m.IsResponse() && m.ID != "" && m.ID != "null":
+		forHost = f.open[m.ID] != nil
+		delete(f.open, m.ID)
+		return forHost
+	case m.Method == "notifications/cancelled":
+		if e := f.open[idAt(m.Raw, "params", "requestId")]; e != nil && e.m.Method == "subscriptions/listen" {
+			delete(f.open, e.m.ID) // the other side has ended it
+		}
+	}
+	return true
+}
+
+// farewell answers all that the host has asked, once the other side has ended.
+func (f *Front) farewell(ctx context.Context, reason error) {
+	f.mu.Lock()
+	ids := slices.Sorted(maps.Keys(f.open))
+	clear(f.open)
+	f.mu.Unlock()
+	for _, id := range ids {
+		f.toHost(ctx, errorReply(id, codeInternal, f.name+": "+reason.Error()))
 	}
 }
 
@@ -546,8 +547,6 @@ func (f *Front) words(why unanswered) string {
 		return fmt.Sprintf("%s went away before it answered (%s). Whether this was done is not known: look before you repeat it. The connection is made anew by itself", f.name, why.short)
 	case notBelieved:
 		return fmt.Sprintf("%s does not accept the token (%s). Nothing was done. There, `openleash agents token NAME` makes a new one: put it into OPENLEASH_TOKEN or the token file, and start this server in the host again", f.name, why.short)
-	case forgotten:
-		return f.name + " has forgotten the session. Nothing was done. It is begun anew by itself: try again"
 	}
 	if why.undone {
 		return f.name + " " + why.short + ". Nothing was done"
@@ -567,12 +566,4 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// hasSession tells whether the session that a message was sent in is the one in
-// use.
-func (c *httpConn) hasSession(id string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.session == id
 }

@@ -477,7 +477,7 @@ func TestFrontBrokenOff(t *testing.T) {
 		case "plain":
 			arrived <- struct{}{}
 			<-r.Context().Done()
-		case "empty": // as `openleash start` does when it is asked to end
+		case "empty": // as some do that are being ended
 			arrived <- struct{}{}
 		default:
 			echoBack(w, r, m)
@@ -569,7 +569,7 @@ func TestFrontOtherVersion(t *testing.T) {
 	far.hello = strings.Replace(richHello, "2025-11-25", "2025-06-18", 1)
 	far.start()
 	host.write(asking(1, "ping"))
-	wantError(t, host, 1, "speaks protocol version 2025-06-18", "2025-11-25 was agreed", "start this server in the host again")
+	wantError(t, host, 1, `speaks protocol version \"2025-06-18\"`, `\"2025-11-25\" was agreed`, "start this server in the host again")
 	if got := recvRaw(t, host); !strings.Contains(got, "EOF") {
 		t.Errorf("the host got %s, want the end", got)
 	}

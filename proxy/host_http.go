@@ -11,6 +11,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/rs/zerolog"
 
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
 )
 
@@ -24,14 +25,14 @@ import (
 // own on the way up and restored on the way down, so that hosts that count
 // alike do not meet.
 type HTTPSessions struct {
-	name  string // the server's
-	log   zerolog.Logger
-	read  func(w http.ResponseWriter, r *http.Request) (Message, error) // one message that was POSTed
-	dial  func(ctx context.Context, who authz.Caller) (Conn, error)
-	relay func(ctx context.Context, who authz.Caller, host, up Conn) error // a session, until its end
+	name   string // the server's
+	limits action.Limits
+	log    zerolog.Logger
+	p      *Proxy // nil in front of several servers
+	dial   func(ctx context.Context, who authz.Caller) (Conn, error)
 
 	ctx  context.Context // ends with Close
-	stop context.CancelFunc
+	stop context.CancelCauseFunc
 	work sync.WaitGroup
 
 	mu       sync.Mutex
@@ -55,27 +56,33 @@ const (
 
 // HTTPHost serves hosts over HTTP in front of upstreams that dial opens.
 func (p *Proxy) HTTPHost(dial func(ctx context.Context, who authz.Caller) (Conn, error)) *HTTPSessions {
-	return newHTTPSessions(&HTTPSessions{name: p.Name, log: p.Log, read: p.readStreamable, dial: dial, relay: p.serveHTTP})
+	return newHTTPSessions(&HTTPSessions{name: p.Name, limits: p.Limits, log: p.Log, p: p, dial: dial})
 }
 
-// serveHTTP is Serve for a host over HTTP.
-func (p *Proxy) serveHTTP(ctx context.Context, who authz.Caller, host, up Conn) error {
+// relay makes a session between a host and an upstream, and tells how the
+// upstream is asked for its tools.
+func (h *HTTPSessions) relay(who authz.Caller, host, up Conn) (serve func(context.Context) error, ask lister) {
+	if h.p == nil {
+		return func(ctx context.Context) error { return relay(ctx, host, up) }, nil
+	}
 	if s, ok := host.(*hostConn); ok && s.shared == nil {
 		up = withdrawals{up}
 	}
-	return p.Serve(ctx, who, host, up)
+	s := h.p.newSession(who, host, up)
+	return s.serve, s.askTools
 }
 
 func newHTTPSessions(h *HTTPSessions) *HTTPSessions {
 	h.sessions, h.streams = map[string]*hostConn{}, map[string]*sseHost{}
 	h.count, h.shared = map[string]int{}, map[string]*sharedUpstream{}
-	h.ctx, h.stop = context.WithCancel(context.Background())
+	h.ctx, h.stop = context.WithCancelCause(context.Background())
 	return h
 }
 
-// Close ends every session and waits until its upstream is closed.
+// Close ends every session, with an answer to all that waits, and waits until its
+// upstream is closed.
 func (h *HTTPSessions) Close() error {
-	h.stop()
+	h.stop(ErrShuttingDown)
 	h.work.Wait()
 	return nil
 }
@@ -99,7 +106,7 @@ func (h *HTTPSessions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *HTTPSessions) post(w http.ResponseWriter, r *http.Request, who authz.Caller) {
-	m, err := h.read(w, r)
+	m, err := readPost(w, r, h.limits)
 	if err == nil && !accepts(r.Header, typeJSON) && !accepts(r.Header, typeSSE) {
 		// "The client MUST include an Accept header, listing both application/json
 		// and text/event-stream"; one of them is enough to answer.
@@ -191,7 +198,7 @@ func (h *HTTPSessions) reserve(agent, id string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ctx.Err() != nil {
-		return &httpError{http.StatusServiceUnavailable, id, codeInternal, "OpenLeash is shutting down"}
+		return &httpError{http.StatusServiceUnavailable, id, codeInternal, ErrShuttingDown.Error()}
 	}
 	if h.count[agent] >= maxSessions {
 		return &httpError{http.StatusServiceUnavailable, id, codeInternal,
@@ -212,15 +219,17 @@ func (h *HTTPSessions) release(agent string) {
 // run serves a session until it ends.
 func (h *HTTPSessions) run(s *hostConn, who authz.Caller, up Conn, ended func()) {
 	s.up = up
+	serve, ask := h.relay(who, s, up)
+	s.askTools = ask
 	h.work.Go(func() {
-		h.serve(s.ctx, who, s, up)
+		h.serve(s.ctx, who, serve)
 		s.Close()
 		ended()
 	})
 }
 
-func (h *HTTPSessions) serve(ctx context.Context, who authz.Caller, host, up Conn) {
-	if err := h.relay(ctx, who, host, up); err != nil {
+func (h *HTTPSessions) serve(ctx context.Context, who authz.Caller, session func(context.Context) error) {
+	if err := session(ctx); err != nil {
 		h.log.Warn().Err(err).Str("server", h.name).Str("agent", who.Agent.Name).Msg("session ended")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/openleash/openleash-go/authz"
@@ -24,6 +25,8 @@ type sseHost struct {
 	inbox
 	agent string
 	out   *stream
+	gone  chan struct{} // closed by Close
+	once  sync.Once
 	first *Message // what the session began with, until Recv takes it
 }
 
@@ -44,6 +47,7 @@ func (s *sseHost) Send(ctx context.Context, m Message) error {
 
 func (s *sseHost) Close() error {
 	s.stop()
+	s.once.Do(func() { close(s.gone) })
 	return nil
 }
 
@@ -73,12 +77,13 @@ func (h *HTTPSessions) openSSE(w http.ResponseWriter, r *http.Request, who authz
 		return
 	}
 	id := rand.Text()
-	s := &sseHost{inbox: h.newInbox(), agent: who.Agent.ID, out: newStream(true)}
+	s := &sseHost{inbox: h.newInbox(), agent: who.Agent.ID, out: newStream(true), gone: make(chan struct{})}
 	h.mu.Lock()
 	h.streams[id] = s
 	h.mu.Unlock()
 	h.work.Go(func() {
 		h.serveSSE(who, s)
+		s.Close()
 		h.mu.Lock()
 		delete(h.streams, id)
 		h.mu.Unlock()
@@ -101,7 +106,8 @@ func (h *HTTPSessions) serveSSE(who authz.Caller, s *sseHost) {
 		return
 	}
 	s.first = &m
-	h.serve(s.ctx, who, s, h.dialed(who))
+	serve, _ := h.relay(who, s, h.dialed(who))
+	h.serve(s.ctx, who, serve)
 }
 
 // write sends what comes, until the session ends or the host has gone.
@@ -123,11 +129,26 @@ func (s *sseHost) write(ctx context.Context, w http.ResponseWriter) {
 				return
 			}
 		case <-ctx.Done():
-			return
+			if !isShuttingDown(ctx) {
+				return
+			}
+			s.farewell()
 		case <-s.ctx.Done():
-			s.out.finish()
+			s.farewell()
 		}
 	}
+}
+
+// farewell ends the stream, at the end of OpenLeash after what the session says
+// then.
+func (s *sseHost) farewell() {
+	if s.ctx.Err() == nil || isShuttingDown(s.ctx) {
+		select {
+		case <-s.gone:
+		case <-time.After(farewellWithin):
+		}
+	}
+	s.out.finish()
 }
 
 // ServeSSEMessage takes the messages of a host. Their answers come on its stream.
@@ -146,7 +167,7 @@ func (h *HTTPSessions) ServeSSEMessage(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	m, err := h.read(w, r)
+	m, err := readPost(w, r, h.limits)
 	if err != nil {
 		writeError(w, err)
 		return

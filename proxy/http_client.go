@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/rs/zerolog"
+
+	"github.com/openleash/openleash-go/internal/oauth"
 )
 
 // HTTPUpstream is an upstream that speaks Streamable HTTP, or, to DialSSE, the
@@ -24,6 +27,8 @@ type HTTPUpstream struct {
 	Name    string            // for messages; empty: the URL's host
 	URL     string            // the MCP endpoint
 	Headers map[string]string // what it gets besides the protocol's own; a bearer, say
+	Bearer  *oauth.Bearer     // the token of a login, on every request; nil: there is none
+	Log     zerolog.Logger    // what its host does not hear: sessions that were begun anew
 
 	transport *http.Transport // made by prepare where it is nil
 }
@@ -62,7 +67,35 @@ func (u HTTPUpstream) prepare() (HTTPUpstream, error) {
 // do sends one request. The headers are the protocol's; the configured ones
 // go over them. sent tells whether a byte may have reached the upstream; wrote
 // is called when the request is on its way.
+//
+// A login's token goes with it. A 401 is certain not to have done anything, so
+// then, and only then, the request is sent once more, with another token.
 func (u HTTPUpstream) do(ctx context.Context, method string, h http.Header, body []byte, wrote func()) (res *http.Response, sent bool, err error) {
+	if u.Bearer == nil {
+		return u.send(ctx, method, h, body, "", wrote)
+	}
+	token, err := u.Bearer.Token(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	res, sent, err = u.send(ctx, method, h.Clone(), body, token, wrote)
+	if err != nil || res.StatusCode != http.StatusUnauthorized || token == "" {
+		return res, sent, err
+	}
+	other, err := u.Bearer.Renew(ctx, token)
+	if err != nil {
+		res.Body.Close()
+		return nil, false, err
+	}
+	if other == "" {
+		return res, sent, nil
+	}
+	res.Body.Close()
+	return u.send(ctx, method, h, body, other, wrote)
+}
+
+// send sends one request, with a login's token if there is one.
+func (u HTTPUpstream) send(ctx context.Context, method string, h http.Header, body []byte, token string, wrote func()) (res *http.Response, sent bool, err error) {
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
@@ -93,6 +126,9 @@ func (u HTTPUpstream) do(ctx context.Context, method string, h http.Header, body
 		password, _ := user.Password()
 		req.SetBasicAuth(user.Username(), password)
 	}
+	if token != "" {
+		h.Set("Authorization", "Bearer "+token)
+	}
 	// Not by a Client: it would follow redirects, and those could carry the
 	// headers' secrets, and the call, elsewhere (turnedAway tells).
 	res, err = u.transport.RoundTrip(req)
@@ -104,6 +140,9 @@ func (u HTTPUpstream) do(ctx context.Context, method string, h http.Header, body
 func (u HTTPUpstream) unreachable(err error, sent bool) failure {
 	if errors.Is(err, context.Canceled) {
 		return failure{status: "cancelled", detail: "the host went away before " + u.Name + " answered", unsent: !sent}
+	}
+	if noToken := (*oauth.TokenError)(nil); errors.As(err, &noToken) {
+		return failure{status: "transport_error", detail: noToken.Error()}
 	}
 	if sent {
 		return failure{status: "unknown", detail: fmt.Sprintf("the upstream server %s broke off before it answered (%v). Whether it did what was asked is not known: look before you repeat it", u.Name, err)}
@@ -125,13 +164,27 @@ func (u HTTPUpstream) turnedAway(res *http.Response) (failure, bool) {
 	switch {
 	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusProxyAuthRequired,
 		res.StatusCode == http.StatusForbidden && res.Header.Get("WWW-Authenticate") != "":
-		return failure{status: "transport_error", detail: fmt.Sprintf("the upstream server %s did not accept our credentials (%s). Its owner must check the headers: of this server in OpenLeash's configuration; the host's own token is never passed on", u.Name, res.Status)}, true
+		return failure{status: "transport_error", detail: u.notBelieved(res)}, true
 	case res.StatusCode >= 300 && res.StatusCode < 400:
 		return failure{status: "transport_error", detail: fmt.Sprintf("the upstream server %s redirects to %s; redirects are not followed. Write the new address into the configuration if it is right", u.Name, where(res))}, true
 	case res.Header.Get("Content-Encoding") != "" && res.Header.Get("Content-Encoding") != "identity":
 		return failure{status: "unknown", detail: fmt.Sprintf("the upstream server %s answered with Content-Encoding %s, which was not asked for", u.Name, res.Header.Get("Content-Encoding"))}, true
 	}
 	return failure{}, false
+}
+
+// notBelieved says what the owner must do so that the upstream accepts us.
+func (u HTTPUpstream) notBelieved(res *http.Response) string {
+	challenge, _ := oauth.ReadChallenge(res.Header)
+	switch {
+	case u.Bearer == nil || res.StatusCode == http.StatusProxyAuthRequired:
+		return fmt.Sprintf("the upstream server %s did not accept our credentials (%s). Its owner must check the headers: of this server in OpenLeash's configuration; the host's own token is never passed on", u.Name, res.Status)
+	case res.StatusCode == http.StatusUnauthorized:
+		return fmt.Sprintf("the upstream server %s wants a login (%s). Nothing was done. Its owner signs in with: %s (or puts a token of the server's under headers: in OpenLeash's configuration); the host's own token is never passed on", u.Name, res.Status, oauth.LoginCommand(u.Name, ""))
+	case challenge.Error == "insufficient_scope":
+		return fmt.Sprintf("the upstream server %s wants a scope that the login does not have (%s, insufficient_scope: %s). Nothing was done. Its owner can sign in for it with: %s", u.Name, res.Status, challenge.Wants(), oauth.LoginCommand(u.Name, challenge.Scope))
+	}
+	return fmt.Sprintf("the upstream server %s does not let this login do that (%s). Nothing was done. Its owner can sign in as somebody else with: %s", u.Name, res.Status, oauth.LoginCommand(u.Name, ""))
 }
 
 func where(res *http.Response) string {

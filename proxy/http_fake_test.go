@@ -35,8 +35,10 @@ const (
 // realProxy is a proxy with everything behind it real: policy, service, store.
 type realProxy struct {
 	*Proxy
-	store *sqlite.Store
-	owner identity.Owner
+	store    *sqlite.Store
+	owner    identity.Owner
+	policies *policy.Keeper
+	file     string // the policy's
 }
 
 func newRealProxy(t testing.TB, policyYAML string) realProxy {
@@ -66,7 +68,24 @@ func realProxyAt(t testing.TB, dir, policyYAML string, adjust ...func(*authz.Con
 	t.Cleanup(func() { service.Close() })
 	p := New(Config{Name: "shop", Service: service, Mapping: NewMapping(nil, nil), Hold: 10 * time.Second, Log: zerolog.Nop(),
 		Limits: action.Limits{Bytes: 1 << 20}})
-	return realProxy{p, store, owner}
+	return realProxy{p, store, owner, keeper, filepath.Join(dir, "policies", "main.yaml")}
+}
+
+// reload puts another policy in force, as its owner does: by writing the file.
+func (p realProxy) reload(t *testing.T, policyYAML string) {
+	t.Helper()
+	before := p.policies.Current().Hash
+	if err := os.WriteFile(p.file, []byte(policyYAML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if p.policies.Current().Hash != before {
+			p.PoliciesChanged()
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("the policy was not read again")
 }
 
 // must turns (value, error) into a value or the end of the test.

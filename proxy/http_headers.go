@@ -96,15 +96,6 @@ func methodNotAllowed(w http.ResponseWriter, allow string) {
 	(&httpError{http.StatusMethodNotAllowed, "", codeInvalidRequest, "this endpoint takes " + allow}).write(w)
 }
 
-// readStreamable is readPost for Streamable HTTP, where headers repeat arguments.
-func (p *Proxy) readStreamable(w http.ResponseWriter, r *http.Request) (Message, error) {
-	m, err := readPost(w, r, p.Limits)
-	if err != nil {
-		return m, err
-	}
-	return m, p.mirrored.check(r.Header, m)
-}
-
 // readPost reads the one message of a POST. The error is for writeError.
 func readPost(w http.ResponseWriter, r *http.Request, lim action.Limits) (Message, error) {
 	if err := checkContentType(r.Header); err != nil {

@@ -20,10 +20,11 @@ import (
 // of Recv, and Send finds the stream that a message belongs to.
 type hostConn struct {
 	inbox
-	id     string // the session's; empty for stateless requests
-	agent  string
-	shared *idMap // for stateless requests
-	up     Conn
+	id       string // the session's; empty for stateless requests
+	agent    string
+	shared   *idMap // for stateless requests
+	up       Conn
+	askTools lister // nil in front of several servers
 
 	mu       sync.Mutex
 	version  string             // negotiated by initialize
@@ -69,10 +70,21 @@ func (b *inbox) take(ctx context.Context, m Message) error {
 	case b.in <- m:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return b.notTaken(ctx)
 	case <-b.ctx.Done():
+		return b.notTaken(b.ctx)
+	}
+}
+
+// notTaken is why, once one of the two has ended.
+func (b *inbox) notTaken(ctx context.Context) error {
+	switch {
+	case isShuttingDown(ctx):
+		return errors.New(shutDown(b.server, false).detail)
+	case ctx == b.ctx:
 		return errors.New("the session with " + b.server + " has ended")
 	}
+	return ctx.Err()
 }
 
 const (
@@ -518,8 +530,11 @@ func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
 				return false
 			}
 		case <-ctx.Done():
-			return false
+			return isShuttingDown(ctx) && a.farewell(st)
 		case <-a.s.ctx.Done():
+			if isShuttingDown(a.s.ctx) {
+				return a.farewell(st)
+			}
 			if it, ok, _ := st.pop(); ok && it.last {
 				return a.last(it.raw) == nil
 			} else if ok {
@@ -528,6 +543,34 @@ func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
 			}
 			return a.cutOff("the session with "+a.s.server+" has ended; begin a new one and look whether the call was done before you repeat it") == nil
 		}
+	}
+}
+
+// farewell waits for what the session says at the end of OpenLeash. It is false
+// when it has said nothing.
+func (a *sessionAnswer) farewell(st *stream) bool {
+	if !a.m.IsRequest() {
+		return true
+	}
+	late := time.After(farewellWithin)
+	for {
+		it, ok, over := st.pop()
+		switch {
+		case ok && it.last:
+			return a.last(it.raw) == nil
+		case ok:
+			a.event(it.raw)
+			continue
+		}
+		if !over {
+			select {
+			case <-st.wake:
+				continue
+			case <-late:
+			}
+		}
+		a.cutOff(shutDown(a.s.server, true).detail)
+		return false
 	}
 }
 

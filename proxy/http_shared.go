@@ -38,6 +38,10 @@ func (h *HTTPSessions) postShared(w http.ResponseWriter, r *http.Request, who au
 		writeError(w, err)
 		return
 	}
+	if err := h.p.checkParams(r.Context(), who, r.Header, m, s.askTools); err != nil {
+		writeError(w, err)
+		return
+	}
 	s.post(w, r, m, s.shared.up(m))
 }
 

@@ -27,9 +27,11 @@ const (
 
 // Keep starts an upstream and starts it again when it ends while its session
 // lives, which goes on: what the upstream was asked and has not answered fails
-// (lostRequests), nothing is ever sent again but the host's own handshake, and
-// the host is told that the lists may have changed. Where the first upstream ends
-// before it has answered anything, the session ends: that one does not work.
+// (lostRequests), nothing is ever sent again but the host's own handshake, its
+// log level and its subscriptions to resources, which a new upstream knows nothing
+// of, and the host is told that the lists may have changed. Where the first
+// upstream ends before it has answered anything, the session ends: that one does
+// not work.
 //
 // With idle, an upstream that is asked nothing for so long is ended, and started
 // again for the next request.
@@ -41,8 +43,9 @@ func (p *Proxy) Keep(start func() (Conn, error), idle time.Duration) (Conn, erro
 	k := &kept{
 		p: p, start: start, idle: idle,
 		up: up, since: time.Now(), used: time.Now(), changed: make(chan struct{}), wake: make(chan struct{}, 1),
-		asked: map[string]bool{}, asks: map[string]bool{},
+		asked: map[string]bool{}, memory: newMemory(p.Log, p.Name), said: make(chan struct{}),
 	}
+	close(k.said)
 	k.alive, k.end = context.WithCancel(context.Background())
 	if idle > 0 {
 		k.timer = time.AfterFunc(idle, k.rest)
@@ -66,23 +69,19 @@ type kept struct {
 	wait time.Duration // before the next start
 	out  []Message     // for the host, of ours and from before the handshake's end
 
-	mu       sync.Mutex
-	up       Conn            // nil while there is none
-	former   Conn            // the one before, or one whose handshake is under way: Close ends it too
-	since    time.Time       // when up was started
-	used     time.Time       // when it was last spoken to, or answered
-	resting  bool            // it has none because nobody asks
-	worked   bool            // it has answered something
-	again    bool            // up is not the first
-	down     error           // why there is none
-	next     time.Time       // when one is started
-	changed  chan struct{}   // closed and replaced when there is one again, or another reason why not
-	asked    map[string]bool // ids of the host's requests that it has not answered
-	asks     map[string]bool // ids of its requests that the host has not answered
-	hello    *Message        // the host's initialize
-	ready    *Message        // and its notifications/initialized
-	protocol string          // what was agreed on
-	news     []string        // the notifications of changed lists that it has announced
+	mu      sync.Mutex
+	up      Conn            // nil while there is none
+	former  Conn            // the one before, or one whose handshake is under way: Close ends it too
+	since   time.Time       // when up was started
+	used    time.Time       // when it was last spoken to, or answered
+	resting bool            // it has none because nobody asks
+	worked  bool            // it has answered something
+	down    error           // why there is none
+	next    time.Time       // when one is started
+	changed chan struct{}   // closed and replaced when there is one again, or another reason why not
+	asked   map[string]bool // ids of the host's requests that it has not answered
+	memory  memory          // what it knows, and has asked the host
+	said    chan struct{}   // closed when up has been told all that the former one knew
 }
 
 // lostRequests are those that an upstream has not answered and will not.
@@ -112,8 +111,10 @@ func (k *kept) Recv(ctx context.Context) (Message, error) {
 		var bad *BadMessage
 		switch {
 		case err == nil:
-			k.heard(m)
-			return m, nil
+			if m, ok := k.heard(m); ok {
+				return m, nil
+			}
+			continue
 		case errors.As(err, &bad), ctx.Err() != nil:
 			return Message{}, err
 		}
@@ -130,29 +131,14 @@ func (k *kept) current() Conn {
 }
 
 // heard notes what the upstream has answered and asked.
-func (k *kept) heard(m Message) {
+func (k *kept) heard(m Message) (forHost Message, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	switch {
-	case m.IsResponse():
+	if m.IsResponse() {
 		k.worked, k.used = true, time.Now()
 		delete(k.asked, m.ID)
-		if k.hello != nil && m.ID == k.hello.ID && k.protocol == "" {
-			k.agreed(m)
-		}
-	case m.IsRequest():
-		k.asks[m.ID] = true
 	}
-}
-
-// agreed notes what came of the handshake. k.mu is held.
-func (k *kept) agreed(m Message) {
-	protocol, ok := stringAt(m.Raw, "result", "protocolVersion")
-	if !ok {
-		k.hello = nil // it was refused: there is nothing to say again
-		return
-	}
-	k.protocol, k.news = protocol, newsIn(m.Raw)
+	return k.memory.heard(m)
 }
 
 // ended says what the end of an upstream means: nothing when it was put to
@@ -178,15 +164,8 @@ func (k *kept) ended(up Conn, err error) error {
 	k.isDown(fate)
 	lost := &lostRequests{ids: slices.Sorted(maps.Keys(k.asked)), reason: fate.Error() +
 		"; it is being started again. Whether this was done is not known: look before you repeat it"}
-	if k.hello != nil && k.asked[k.hello.ID] {
-		k.hello = nil // this handshake failed
-	}
-	for id := range k.asks {
-		// "requestId … the ID of the request to cancel": who asked is no more.
-		k.tell(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s,"reason":"the server has ended"}}`, id))
-	}
+	k.out = append(k.out, k.memory.lose("the server has ended")...)
 	clear(k.asked)
-	clear(k.asks)
 	if len(lost.ids) == 0 {
 		return nil
 	}
@@ -215,13 +194,6 @@ func (k *kept) isDown(why error) {
 func (k *kept) turn() {
 	close(k.changed)
 	k.changed = make(chan struct{})
-}
-
-// tell puts a message of ours before the host.
-func (k *kept) tell(raw []byte) {
-	if m, err := ReadMessage(raw, anyMessage(raw)); err == nil {
-		k.out = append(k.out, m)
-	}
 }
 
 // revive waits until an upstream is due or wanted, and starts it.
@@ -274,11 +246,11 @@ func (k *kept) due(ctx context.Context) error {
 // greet makes a new upstream what the host believes to have: "The
 // initialization phase MUST be the first interaction between client and server"
 // (2025-11-25, Lifecycle). The host's own words are said again; of the answers
-// it sees nothing, since it has had one.
+// it sees nothing, since it has had them.
 func (k *kept) greet(ctx context.Context, up Conn) error {
 	k.mu.Lock()
 	k.former = up // so that Close ends it
-	hello, protocol := k.hello, k.protocol
+	hello, protocol := k.memory.hello, k.memory.protocol
 	k.mu.Unlock()
 	if k.alive.Err() != nil {
 		up.Close()
@@ -292,23 +264,26 @@ func (k *kept) greet(ctx context.Context, up Conn) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ready != nil && hello != nil {
-		if err := up.Send(ctx, *k.ready); err != nil {
-			up.Close()
-			return err
-		}
-	}
-	k.up, k.former, k.down, k.resting, k.again = up, nil, nil, false, true
-	k.since, k.used = time.Now(), time.Now()
+	k.up, k.former, k.down, k.resting = up, nil, nil, false
+	k.since, k.used, k.said = time.Now(), time.Now(), make(chan struct{})
+	go k.remind(ctx, up, k.memory.again(), k.said)
 	k.turn()
 	k.p.forgetTools()
-	// "Servers that declared the listChanged capability SHOULD send a notification"
-	// (Tools; so Prompts, Resources). From one that has not, a host expects none.
-	for _, method := range k.news {
-		k.tell([]byte(`{"jsonrpc":"2.0","method":"` + method + `"}`))
-	}
+	k.out = append(k.out, k.memory.changed()...)
 	k.p.Log.Info().Str("server", k.p.Name).Msg("the server runs again")
 	return nil
+}
+
+// remind tells a new upstream the rest of what the former one knew. Beside it
+// Recv goes on: who writes answers that nobody reads does not read either.
+func (k *kept) remind(ctx context.Context, up Conn, all []Message, said chan struct{}) {
+	defer close(said)
+	for _, m := range all {
+		if err := up.Send(ctx, m); err != nil {
+			k.p.Log.Warn().Err(err).Str("server", k.p.Name).Str("method", m.Method).Msg("the server could not be told again what the host had told it")
+			return // it has ended: Recv sees to it
+		}
+	}
 }
 
 // shakeHands sends initialize again and waits for its answer, which must agree
@@ -335,17 +310,6 @@ func (k *kept) shakeHands(ctx context.Context, up Conn, hello Message, protocol 
 			return sameAgreement(m, protocol)
 		}
 	}
-}
-
-func sameAgreement(m Message, protocol string) error {
-	again, ok := stringAt(m.Raw, "result", "protocolVersion")
-	if !ok {
-		return errors.New("it refuses initialize now" + excerpt([]byte(rawAt(m.Raw, "error"))))
-	}
-	if again != protocol {
-		return fmt.Errorf("it now speaks protocol version %q, and the host %q: begin a new session", again, protocol)
-	}
-	return nil
 }
 
 // Ready waits until a request can be sent, and has an upstream that rests
@@ -395,54 +359,68 @@ func (k *kept) Down() bool { return k.current() == nil }
 // Send hands a message to the upstream that runs. What is no request and was
 // meant for one that is no more is dropped: nobody is left whom it concerns.
 func (k *kept) Send(ctx context.Context, m Message) error {
-	up, err := k.address(m)
-	if up == nil {
+	to, err := k.address(m)
+	if to.up == nil {
 		return err
 	}
-	if err := up.Send(ctx, m); err != nil {
+	if !m.IsResponse() { // those wait for nothing: what is said again has asked nobody
+		select {
+		case <-to.said:
+		case <-ctx.Done():
+		}
+	}
+	if err := to.up.Send(ctx, to.m); err != nil {
 		k.mu.Lock()
 		delete(k.asked, m.ID)
+		delete(k.memory.telling, m.ID)
 		k.mu.Unlock()
 		return err
 	}
 	return nil
 }
 
-// address finds the upstream for a message and notes what it is; nil when it
-// goes to none.
-func (k *kept) address(m Message) (Conn, error) {
+// addressed is a message with the upstream that it goes to.
+type addressed struct {
+	m    Message
+	up   Conn // nil: to none
+	said <-chan struct{}
+}
+
+// address finds the upstream for a message and notes what it is.
+func (k *kept) address(m Message) (addressed, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	switch {
-	case m.Method == "initialize" && m.IsRequest():
-		k.hello, k.ready, k.protocol = &m, nil, ""
-	case m.Method == "notifications/initialized":
-		k.ready = &m
-	case m.Method == "notifications/cancelled":
+	if k.up != nil || m.IsNotification() {
+		k.memory.said(m)
+	}
+	if m.Method == "notifications/cancelled" {
 		delete(k.asked, idAt(m.Raw, "params", "requestId"))
-	case m.IsResponse() && !k.asks[m.ID] && k.again:
-		return nil, nil // it answers one who is no more
-	case m.IsResponse():
-		delete(k.asks, m.ID)
+	}
+	out, ok := k.memory.restore(m)
+	if !ok {
+		return addressed{}, nil // it concerns one who is no more
+	}
+	if m.IsResponse() {
+		k.memory.answered(m.ID)
 	}
 	if k.up == nil {
 		if m.IsRequest() {
-			return nil, k.unavailable(k.down, time.Until(k.next))
+			return addressed{}, k.unavailable(k.down, time.Until(k.next))
 		}
-		return nil, nil
+		return addressed{}, nil
 	}
 	if m.IsRequest() {
 		k.asked[m.ID] = true
 	}
 	k.used = time.Now()
-	return k.up, nil
+	return addressed{out, k.up, k.said}, nil
 }
 
 // rest ends an upstream that nobody asks anything.
 func (k *kept) rest() {
 	k.mu.Lock()
 	left := k.idle - time.Since(k.used)
-	if len(k.asked) > 0 || len(k.asks) > 0 || k.up == nil {
+	if len(k.asked) > 0 || len(k.memory.asked) > 0 || k.up == nil {
 		left = k.idle
 	}
 	if left > 0 {
@@ -452,6 +430,7 @@ func (k *kept) rest() {
 	}
 	up := k.up
 	k.up, k.former, k.resting, k.down = nil, up, true, nil
+	k.memory.lose("") // it has asked nothing that is not answered
 	k.timer.Reset(k.idle)
 	k.mu.Unlock()
 	k.p.Log.Info().Str("server", k.p.Name).Stringer("idle", k.idle).Msg("the server is ended until it is asked something")

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 )
@@ -326,11 +328,189 @@ func TestQuestionsOfAFormerUpstream(t *testing.T) {
 	})
 }
 
+// A new upstream counts its questions from the beginning. What the host still says
+// to those of the former one is not taken for an answer to a new one of the same id
+// or progress token; what does not clash passes as it was written.
+func TestNewQuestionsUnderOldIDs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeeping(t, 0)
+		up := k.first()
+		delete5 := `{"id": 5,"jsonrpc":"2.0","method":"elicitation/create","params":{"message":"delete it?","_meta":{"progressToken":7}}}`
+		roots := `{"jsonrpc":"2.0","id":"r","method":"roots/list"}`
+		withdrawn := `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"r"}}`
+		for _, m := range []string{delete5, roots, withdrawn} {
+			up.write(m)
+			k.wants(m)
+		}
+		up.Close()
+		k.wants(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5,"reason":"the server has ended"}}`)
+		up = k.restarted(restartFirst)
+		k.wants(toolsChanged, resourcesChanged)
+
+		name := func(n int) string { return fmt.Sprintf(`"%s%d"`, k.memory.ids, n) }
+		pay := `{"id": %s,"jsonrpc":"2.0","method":"elicitation/create","params":{"message":"pay?","_meta":{"progressToken": %s}}}`
+		up.write(fmt.Sprintf(pay, "5", "7"))
+		k.wants(fmt.Sprintf(pay, name(1), name(2)))
+		up.write(roots)
+		k.wants(strings.Replace(roots, `"r"`, name(3), 1))
+		up.write(`{"jsonrpc":"2.0","id":6,"method":"ping","params":{"_meta":{"progressToken":"new"}}}`)
+		k.wants(`{"jsonrpc":"2.0","id":6,"method":"ping","params":{"_meta":{"progressToken":"new"}}}`)
+
+		progress := `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}`
+		for _, late := range []string{
+			fmt.Sprintf(progress, "7"),
+			`{"jsonrpc":"2.0","id":5,"result":{"action":"accept"}}`,
+			`{"jsonrpc":"2.0","id":"r","result":{"roots":[]}}`,
+			`{"jsonrpc":"2.0","id":99,"result":{}}`,
+		} {
+			k.send(late)
+			k.hears(up)
+		}
+		k.send(fmt.Sprintf(progress, name(2)))
+		k.send(fmt.Sprintf(progress, `"new"`))
+		k.send(`{"jsonrpc":"2.0","id": ` + name(1) + `,"result":{"action":"decline"}}`)
+		k.send(`{"jsonrpc":"2.0","id":6,"result":{}}`)
+		k.hears(up, fmt.Sprintf(progress, "7"), fmt.Sprintf(progress, `"new"`), `{"jsonrpc":"2.0","id": 5,"result":{"action":"decline"}}`, `{"jsonrpc":"2.0","id":6,"result":{}}`)
+		up.write(withdrawn)
+		k.wants(strings.Replace(withdrawn, `"r"`, name(3), 1))
+	})
+}
+
+// Of more old questions than are remembered no new one can be told: then each is
+// renamed.
+func TestMoreOldQuestionsThanAreRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeeping(t, 0)
+		up := k.first()
+		ask := `{"jsonrpc":"2.0","id":%s,"method":"ping"}`
+		for i := range maxOld + 1 {
+			up.write(fmt.Sprintf(ask, fmt.Sprint(i)))
+			k.wants(fmt.Sprintf(ask, fmt.Sprint(i)))
+		}
+		up.Close()
+		for range maxOld + 1 {
+			if got := <-k.host; !strings.Contains(got, "notifications/cancelled") {
+				t.Fatalf("the host got %s, want a cancellation", got)
+			}
+		}
+		up = k.restarted(restartFirst)
+		k.wants(toolsChanged, resourcesChanged)
+		up.write(fmt.Sprintf(ask, `"another"`))
+		renamed := `"` + k.memory.ids + `1"`
+		k.wants(fmt.Sprintf(ask, renamed))
+		k.send(`{"jsonrpc":"2.0","id":` + renamed + `,"result":{}}`)
+		k.hears(up, `{"jsonrpc":"2.0","id":"another","result":{}}`)
+	})
+}
+
+// ask sends a request of the host and has it answered.
+func (k *keeping) ask(up *pipeConn, id int, method, params, answer string) {
+	k.t.Helper()
+	m := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q,"params":%s}`, id, method, params)
+	k.send(m)
+	k.hears(up, m)
+	answer = fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,%s}`, id, answer)
+	up.write(answer)
+	k.wants(answer)
+}
+
+// A new upstream is told the log level and the subscriptions that the former one
+// has accepted, behind the host's back.
+func TestNewUpstreamIsToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeeping(t, 0)
+		log := &strings.Builder{}
+		k.memory.log = zerolog.New(log)
+		up := k.first()
+		k.ask(up, 1, "logging/setLevel", `{"level":"debug","_meta":{"progressToken":3}}`, `"result":{}`)
+		k.ask(up, 2, "logging/setLevel", `{"level":"loud"}`, `"error":{"code":-32602,"message":"no"}`)
+		k.ask(up, 3, "resources/subscribe", `{"uri":"a:1"}`, `"result":{}`)
+		k.ask(up, 4, "resources/subscribe", `{"uri":"b:2","x":1.10}`, `"result":{}`)
+		k.ask(up, 5, "resources/subscribe", `{"uri":"c:3"}`, `"error":{"code":-32002,"message":"none"}`)
+		k.ask(up, 6, "resources/unsubscribe", `{"uri":"\u0061:1"}`, `"result":{}`)
+		for round := range 2 {
+			up.Close()
+			k.wants()
+			up = <-k.started
+			k.hears(up, greeting)
+			up.write(greeted)
+			level, b := fmt.Sprintf(`"%s%d"`, k.memory.ids, 2*round+1), fmt.Sprintf(`"%s%d"`, k.memory.ids, 2*round+2)
+			k.hears(up, ready,
+				`{"jsonrpc":"2.0","id":`+level+`,"method":"logging/setLevel","params":{"level":"debug","_meta":{"progressToken":`+level+`}}}`,
+				`{"jsonrpc":"2.0","id":`+b+`,"method":"resources/subscribe","params":{"uri":"b:2","x":1.10}}`)
+			up.write(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":` + level + `,"progress":1}}`)
+			up.write(`{"jsonrpc":"2.0","id":` + level + `,"result":{}}`)
+			up.write(`{"jsonrpc":"2.0","id":` + b + `,"error":{"code":-32002,"message":"gone"}}`)
+			k.wants(toolsChanged, resourcesChanged)
+		}
+		if want := `"method":"resources/subscribe","message":"the server does not accept again what the host has told it: {\"code\":-32002`; strings.Count(log.String(), want) != 2 {
+			t.Errorf("the log says %s", log)
+		}
+		// A new handshake of the host's own begins with nothing.
+		again := strings.Replace(greeting, `"h"`, `"h2"`, 1)
+		k.send(again)
+		up.write(strings.Replace(greeted, `"h"`, `"h2"`, 1))
+		k.send(ready)
+		k.hears(up, again, ready)
+		k.wants(strings.Replace(greeted, `"h"`, `"h2"`, 1))
+		up.Close()
+		k.wants()
+		up = <-k.started
+		k.hears(up, again)
+		up.write(strings.Replace(greeted, `"h"`, `"h2"`, 1))
+		k.hears(up, ready)
+	})
+}
+
+// What the host says meanwhile comes after what is said again, and a server that
+// answers before it reads on is read from.
+func TestManySubscriptionsAreToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeeping(t, 0)
+		log := &strings.Builder{}
+		k.memory.log = zerolog.New(log)
+		up := k.first()
+		for i := range maxSubscriptions + 1 {
+			k.ask(up, i, "resources/subscribe", fmt.Sprintf(`{"uri":"%04d"}`, i), `"result":{}`)
+		}
+		k.ask(up, 1, "resources/subscribe", `{"uri":"0001"}`, `"result":{}`) // not one more
+		if n := strings.Count(log.String(), "a subscription is not remembered"); n != 1 {
+			t.Errorf("%d are said not to be remembered, want 1", n)
+		}
+		up.Close()
+		k.wants()
+		up = <-k.started
+		k.hears(up, greeting)
+		up.write(greeted)
+		k.wants(toolsChanged, resourcesChanged)
+		last := `{"jsonrpc":"2.0","id":1,"method":"resources/unsubscribe","params":{"uri":"0001"}}`
+		m := message(t, last)
+		go k.Send(t.Context(), m)
+		var got []string
+		for range maxSubscriptions + 2 {
+			m := <-up.in
+			got = append(got, string(m.Raw))
+			if m.IsRequest() {
+				for range 3 { // it has much to say
+					up.write(`{"jsonrpc":"2.0","method":"notifications/message"}`)
+				}
+				up.write(`{"jsonrpc":"2.0","id":` + m.ID + `,"result":{}}`)
+				for range 3 {
+					<-k.host
+				}
+			}
+		}
+		if got[0] != ready || !strings.Contains(got[1], `"uri":"0000"`) || !strings.Contains(got[maxSubscriptions], `"uri":"0999"`) || got[maxSubscriptions+1] != last {
+			t.Errorf("the server got %s, %s, …, %s, %s", got[0], got[1], got[maxSubscriptions], got[maxSubscriptions+1])
+		}
+	})
+}
+
 // A restart must give what the host was promised.
 func TestRestartThatIsNoLongerTheSame(t *testing.T) {
 	for answer, want := range map[string]string{
 		`{"jsonrpc":"2.0","id":"h","error":{"code":-32603,"message":"licence expired"}}`:                 "it refuses initialize now: {\"code\":-32603,\"message\":\"licence expired\"}",
-		`{"jsonrpc":"2.0","id":"h","result":{"protocolVersion":"2024-11-05","capabilities":{}}}`:         `it now speaks protocol version "2024-11-05", and the host "2025-11-25"`,
+		`{"jsonrpc":"2.0","id":"h","result":{"protocolVersion":"2024-11-05","capabilities":{}}}`:         `it now speaks protocol version "2024-11-05", and "2025-11-25" was agreed with the host`,
 		`{"jsonrpc":"2.0","id":"h","result":{"protocolVersion":["2025-11-25"],"capabilities":{}}}`:       "it refuses initialize now",
 		`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":"no disk"}}`: "it closed the connection",
 	} {
@@ -464,8 +644,9 @@ func TestSessionOutlivesItsUpstream(t *testing.T) {
 	up.write(greeted)
 	k.next(host)
 	host.write(ready)
-	host.write(toolCall("1", "buy", `{}`))
 	k.next(up)
+	p.learnTools([]byte(toolList("0", `{"name":"buy","inputSchema":{}}`, "")))
+	host.write(toolCall("1", "buy", `{}`))
 	k.next(up)
 	up.Close()
 	if got := k.next(host); !strings.Contains(got, `"id":1,"error":{"code":-32603,"message":"the server shop did not answer: it closed the connection; it is being started again`) {
@@ -481,6 +662,7 @@ func TestSessionOutlivesItsUpstream(t *testing.T) {
 	if got := k.next(up); got != ready {
 		t.Errorf("then it hears %s", got)
 	}
+	up.write(toolList(isOurList(t, k.next(up), ""), "", "")) // it may have other tools
 	if got := k.next(up); !strings.Contains(got, `"id":2,`) || !strings.Contains(got, ProofKey) {
 		t.Errorf("the call that waited: %s", got)
 	}

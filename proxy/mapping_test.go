@@ -266,6 +266,7 @@ func TestParseMappingFaults(t *testing.T) {
 		{"trust profile", `[{tool: x, action_type: a, relying_party: {trust_profile: low}}]`, `trust_profile`},
 		{"empty domain", `[{tool: x, action_type: a, relying_party: {domain: ""}}]`, `domain: want a path like $.shop or a domain, got nothing`},
 		{"bad path", `[{tool: x, action_type: a, payload: {n: "$.a..b"}}]`, `payload.n: path "$.a..b", character 5`},
+		{"every item", `[{tool: x, action_type: a, payload: {n: "$.items[*].price"}}]`, `[*] (every item) cannot stand here, where one value is wanted: name one item, like [0]`},
 		{"forgotten $.", `[{tool: x, action_type: a, payload: {n: price}}]`, `payload.n: want a path into the arguments, like $.price, got "price"; a constant is written {value: price}`},
 		{"arguments", `[{tool: x, action_type: a, payload: {arguments: $.n}}]`, `"arguments" is taken`},
 		{"arguments in another case", `[{tool: x, action_type: a, payload: {Arguments: $.n}}]`, `"arguments" is taken`},

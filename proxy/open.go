@@ -16,24 +16,6 @@ import (
 // read, a prompt, and what a server asks of the host. Those requests are open:
 // allowed and logged, unless a rule is about them.
 
-// openTypes are the last words of their action types, by method: a resource is
-// read as mcp.<server>.resource.read.
-var openTypes = map[string]string{
-	"resources/read":         "resource.read",
-	"prompts/get":            "prompt.get",
-	"sampling/createMessage": "sampling",
-	"elicitation/create":     "elicitation",
-}
-
-func isOpenType(words string) bool {
-	for _, t := range openTypes {
-		if t == words {
-			return true
-		}
-	}
-	return false
-}
-
 // fromHost are the governed requests of a host, fromServer those of a server.
 var (
 	fromHost   = []string{"tools/call", "resources/read", "prompts/get"}
@@ -103,19 +85,13 @@ func readOpen(m Message, root action.Value) (call, error) {
 
 // translateOpen makes the action: no mapping is about it.
 func (p *Proxy) translateOpen(c call) (action.Request, *authz.Call) {
-	reads := slices.Contains(fromHost, c.tool)
 	req := action.Request{
-		ActionType: "mcp." + p.Name + "." + openTypes[c.tool],
+		ActionType: authz.OpenType(p.Name, c.tool),
 		Payload:    action.ObjectValue(action.Member{Key: "arguments", Value: c.arguments}),
 	}
 	return req, &authz.Call{
-		Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Places: p.Places, Open: true, ToHost: !reads, About: about(c),
-		Info: action.ObjectValue(
-			action.Member{Key: "server", Value: action.StringValue(p.Name)},
-			action.Member{Key: "name", Value: action.StringValue(c.tool)},
-			action.Member{Key: "reads", Value: action.BoolValue(reads)},
-			action.Member{Key: "destroys", Value: action.BoolValue(false)},
-		),
+		Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Places: p.Places, Open: true, ToHost: !slices.Contains(fromHost, c.tool),
+		About: about(c), Info: authz.OpenInfo(p.Name, c.tool),
 	}
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -305,5 +306,44 @@ func TestOpenRequestsDoNotReachIntoOpenLeash(t *testing.T) {
 		if got := []byte(k.next(k.host)); rawAt(got, "error", "data", "code") != `"PROTECTED"` {
 			t.Errorf("%s: %s", uri, got)
 		}
+	}
+}
+
+// So many governed requests of one server may be open, held or with the host; one
+// more is refused, until one of them is answered.
+func TestAServerAsksOnlySoMuchAtOnce(t *testing.T) {
+	k := newTalk(t, ruleAbout("allow", "mcp.shop.elicitation", held))
+	ask := func(method string, id int) {
+		k.upstream.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q,"params":{"n":%d}}`, id, method, id))
+	}
+	for id := range maxAsked - 1 {
+		ask("sampling/createMessage", id)
+		if got := k.next(k.host); !strings.Contains(got, fmt.Sprintf(`"id":%d,"method":"sampling/createMessage"`, id)) {
+			t.Fatalf("the host got %s, want request %d", got, id)
+		}
+	}
+	ask("elicitation/create", maxAsked-1) // it is held
+	for _, method := range []string{"sampling/createMessage", "elicitation/create"} {
+		ask(method, maxAsked)
+		if got := k.next(k.upstream); !strings.HasPrefix(got, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"error":{"code":-32600,"message":"256 requests wait`, maxAsked)) {
+			t.Fatalf("the server got %s, want a refusal", got)
+		}
+	}
+	// What is not governed is not counted, and the host has heard of none too many.
+	k.upstream.write(`{"jsonrpc":"2.0","id":"roots","method":"roots/list"}`)
+	if got := k.next(k.host); !strings.Contains(got, `"roots/list"`) {
+		t.Errorf("the host got %s", got)
+	}
+	k.host.write(`{"jsonrpc":"2.0","id":7,"result":{}}`)
+	if got := k.next(k.upstream); got != `{"jsonrpc":"2.0","id":7,"result":{}}` {
+		t.Errorf("the server got %s", got)
+	}
+	ask("sampling/createMessage", maxAsked+1)
+	if got := k.next(k.host); !strings.Contains(got, fmt.Sprintf(`"id":%d,`, maxAsked+1)) {
+		t.Errorf("the host got %s, want the request that there is room for now", got)
+	}
+	ask("sampling/createMessage", maxAsked+2)
+	if got := k.next(k.upstream); !strings.Contains(got, "256 requests wait") {
+		t.Errorf("the server got %s, want a refusal", got)
 	}
 }

@@ -25,7 +25,7 @@ func (p *Proxy) HTTPPassthrough(up HTTPUpstream) http.Handler {
 		up.Name = p.Name
 	}
 	up, err := up.prepare()
-	return &passthrough{p: p, up: up, broken: err, calls: map[hostSession][]*hostCall{}, given: map[hostSession]time.Time{}, asked: map[hostSession]*asked{}}
+	return &passthrough{p: p, up: up, broken: err, calls: map[hostSession][]*hostCall{}, given: map[hostSession]time.Time{}, asked: map[hostSession]*asked{}, passed: map[hostSession]passed{}}
 }
 
 type passthrough struct {
@@ -33,10 +33,28 @@ type passthrough struct {
 	up     HTTPUpstream
 	broken error // the upstream's configuration
 
-	mu    sync.Mutex
-	calls map[hostSession][]*hostCall
-	given map[hostSession]time.Time // sessions by whom the upstream gave them to, and their last use
-	asked map[hostSession]*asked    // by the upstream, in sessions that it gave
+	mu     sync.Mutex
+	calls  map[hostSession][]*hostCall
+	given  map[hostSession]time.Time // sessions by whom the upstream gave them to, and their last use
+	asked  map[hostSession]*asked    // by the upstream, in sessions that it gave
+	passed map[hostSession]passed
+}
+
+// passed is what of interest has passed in a session.
+type passed struct {
+	initialized bool // the handshake is complete
+	noTools     bool // the server has none, as it said in it
+	listed      bool // the host has asked for the tools
+	told        int  // changesFor, when it did or was told of a change
+}
+
+// note changes what is known of a session.
+func (h *passthrough) note(in hostSession, change func(*passed)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.passed[in]
+	change(&now)
+	h.passed[in] = now
 }
 
 // hostSession is a session of one agent; another's is another, whatever its id.
@@ -83,7 +101,7 @@ func (h *passthrough) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // post passes one message of the host on, if the ruling is so.
 func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Caller) {
-	m, err := h.p.readStreamable(w, r)
+	m, err := readPost(w, r, h.p.Limits)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -102,9 +120,17 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 	}
 	x := &exchange{h: h, w: w, r: r, m: m, in: in, who: who, modern: isModern(r.Header.Get(mcp.HeaderProtocolVersion))}
 	defer x.end()
+	if err := h.p.checkParams(r.Context(), who, r.Header, m, x.askTools); err != nil {
+		writeError(w, err)
+		return
+	}
+	if h.p.HideDenied && m.Method == "tools/list" {
+		now := h.p.changesFor(who)
+		h.note(in, func(p *passed) { p.listed, p.told = true, now })
+	}
 	ctx, c := h.enter(r.Context(), in, m)
 	defer c.cancel()
-	ruled := h.p.rule(ctx, who, m, func() {}, x.progress)
+	ruled := h.p.rule(ctx, who, m, x.askTools, func() {}, x.progress)
 	c.done, c.wrap = ruled.done, ruled.wrap
 	if ruled.forward == nil {
 		h.leave(in, c)
@@ -207,6 +233,7 @@ func (h *passthrough) stopAll(in hostSession) {
 		defer a.end(failure{status: "unknown", detail: "the session ended before the host answered"})
 	}
 	delete(h.given, in)
+	delete(h.passed, in)
 	for _, c := range h.calls[in] {
 		if !c.left {
 			c.stopped = true
@@ -280,6 +307,7 @@ func (h *passthrough) give(in hostSession) {
 		}
 		delete(h.given, oldest)
 		delete(h.asked, oldest)
+		delete(h.passed, oldest)
 	}
 }
 

@@ -34,6 +34,9 @@ func readAny(raw []byte) Message {
 // there can be any: later, when not nil, takes it once it has been decided on.
 // of is the call that it answers, nil for none.
 func (x *exchange) screen(m Message, of *hostCall, later func([]byte) error) []byte {
+	if x.m.Method == "initialize" && m.IsResponse() {
+		x.learnHello(m)
+	}
 	var wrap wrapper
 	if of != nil {
 		wrap = of.wrap
@@ -45,6 +48,15 @@ func (x *exchange) screen(m Message, of *hostCall, later func([]byte) error) []b
 		return nil
 	}
 	return x.h.p.ruleUp(x.r.Context(), x.who, m, wrap, nil).forward
+}
+
+// learnHello notes what a server has, as it says in the handshake.
+func (x *exchange) learnHello(m Message) {
+	if _, ok := find(m.Raw, "result", "capabilities"); !ok {
+		return
+	}
+	_, tools := find(m.Raw, "result", "capabilities", "tools")
+	x.h.note(x.begins, func(p *passed) { p.noTools = !tools })
 }
 
 // decideOn returns what the host gets now, or gives it to later.
@@ -80,12 +92,7 @@ const tellWithin = 30 * time.Second
 func (x *exchange) tellUpstream(reply []byte) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), tellWithin)
 	defer cancel()
-	header := upHeaders(x.r.Header, x.in)
-	header.Set("Accept", typeJSON+", "+typeSSE)
-	header.Del("Last-Event-Id")
-	header.Del("Mcp-Method")
-	header.Del("Mcp-Name")
-	res, _, err := x.h.up.do(ctx, http.MethodPost, header, reply, nil)
+	res, _, err := x.h.up.do(ctx, http.MethodPost, x.ownHeaders(), reply, nil)
 	if err != nil {
 		x.h.p.Log.Warn().Err(err).Str("server", x.h.up.Name).Msg("could not answer the server")
 		return

@@ -21,8 +21,10 @@ type exchange struct {
 	r      *http.Request
 	m      Message
 	in     hostSession
+	begins hostSession // by the answer; in, when it begins none
 	who    authz.Caller
 	modern bool
+	tells  bool // the stream tells of changes (tellWhenHidden)
 
 	mu     sync.Mutex // held while the answer is written: progress comes from beside
 	began  bool       // the answer has begun, as a stream of events
@@ -33,7 +35,7 @@ type exchange struct {
 func (x *exchange) forward(c *hostCall, body []byte) {
 	res, sent, err := x.h.up.do(x.r.Context(), http.MethodPost, upHeaders(x.r.Header, x.in), body, nil)
 	if err != nil {
-		f := x.h.up.unreachable(err, sent)
+		f := x.orShutDown(x.h.up.unreachable(err, sent), sent)
 		x.h.finish(x.in, c, nil, f)
 		x.fail(f)
 		return
@@ -51,9 +53,13 @@ func (x *exchange) forward(c *hostCall, body []byte) {
 // learnSession notes sessions that begin and end.
 func (x *exchange) learnSession(res *http.Response) {
 	id := res.Header.Get(mcp.HeaderSessionID)
+	x.begins = x.in
 	switch {
 	case id != "" && id != x.in.id && res.StatusCode < 300:
-		x.h.give(hostSession{agent: x.in.agent, id: id})
+		x.begins.id = id
+		x.h.give(x.begins)
+	case x.m.Method == "notifications/initialized" && res.StatusCode < 300:
+		x.h.note(x.in, func(p *passed) { p.initialized = true })
 	case res.StatusCode == http.StatusNotFound && x.in.id != "":
 		x.h.stopAll(x.in)
 	}
@@ -76,7 +82,7 @@ func (x *exchange) relay(res *http.Response, c *hostCall) {
 func (x *exchange) whole(res *http.Response, c *hostCall) {
 	raw, err := readAnswer(res)
 	if err != nil {
-		f := x.h.up.broken(err)
+		f := x.orShutDown(x.h.up.broken(err), true)
 		x.settle(c, nil, f)
 		x.fail(f)
 		return
@@ -142,6 +148,9 @@ const perhapsOlder = "\nOpenLeash: if this server speaks the older HTTP+SSE tran
 // its message had to be cleaned.
 func (x *exchange) stream(res *http.Response, c *hostCall) {
 	x.begin(res)
+	if c == nil {
+		x.tellWhenHidden("")
+	}
 	events := newSSEReader(res.Body, maxUpstream)
 	answered, resumable := false, false
 	for {
@@ -154,9 +163,9 @@ func (x *exchange) stream(res *http.Response, c *hostCall) {
 			continue // of the transport before this one: the host would send its messages past us
 		}
 		resumable = resumable || e.hasID && e.id != "" && !x.modern
-		out := e.raw
+		out, m := e.raw, Message{}
 		if len(e.data) > 0 {
-			m := readAny(e.data)
+			m = readAny(e.data)
 			of := x.settleEvent(m, c)
 			answered = of != nil || answered
 			clean := x.screen(m, of, x.later)
@@ -172,6 +181,9 @@ func (x *exchange) stream(res *http.Response, c *hostCall) {
 		if x.write(out) != nil {
 			x.streamEnded(c, context.Canceled, answered, resumable)
 			return
+		}
+		if m.Method == mcp.MethodNotificationSubscriptionsAcknowledged && subscriptionTo(x.m) != "" {
+			x.tellWhenHidden(subscriptionTo(x.m)) // not before: session.subscribed
 		}
 	}
 }
@@ -199,11 +211,11 @@ func (x *exchange) streamEnded(c *hostCall, err error, answered, resumable bool)
 	if c == nil || answered {
 		return
 	}
-	if resumable {
+	if resumable && !isShuttingDown(x.r.Context()) {
 		x.h.park(x.in, c)
 		return
 	}
-	f := x.h.up.broken(err)
+	f := x.orShutDown(x.h.up.broken(err), true)
 	x.settle(c, nil, f)
 	if x.m.IsRequest() {
 		x.fail(f)
@@ -291,10 +303,18 @@ func (x *exchange) answerHere(reply []byte) {
 	case reply != nil:
 		writeJSON(x.w, http.StatusBadRequest, reply)
 	case x.m.IsRequest():
-		x.message(nil, errorReply(x.m.ID, codeInternal, "the call was cancelled before it was forwarded"))
+		x.message(nil, errorReply(x.m.ID, codeInternal, x.orShutDown(failure{status: "cancelled", detail: "the call was cancelled before it was forwarded"}, false).detail))
 	default:
 		x.w.WriteHeader(http.StatusAccepted)
 	}
+}
+
+// orShutDown is why there is no answer, when OpenLeash itself has not ended it.
+func (x *exchange) orShutDown(f failure, sent bool) failure {
+	if isShuttingDown(x.r.Context()) {
+		return shutDown(x.h.up.Name, sent)
+	}
+	return f
 }
 
 // fail tells the host that the upstream failed: for a request so that the model

@@ -207,6 +207,7 @@ func (p *Proxy) forgetTools() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.tools)
+	clear(p.listings)
 }
 
 func (p *Proxy) hasOutputSchema(name string) bool {

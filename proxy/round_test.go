@@ -514,7 +514,10 @@ func TestRoundThatCannotBeOpened(t *testing.T) {
 func TestWireRounds(t *testing.T) {
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
-			w := newWire(t, kind, askAll, func(p *Proxy) { p.Hold = 50 * time.Millisecond })
+			w := newWire(t, kind, askAll, func(p *Proxy) {
+				p.Hold = 50 * time.Millisecond
+				p.learnTools([]byte(`{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"buy","inputSchema":{}}]}}`)) // it is not to ask itself
+			})
 			meta := strings.ReplaceAll(metas, "¶", `"t"`)
 			id := 0
 			say := func(more string) string {

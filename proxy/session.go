@@ -28,9 +28,13 @@ type session struct {
 	room chan struct{} // one for each message on its way
 
 	asked asked // by the server
+	own   ownRequests
 
 	mu       sync.Mutex
 	requests map[string]*request // by id: the host's, not answered yet
+	greeted  bool                // the handshake is complete
+	hasTools bool                // the server said so in it
+	listed   bool                // the host has asked for the tools
 	hostGone bool                // nobody waits any more: what is held is withdrawn
 	closed   bool                // the upstream has gone: no request is taken any more
 }
@@ -68,27 +72,41 @@ func (t *turn) wait(ctx context.Context) {
 
 // request is one request of the host.
 type request struct {
+	method    string
 	cancel    context.CancelFunc // nil for what is not governed
 	held      bool               // it waits for its owner
 	cancelled bool
 	forwarded bool
 	done      func([]byte, failure)
 	wrap      wrapper
+
+	subscription string // its id as it was written, when it asks to be told of changes of the tools
+	acknowledged bool   // the server has begun to
 }
 
 // Serve runs one session between a host and its upstream until either side
 // ends; it closes both. The error is that of the side which failed.
 func (p *Proxy) Serve(ctx context.Context, who authz.Caller, host, upstream Conn) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	return p.newSession(who, host, upstream).serve(ctx)
+}
+
+func (p *Proxy) newSession(who authz.Caller, host, upstream Conn) *session {
 	s := &session{
-		p: p, who: who, host: host, upstream: upstream,
+		p: p, who: who, host: host, upstream: upstream, own: newOwnRequests(),
 		last: make(chan struct{}), room: make(chan struct{}, maxWaiting), requests: map[string]*request{},
 	}
 	close(s.last)
-	defer host.Close()
-	defer upstream.Close()
+	return s
+}
 
+func (s *session) serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer s.host.Close()
+	defer s.own.end()
+	defer s.upstream.Close()
+
+	s.p.whenHidden(ctx, s.who, s.p.changesFor(s.who), func(int) { s.tellToolsChanged(ctx) })
 	hostEnd, upstreamEnd := make(chan error, 1), make(chan error, 1)
 	go s.readHost(ctx, hostEnd)
 	go func() { upstreamEnd <- s.readUpstream(ctx) }()
@@ -101,7 +119,7 @@ func (p *Proxy) Serve(ctx context.Context, who authz.Caller, host, upstream Conn
 		return s.upstreamGone(ctx, err)
 	case <-ctx.Done():
 		s.withdraw()
-		s.leaveUnknown()
+		s.leaveUnknown(ctx)
 		return nil
 	}
 }
@@ -188,7 +206,7 @@ func (s *session) take(ctx context.Context, m Message) (decide func()) {
 // being decided, or it asks an upstream that is being started again. The host
 // must be read on meanwhile: it may cancel that call.
 func (s *session) relay(ctx context.Context, t *turn, m Message, r *request) {
-	ru := s.p.rule(ctx, s.who, m, func() {}, nil)
+	ru := s.p.rule(ctx, s.who, m, nil, func() {}, nil)
 	asksDown := r != nil && ru.forward != nil && s.isDown()
 	select {
 	case <-t.before:
@@ -253,7 +271,7 @@ func (s *session) ruleOn(ctx context.Context, m Message, stepAside func()) rulin
 	if refusal != nil {
 		return ruling{reply: refusal}
 	}
-	ru := s.p.rule(ctx, s.who, m, stepAside, func(raw []byte) { s.reply(ctx, raw) })
+	ru := s.p.rule(ctx, s.who, m, s.askTools, stepAside, func(raw []byte) { s.reply(ctx, raw) })
 	if ru.forward != nil {
 		s.awaitUpstream(ctx, m) // in vain: handing it over says so
 	}
@@ -280,7 +298,9 @@ func (s *session) open(m Message) (*request, error) {
 	if _, taken := s.requests[m.ID]; taken {
 		return nil, fmt.Errorf("id %s is that of a request which has not been answered yet; use another", m.ID)
 	}
-	r := &request{}
+	r := &request{method: m.Method, subscription: subscriptionTo(m)}
+	s.listed = s.listed || m.Method == "tools/list"
+	s.greeted = s.greeted && m.Method != "initialize"
 	s.requests[m.ID] = r
 	return r, nil
 }
@@ -289,15 +309,19 @@ func (s *session) open(m Message) (*request, error) {
 // lock: a cancelled call is never forwarded, a forwarded one is the upstream's
 // to cancel.
 func (s *session) act(ctx context.Context, m Message, r *request, ru ruling) {
+	if ru.forward == nil && ru.reply == nil && isShuttingDown(ctx) {
+		return // Serve answers it
+	}
 	if ru.forward == nil {
-		s.forget(m.ID, r)
-		if ru.reply != nil {
+		if s.forget(m.ID, r) && ru.reply != nil {
 			s.reply(ctx, ru.reply)
 		}
 		return
 	}
 	if r != nil && !s.depart(r, ru) {
-		s.forget(m.ID, r)
+		if !isShuttingDown(ctx) {
+			s.forget(m.ID, r)
+		}
 		if ru.done != nil {
 			ru.done(nil, failure{status: "cancelled", detail: "the host cancelled the call before it was forwarded", unsent: true})
 		}
@@ -308,6 +332,12 @@ func (s *session) act(ctx context.Context, m Message, r *request, ru ruling) {
 	if err := s.upstream.Send(ctx, out); err != nil {
 		s.p.Log.Warn().Err(err).Str("server", s.p.Name).Msg("could not hand a message to the server")
 		s.fail(ctx, m.ID, failure{status: "transport_error", detail: err.Error()})
+		return
+	}
+	if m.Method == "notifications/initialized" {
+		s.mu.Lock()
+		s.greeted = true
+		s.mu.Unlock()
 	}
 }
 
@@ -322,16 +352,19 @@ func (s *session) depart(r *request, ru ruling) bool {
 	return true
 }
 
-// forget ends a request that is answered here.
-func (s *session) forget(id string, r *request) {
+// forget ends a request that is answered here. It is false for one that has been
+// answered: all are when OpenLeash ends.
+func (s *session) forget(id string, r *request) bool {
 	if r == nil {
-		return
+		return true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.requests[id] == r {
-		delete(s.requests, id)
+	if s.requests[id] != r {
+		return false
 	}
+	delete(s.requests, id)
+	return true
 }
 
 // cancelsOurs handles a cancellation, and reports whether it ends here: the
@@ -379,11 +412,15 @@ func (s *session) readUpstream(ctx context.Context) error {
 		if errors.As(err, &lost) {
 			for _, id := range lost.ids {
 				s.fail(ctx, id, failure{status: "transport_error", detail: lost.reason})
+				s.own.answer(id, nil)
 			}
 			continue
 		}
 		if err != nil {
 			return err
+		}
+		if s.own.concerns(m) {
+			continue
 		}
 		var wrap wrapper
 		if m.IsResponse() {
@@ -410,7 +447,9 @@ func (s *session) passDown(ctx context.Context, m Message, wrap wrapper) error {
 	case s.asked.withdraws(m):
 		return nil
 	}
-	return s.down(ctx, m, s.p.ruleUp(ctx, s.who, m, wrap, nil))
+	err := s.down(ctx, m, s.p.ruleUp(ctx, s.who, m, wrap, nil))
+	s.subscribed(m)
+	return err
 }
 
 // down carries out a ruling on a message of the upstream.
@@ -435,6 +474,7 @@ func (s *session) refuseUpstream(ctx context.Context, bad *BadMessage) error {
 	s.p.Log.Warn().Str("server", s.p.Name).Msg("the server wrote what is no JSON-RPC message; it is not passed on: " + bad.Reason)
 	switch {
 	case bad.ID == "":
+	case bad.Response && s.own.answer(bad.ID, nil):
 	case bad.Response && s.hasLeft(bad.ID):
 		s.fail(ctx, bad.ID, failure{status: "unknown", detail: "what it wrote is no JSON-RPC message (" + bad.Reason + "). Whether it did what was asked is not known: look before you repeat it"})
 	case !bad.Response:
@@ -460,6 +500,9 @@ func (s *session) answered(m Message) (wrap wrapper, ok bool) {
 		return nil, false
 	}
 	delete(s.requests, m.ID)
+	if r != nil && r.method == "initialize" {
+		_, s.hasTools = find(m.Raw, "result", "capabilities", "tools")
+	}
 	s.mu.Unlock()
 	if r == nil {
 		return nil, true
@@ -533,19 +576,30 @@ func (s *session) settle(ctx context.Context) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	s.leaveUnknown()
+	s.leaveUnknown(ctx)
 }
 
-// leaveUnknown records the calls whose outcome nobody saw.
-func (s *session) leaveUnknown() {
+// leaveUnknown records the calls whose outcome nobody saw. When OpenLeash itself
+// ends, the host is still there: it gets an answer to all that waits.
+func (s *session) leaveUnknown(ctx context.Context) {
+	tell := isShuttingDown(ctx)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
-	for id, r := range s.requests {
-		if r.forwarded && r.done != nil {
-			r.done(nil, failure{status: "unknown", detail: "the host went away before the server answered"})
+	open := s.requests
+	s.requests = map[string]*request{}
+	s.mu.Unlock()
+	for id, r := range open {
+		why := failure{status: "unknown", detail: "the host went away before the server answered"}
+		if tell {
+			why = shutDown(s.p.Name, r.forwarded)
+			s.reply(ctx, errorReply(id, codeInternal, why.detail))
 		}
-		delete(s.requests, id)
+		if r.forwarded && r.done != nil {
+			r.done(nil, why)
+		}
+	}
+	if tell {
+		s.host.Close() // it waits for that, and the upstream's end may take a while
 	}
 }
 
@@ -553,6 +607,7 @@ func (s *session) leaveUnknown() {
 func (s *session) upstreamGone(ctx context.Context, err error) error {
 	err = closed(s.upstream, err)
 	s.asked.end(failure{status: "cancelled", detail: "the server ended before the host answered"})
+	s.own.end()
 	s.mu.Lock()
 	s.closed = true
 	var ids []string

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
 )
 
 // A Mapping turns tool calls into actions: the rules of the config file, then
@@ -47,7 +48,7 @@ func (m *Mapping) Map(server, tool string, arguments action.Value) (Mapped, erro
 	}
 	mapped, rule := m.describe(server, tool)
 	members := []action.Member{{Key: "arguments", Value: arguments}}
-	if rule == nil && isOpenType(tool) {
+	if rule == nil && authz.IsOpenType(tool) {
 		return mapped, fmt.Errorf("a tool named %s would have the action type %s, which is that of what is no tool call: the owner can give it another under mapping: in the configuration", tool, mapped.ActionType)
 	}
 	if rule != nil {

@@ -20,7 +20,8 @@ import (
 // way, so that messages depart in the order of calls and many requests can be
 // in flight; a notification or response is waited for until it was accepted. A
 // request is always answered: when the upstream cannot be reached, refuses, or
-// breaks off, by a JSON-RPC error that names it and the reason.
+// breaks off, by a JSON-RPC error that names it and the reason. A session that the
+// upstream has forgotten is begun anew behind the host's back (upstream_anew.go).
 func DialHTTP(ctx context.Context, up HTTPUpstream) (Conn, error) {
 	c, err := newHTTPConn(ctx, up)
 	if err != nil {
@@ -34,7 +35,7 @@ func newHTTPConn(ctx context.Context, up HTTPUpstream) (*httpConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &httpConn{up: up, in: make(chan received), open: map[string]context.CancelFunc{}}
+	c := &httpConn{up: up, in: make(chan received), open: map[string]context.CancelFunc{}, memory: newMemory(up.Log, up.Name)}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return c, nil
 }
@@ -44,14 +45,13 @@ type httpConn struct {
 	in   chan received // without room: an upstream that talks faster than the host reads waits
 	ctx  context.Context
 	stop context.CancelFunc
-	work sync.WaitGroup
+	work tasks
 	once sync.Once
 
 	mirrored mirroredTools
 
 	// missed, when not nil, is told of each message that the upstream has not
-	// answered, and of a session that it has forgotten (then the message may be the
-	// zero one), and reports whether it has seen to it. Without it a request is
+	// answered, and reports whether it has seen to it. Without it a request is
 	// answered by an error. It is set before the first Send.
 	missed func(m Message, why unanswered) (seen bool)
 
@@ -62,45 +62,14 @@ type httpConn struct {
 	listening int                           // the session whose GET stream was opened
 	open      map[string]context.CancelFunc // requests in flight, by id
 	older     *sseConn                      // when the upstream speaks the older transport only
+	memory    memory                        // what the upstream knows in its session
+	lost      string                        // a session that it has forgotten
+	renewal   *renewal                      // of a session, under way
 }
 
 type received struct {
 	m   Message
 	err error
-}
-
-// unanswered is why the upstream has not answered a message.
-type unanswered struct {
-	cause   cause
-	session string // that the message was sent in, when it is forgotten
-	undone  bool   // of noResponse: the answer says that nothing was done
-	short   string // what happened, in a few words: an error, a status
-	detail  string // and in a sentence that tells what to do
-}
-
-type cause int
-
-const (
-	notReached  cause = iota // nothing was sent
-	brokenOff                // something was; whether it was done is not known
-	forgotten                // the upstream does not know the session; nothing was done
-	notBelieved              // it does not accept our credentials; nothing was done
-	noResponse               // it answered something else
-)
-
-func unreached(up HTTPUpstream, err error, sent bool) unanswered {
-	why := unanswered{cause: notReached, short: err.Error(), detail: up.unreachable(err, sent).detail}
-	if sent {
-		why.cause = brokenOff
-	}
-	return why
-}
-
-func cutShort(up HTTPUpstream, err error) unanswered {
-	if err == nil {
-		err = io.EOF
-	}
-	return unanswered{cause: brokenOff, short: err.Error(), detail: up.broken(err).detail}
 }
 
 const (
@@ -143,31 +112,10 @@ func (c *httpConn) Send(ctx context.Context, m Message) error {
 	if m.Method == "notifications/cancelled" && m.IsNotification() && c.cancelStream(m) {
 		return nil
 	}
-	sendAsync(ctx, c.ctx, &c.work, m, func(departed func()) { c.post(m, departed) })
+	if !c.work.send(ctx, c.ctx, m, func(departed func()) { c.post(m, departed) }) {
+		return fmt.Errorf("the connection to the upstream server %s is closed", c.up.Name)
+	}
 	return nil
-}
-
-// sendAsync has a message posted beside, until the Conn ends, and returns when it
-// is on its way; what is no request is waited for until it was accepted. So
-// messages depart in the order of calls, and many requests can be in flight.
-func sendAsync(ctx, conn context.Context, work *sync.WaitGroup, m Message, post func(departed func())) {
-	departed, accepted := make(chan struct{}), make(chan struct{})
-	work.Go(func() {
-		defer close(accepted)
-		leave := sync.OnceFunc(func() { close(departed) })
-		defer leave()
-		post(leave)
-	})
-	wait, limit := departed, (<-chan time.Time)(nil)
-	if !m.IsRequest() {
-		wait, limit = accepted, time.After(acceptWithin)
-	}
-	select {
-	case <-wait:
-	case <-limit:
-	case <-conn.Done():
-	case <-ctx.Done(): // the message is on its way, and so is its answer
-	}
 }
 
 // cancelStream cancels a request of the stateless era. "Closing the SSE
@@ -197,7 +145,8 @@ func (c *httpConn) hangUp(m Message) {
 	}
 }
 
-// post sends one message and receives what it is answered with.
+// post sends one message and receives what it is answered with. A request that
+// comes upon a forgotten session is sent in a new one: nothing was done.
 func (c *httpConn) post(m Message, departed func()) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
@@ -207,40 +156,79 @@ func (c *httpConn) post(m Message, departed func()) {
 		c.mu.Unlock()
 		defer c.forget(m.ID)
 	}
+	lost := c.mustWait(m)
+	for again := false; ; again = true {
+		if lost != "" {
+			if why, ok := c.inNewSession(ctx, m, lost); !ok {
+				if c.missed == nil {
+					departed()
+				}
+				c.fail(ctx, m, why)
+				return
+			}
+		}
+		if lost = c.exchange(ctx, cancel, m, departed, again); lost == "" {
+			return
+		}
+	}
+}
+
+// exchange is one attempt of that. It returns the session that the upstream has
+// forgotten, when the message is to be sent again: not when it has been already.
+func (c *httpConn) exchange(ctx context.Context, cancel context.CancelFunc, m Message, departed func(), again bool) (lost string) {
+	c.mu.Lock()
+	c.memory.said(m)
+	out, concerns := c.memory.restore(m)
+	c.mu.Unlock()
+	if !concerns {
+		return ""
+	}
 	h := c.headers(m)
 	session := h.Get(mcp.HeaderSessionID)
-	res, sent, err := c.up.do(ctx, http.MethodPost, h, m.Raw, departed)
+	res, sent, err := c.up.do(ctx, http.MethodPost, h, out.Raw, departed)
 	if err == nil || c.missed == nil {
 		departed() // else when missed has seen to it, before the next message departs
 	}
 	if err != nil {
 		c.fail(ctx, m, unreached(c.up, err, sent))
-		return
+		return ""
 	}
 	defer res.Body.Close()
+	if m.IsResponse() {
+		c.mu.Lock()
+		c.memory.answered(m.ID)
+		c.mu.Unlock()
+	}
 	if f, ok := c.up.turnedAway(res); ok {
 		c.fail(ctx, m, refusedBy(res, f))
-		return
+		return ""
 	}
-	// "When a client receives HTTP 404 in response to a request containing an
-	// MCP-Session-Id, it MUST start a new session" (2025-11-25).
-	if res.StatusCode == http.StatusNotFound && session != "" && c.missed != nil && c.missed(m, unanswered{cause: forgotten, session: session}) {
-		return
+	if !again && c.hasForgotten(res) {
+		if m.IsRequest() {
+			return session
+		}
+		c.renew(session) // the message itself concerned the one that is lost
+		return ""
 	}
-	if m.Method == "initialize" && res.StatusCode < 300 {
+	c.took(m, res)
+	if m.IsRequest() {
+		c.answer(ctx, cancel, m, res)
+	}
+	return ""
+}
+
+// took does what follows from a message that the upstream has accepted.
+func (c *httpConn) took(m Message, res *http.Response) {
+	switch {
+	case m.Method == "initialize" && res.StatusCode < 300:
 		c.mu.Lock()
 		c.session = res.Header.Get(mcp.HeaderSessionID)
 		c.begun++
 		c.mu.Unlock()
-	}
-	if m.Method == "notifications/cancelled" {
+	case m.Method == "notifications/cancelled":
 		c.hangUp(m)
-	}
-	if m.Method == "notifications/initialized" && res.StatusCode < 300 {
+	case m.Method == "notifications/initialized" && res.StatusCode < 300:
 		c.listen()
-	}
-	if m.IsRequest() {
-		c.answer(ctx, cancel, m, res)
 	}
 }
 
@@ -248,6 +236,7 @@ func (c *httpConn) forget(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.open, id)
+	delete(c.memory.telling, id)
 }
 
 // headers are those of a POST. "The client MUST include an Accept header,
@@ -314,39 +303,7 @@ func (c *httpConn) answerStatus(ctx context.Context, m Message, res *http.Respon
 		c.deliver(ctx, m, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":%s}`, m.ID, raw[at.from:at.to]))
 		return
 	}
-	c.mu.Lock()
-	lost := res.StatusCode == http.StatusNotFound && c.session != ""
-	c.mu.Unlock()
-	if lost {
-		c.fail(ctx, m, unanswered{cause: noResponse, undone: true, short: "has forgotten this session (404)",
-			detail: fmt.Sprintf("the upstream server %s has forgotten this session (404). Nothing was done. The host must connect anew: restart this server in it", c.up.Name)})
-		return
-	}
 	c.fail(ctx, m, noResponseIn(c.up, res, raw))
-}
-
-// noResponseIn says what an HTTP answer holds instead of a response.
-func noResponseIn(up HTTPUpstream, res *http.Response, raw []byte) unanswered {
-	if res.StatusCode == http.StatusOK && len(raw) == 0 { // a server that is being ended
-		return unanswered{cause: brokenOff, short: "it ended the exchange without an answer", detail: up.broken(nil).detail}
-	}
-	short := "answered " + res.Status + " without a JSON-RPC response" + excerpt(raw)
-	if said, ok := stringAt(raw, "error", "message"); ok {
-		short = "answered " + res.Status + ": " + said
-	}
-	return unanswered{cause: noResponse, short: short, undone: res.StatusCode >= 400 && res.StatusCode < 500,
-		detail: fmt.Sprintf("the upstream server %s %s", up.Name, short)}
-}
-
-// refusedBy is why an upstream has not answered that turned us away.
-func refusedBy(res *http.Response, f failure) unanswered {
-	switch {
-	case res.StatusCode >= 400:
-		return unanswered{cause: notBelieved, short: res.Status, detail: f.detail}
-	case res.StatusCode >= 300:
-		return unanswered{cause: noResponse, undone: true, short: "redirects to " + where(res) + ", which is not followed", detail: f.detail}
-	}
-	return unanswered{cause: noResponse, short: "answered with Content-Encoding " + res.Header.Get("Content-Encoding"), detail: f.detail}
 }
 
 // mayBeOlder: "If it fails with the following HTTP status codes […]: Issue a GET
@@ -362,13 +319,13 @@ func mayBeOlder(status int) bool {
 // should use that transport for all subsequent communication."
 func (c *httpConn) fallBack(ctx context.Context, m Message) bool {
 	older := &sseConn{up: c.up, in: c.in, ctx: c.ctx, stop: c.stop, work: &c.work}
-	if older.Send(ctx, m) != nil {
+	if _, err := older.open(ctx); err != nil {
 		return false
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.older = older
-	return true
+	c.older = older // before m departs: its answer brings the host's next message
+	c.mu.Unlock()
+	return older.Send(ctx, m) == nil
 }
 
 func (c *httpConn) fellBack() *sseConn {
@@ -400,10 +357,20 @@ func (c *httpConn) deliver(ctx context.Context, request Message, raw []byte) (an
 		answered = true
 		c.learn(request, m)
 	}
+	if err == nil {
+		c.mu.Lock()
+		var forHost bool
+		m, forHost = c.memory.heard(m)
+		c.mu.Unlock()
+		if !forHost {
+			return answered
+		}
+	}
 	c.hand(ctx, received{m, err})
 	return answered
 }
 
+// hand gives something to Recv.
 func (c *httpConn) hand(ctx context.Context, r received) {
 	select {
 	case c.in <- r:
@@ -469,6 +436,10 @@ func (c *httpConn) resume(ctx context.Context, cancel context.CancelFunc, m Mess
 		return false, err
 	}
 	defer res.Body.Close()
+	if c.hasForgotten(res) {
+		at.id = "" // nothing is left to resume
+		c.renew(res.Request.Header.Get(mcp.HeaderSessionID))
+	}
 	if res.StatusCode != http.StatusOK || mediaType(res.Header) != typeSSE {
 		return false, fmt.Errorf("it answered %s when the stream was to be resumed", res.Status)
 	}
@@ -522,13 +493,13 @@ func (c *httpConn) listen() {
 	}
 	c.listening = c.begun
 	session := c.begun
-	c.work.Go(func() { c.keepListening(session) })
+	c.work.start(func() { c.keepListening(session) })
 }
 
 // keepListening reads that stream for as long as its session is the one in use.
 // Who wants to know when the upstream has come back never gives up.
 func (c *httpConn) keepListening(session int) {
-	at := cursor{retry: resumeAfter}
+	at, first := cursor{retry: resumeAfter}, true
 	for failures := 0; failures < maxResumes || c.missed != nil; failures++ {
 		c.mu.Lock()
 		current := c.begun == session
@@ -536,13 +507,14 @@ func (c *httpConn) keepListening(session int) {
 		if !current {
 			return
 		}
-		streamed, offered := c.listenOnce(&at)
+		streamed, offered := c.listenOnce(&at, first)
 		if !offered {
 			return
 		}
 		if streamed {
 			failures = 0
 		}
+		first = false
 		if !sleep(c.ctx, at.retry<<min(failures, maxResumes-1)) {
 			return
 		}
@@ -550,15 +522,19 @@ func (c *httpConn) keepListening(session int) {
 }
 
 // listenOnce reads one connection of that stream. It reports whether there was
-// one, and whether there may be another.
-func (c *httpConn) listenOnce(at *cursor) (streamed, offered bool) {
+// one, and whether there may be another. A server that knows no GET at all answers
+// the first with 404 too: that says nothing of the session, but from an OpenLeash.
+func (c *httpConn) listenOnce(at *cursor, first bool) (streamed, offered bool) {
 	res, err := c.get(c.ctx, at.id)
 	if err != nil {
 		return false, true
 	}
 	defer res.Body.Close()
-	if session := res.Request.Header.Get(mcp.HeaderSessionID); res.StatusCode == http.StatusNotFound && session != "" && c.missed != nil {
-		c.missed(Message{}, unanswered{cause: forgotten, session: session})
+	if (!first || c.missed != nil) && c.hasForgotten(res) {
+		if r := c.renew(res.Request.Header.Get(mcp.HeaderSessionID)); r != nil {
+			r.wait(c.ctx)
+		}
+		return false, true // while this session is the one in use
 	}
 	if res.StatusCode != http.StatusOK || mediaType(res.Header) != typeSSE {
 		return false, res.StatusCode >= 500
@@ -593,7 +569,7 @@ func (c *httpConn) Close() error {
 				res.Body.Close()
 			}
 		}
-		c.work.Wait()
+		c.work.end()
 		c.up.transport.CloseIdleConnections()
 	})
 	return nil

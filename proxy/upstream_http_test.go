@@ -207,17 +207,6 @@ func TestDialHTTPNeverLosesARequest(t *testing.T) {
 	}
 }
 
-func TestDialHTTPForgottenSession(t *testing.T) {
-	up := newRawUpstream(t, handshake(func(w http.ResponseWriter, r *http.Request, _ string) { w.WriteHeader(404) }))
-	c := dialHTTP(t, up.URL)
-	sendRaw(t, c, initialize)
-	recvRaw(t, c)
-	sendRaw(t, c, `{"jsonrpc":"2.0","id":5,"method":"x"}`)
-	if got := recvRaw(t, c); !strings.Contains(got, "forgotten this session") {
-		t.Errorf("got %s", got)
-	}
-}
-
 func TestDialHTTPResumes(t *testing.T) {
 	var gets atomic.Int32
 	up := newRawUpstream(t, handshake(func(w http.ResponseWriter, r *http.Request, _ string) {

@@ -28,7 +28,7 @@ func DialSSE(ctx context.Context, up HTTPUpstream) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &sseConn{up: up, in: make(chan received), work: &sync.WaitGroup{}}
+	c := &sseConn{up: up, in: make(chan received), work: &tasks{}}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return c, nil
 }
@@ -38,7 +38,7 @@ type sseConn struct {
 	in   chan received // an upstream that talks faster than the host reads waits
 	ctx  context.Context
 	stop context.CancelFunc
-	work *sync.WaitGroup
+	work *tasks
 
 	mu       sync.Mutex    // held while the stream is opened
 	messages *HTTPUpstream // where messages go; nil before
@@ -60,7 +60,9 @@ func (c *sseConn) Send(ctx context.Context, m Message) error {
 	if err != nil {
 		return err
 	}
-	sendAsync(ctx, c.ctx, c.work, m, func(departed func()) { c.post(to, m, departed) })
+	if !c.work.send(ctx, c.ctx, m, func(departed func()) { c.post(to, m, departed) }) {
+		return fmt.Errorf("the connection to the upstream server %s is closed", c.up.Name)
+	}
 	return nil
 }
 
@@ -87,11 +89,15 @@ func (c *sseConn) open(ctx context.Context) (*HTTPUpstream, error) {
 		cut()
 		return nil, err
 	}
-	c.messages = to
-	c.work.Go(func() {
+	reads := c.work.start(func() {
 		defer cut()
 		c.receive(events)
 	})
+	if !reads {
+		cut()
+		return nil, fmt.Errorf("the connection to the upstream server %s is closed", c.up.Name)
+	}
+	c.messages = to
 	return to, nil
 }
 
@@ -225,7 +231,7 @@ func (c *sseConn) fail(m Message, f failure) {
 // Close ends the session: the stream is it.
 func (c *sseConn) Close() error {
 	c.stop()
-	c.work.Wait()
+	c.work.end()
 	c.up.transport.CloseIdleConnections()
 	return nil
 }

@@ -171,6 +171,12 @@ func (w *wire) upstream() func(context.Context, authz.Caller) (Conn, error) {
 // said unasked.
 func (w *wire) begin() *wire {
 	w.t.Helper()
+	return w.beginAs(hello)
+}
+
+// beginAs is begin with another answer to initialize.
+func (w *wire) beginAs(hello string) *wire {
+	w.t.Helper()
 	w.pass(w.host, w.up, initialize, initialize)
 	w.pass(w.up, w.host, hello, hello)
 	w.pass(w.host, w.up, initialized, initialized)

@@ -103,6 +103,7 @@ var serverSays = []talked{
 // statelessSays is what hosts of 2026-07-28 say.
 var statelessSays = []talked{
 	ask("server/discover", `1`, "server/discover", `{`+metas+`}`, `{"supportedVersions":["2026-07-28"],"capabilities":{"experimental":{"x":{}},"extensions":{"io.example/x":{"a":1.0}}},"serverInfo":{"name":"s","version":"1"},"resultType":"complete"}`),
+	ask("tools/list", `2`, "tools/list", `{`+metas+`}`, `{"tools":[{"name":"buy","inputSchema":{"type":"object"}}],"ttlMs":1.0,"cacheScope":"user","resultType":"complete"}`),
 	ask("tools/call", `"c"`, "tools/call", `{"name":"buy","arguments":`+odd+`,`+metas+`}`, `{"content":[],"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s"}}}`,
 		`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":¶,"progress":1.10}}`,
 		`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1.0,"_meta":{"io.modelcontextprotocol/subscriptionId":§}}}`),

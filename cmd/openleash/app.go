@@ -18,6 +18,7 @@ import (
 	"github.com/openleash/openleash-go/configs"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/internal/oauth"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/proxy"
@@ -36,7 +37,10 @@ type app struct {
 	sequencer *audit.Sequencer
 	service   *authz.Service
 	children  *proxy.Children // the servers' processes of this one
-	running   string          // what close records as stopped; empty: nothing was started
+	bearersMu sync.Mutex
+	bearers   map[string]*oauth.Bearer // of servers over HTTP, by name; guarded by bearersMu
+	proxies   proxies                  // in front of the servers
+	running   string                   // what close records as stopped; empty: nothing was started
 
 	background context.Context // of what open leaves running: sessions, doors
 	end        context.CancelFunc
@@ -148,8 +152,30 @@ func (a *app) openService() (err error) {
 	return err
 }
 
-// announce tells of every reload, in the program's log and in the audit log.
+// proxies are those that want to hear of reloads.
+type proxies struct {
+	mu  sync.Mutex
+	all []*proxy.Proxy
+}
+
+func (p *proxies) add(one *proxy.Proxy) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all = append(p.all, one)
+}
+
+func (p *proxies) policiesChanged() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, one := range p.all {
+		one.PoliciesChanged()
+	}
+}
+
+// announce tells of every reload: the hosts whose lists of tools it changes, the
+// program's log and the audit log.
 func (a *app) announce(e policy.Event) {
+	a.proxies.policiesChanged()
 	entry := audit.Entry{Event: "policy.reloaded", ActorType: "system", ActorID: "openleash", PolicyHash: e.Hash}
 	switch {
 	case e.Err != nil:

@@ -17,6 +17,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/internal/oauth"
 	"github.com/openleash/openleash-go/internal/strictyaml"
 	"github.com/openleash/openleash-go/proxy"
 )
@@ -59,9 +60,18 @@ type Server struct {
 	URL     string            // … or an endpoint over HTTP
 	SSE     bool              // which speaks the transport before Streamable HTTP
 	Headers map[string]string // sent to it; ${NAME} is taken from our environment
+	OAuth   OAuth             // what a login there takes and cannot be found out
 	Profile string            // a shipped profile; empty: found by command or URL
 
 	environ []string // of a wrapped command: the whole environment, instead of Env
+}
+
+// OAuth is who we are to the authorization server of a server, where that one
+// registers nobody by itself, and what we ask it for.
+type OAuth struct {
+	ClientID     string
+	ClientSecret string // ${NAME}, never the secret itself
+	Scopes       []string
 }
 
 const (
@@ -174,7 +184,7 @@ func (c *Config) readServers(d *strictyaml.Doc, n *yaml.Node) {
 
 func readServer(d *strictyaml.Doc, name string, n *yaml.Node) Server {
 	s := Server{Name: name}
-	f := d.Fields(n, "server "+name, "command", "args", "env", "cwd", "start", "idle", "run_as", "url", "headers", "type", "transport", "profile")
+	f := d.Fields(n, "server "+name, "command", "args", "env", "cwd", "start", "idle", "run_as", "url", "headers", "oauth", "type", "transport", "profile")
 	s.Command, _ = d.String(f["command"], "command")
 	s.Args, _ = d.Strings(f["args"], "args")
 	s.Cwd, _ = d.String(f["cwd"], "cwd")
@@ -183,6 +193,12 @@ func readServer(d *strictyaml.Doc, name string, n *yaml.Node) Server {
 	s.Profile, _ = d.String(f["profile"], "profile")
 	s.Env = readVariables(d, f["env"], "env")
 	s.Headers = readVariables(d, f["headers"], "headers")
+	if n := f["oauth"]; n != nil {
+		s.OAuth = readOAuth(d, n)
+		if s.URL == "" {
+			d.Errorf(n, "oauth: goes with url: a program that we start gets its secrets by env")
+		}
+	}
 	kind := readTransport(d, f["type"], "type", s)
 	other := readTransport(d, f["transport"], "transport", s)
 	if kind != "" && other != "" && (kind == "sse") != (other == "sse") {
@@ -197,6 +213,29 @@ func readServer(d *strictyaml.Doc, name string, n *yaml.Node) Server {
 		d.Errorf(f["url"], "url: want http:// or https://, got %q", s.URL)
 	}
 	return s
+}
+
+// readOAuth reads what a login takes. A secret must not stand in the file, where
+// it would be backed up and versioned; it is not repeated in the error either.
+func readOAuth(d *strictyaml.Doc, n *yaml.Node) (o OAuth) {
+	f := d.Fields(n, "oauth", "client_id", "client_secret", "scopes")
+	o.ClientID, _ = d.String(f["client_id"], "client_id")
+	o.Scopes, _ = d.Strings(f["scopes"], "scopes")
+	if n := f["client_secret"]; n != nil {
+		o.ClientSecret = n.Value
+		if m := variable.FindStringSubmatch(n.Value); n.Kind != yaml.ScalarNode || m == nil || m[2] != "" {
+			d.Errorf(n, "client_secret: want ${NAME}, the name of an environment variable: a secret does not stand in this file")
+		}
+		if o.ClientID == "" {
+			d.Errorf(n, "client_secret: goes with client_id")
+		}
+	}
+	for _, scope := range o.Scopes {
+		if !oauth.ValidScope(scope) {
+			d.Errorf(f["scopes"], "scopes: want a list of scopes, each a word without spaces, got %q", scope)
+		}
+	}
+	return o
 }
 
 // readTransport reads how a server is spoken to, which hosts call type or

@@ -60,6 +60,9 @@ func TestConfig(t *testing.T) {
 		{"an endpoint", "mcpServers:\n  far: {url: \"https://far.example/mcp\", headers: {Authorization: \"Bearer ${T}\"}, type: http}\n", func(c *Config) {
 			c.Servers["far"] = Server{Name: "far", URL: "https://far.example/mcp", Headers: map[string]string{"Authorization": "Bearer ${T}"}}
 		}},
+		{"a client", "mcpServers:\n  far: {url: \"https://far.example/mcp\", oauth: {client_id: us, client_secret: \"${S}\", scopes: [a, b:c]}}\n", func(c *Config) {
+			c.Servers["far"] = Server{Name: "far", URL: "https://far.example/mcp", OAuth: OAuth{ClientID: "us", ClientSecret: "${S}", Scopes: []string{"a", "b:c"}}}
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -106,6 +109,14 @@ func TestConfigFaults(t *testing.T) {
 		{"sse of a command", "mcpServers: {a: {command: x, transport: sse}}\n", "transport: sse goes with url"},
 		{"two transports", "mcpServers: {a: {url: \"http://y\", type: http, transport: sse}}\n", "transport: sse, but type says http: leave one of them out"},
 		{"number as variable", "mcpServers: {a: {command: x, env: {PORT: 80}}}\n", `env PORT: want text, got the number 80: write "80"`},
+		{"oauth of a program", "mcpServers: {a: {command: x, oauth: {client_id: y}}}\n", "oauth: goes with url"},
+		{"oauth unknown", "mcpServers: {a: {url: \"http://y\", oauth: {clientid: y}}}\n", `did you mean "client_id"?`},
+		{"a secret in the file", "mcpServers: {a: {url: \"http://y\", oauth: {client_id: y, client_secret: hunter2}}}\n", "config.yaml:1:72: client_secret: want ${NAME}, the name of an environment variable: a secret does not stand in this file"},
+		{"a secret as a default", "mcpServers: {a: {url: \"http://y\", oauth: {client_id: y, client_secret: \"${S:-hunter2}\"}}}\n", "client_secret: want ${NAME}"},
+		{"a secret beside a name", "mcpServers: {a: {url: \"http://y\", oauth: {client_id: y, client_secret: \"hunter2${S}\"}}}\n", "client_secret: want ${NAME}"},
+		{"a secret as a number", "mcpServers: {a: {url: \"http://y\", oauth: {client_id: y, client_secret: 1234567}}}\n", "client_secret: want ${NAME}"},
+		{"a secret of nobody", "mcpServers: {a: {url: \"http://y\", oauth: {client_secret: \"${S}\"}}}\n", "client_secret: goes with client_id"},
+		{"two scopes in one", "mcpServers: {a: {url: \"http://y\", oauth: {scopes: [\"a b\"]}}}\n", `want a list of scopes, each a word without spaces, got "a b"`},
 		{"mapping rule", "mapping:\n  - {tool: x, action_typ: y}\n", `did you mean "action_type"?`},
 	}
 	for _, tt := range tests {
@@ -113,6 +124,9 @@ func TestConfigFaults(t *testing.T) {
 			_, err := loadConfig(homeWith(t, tt.config))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v\nwant %s", err, tt.want)
+			}
+			if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "1234567")) {
+				t.Errorf("the secret is in %v", err)
 			}
 		})
 	}

@@ -182,7 +182,7 @@ func TestConnectEndsInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-far.exited
-	if got := h.answer(t, 1); !strings.Contains(got, `"error"`) || !strings.Contains(got, "look") {
+	if got := h.answer(t, 1); !strings.Contains(got, `"error"`) || !strings.Contains(got, "OpenLeash is shutting down. Nothing was done") {
 		t.Errorf("the held call: %s", got)
 	}
 	in.serve(t)

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/openleash/openleash-go/internal/oauthtest"
 )
 
 // fakeServer is an MCP server of a few lines, on raw JSON-RPC, with bad manners
@@ -195,4 +197,26 @@ func get() {
 	fmt.Println(resp.StatusCode)
 	_, err = io.Copy(os.Stdout, resp.Body)
 	must(err)
+}
+
+// authServer is a server that wants a login, with its authorization server; the
+// arguments are its quirks.
+func authServer() {
+	s, err := oauthtest.Start()
+	must(err)
+	for _, quirk := range os.Args[1:] {
+		s.Quirk(quirk, true)
+	}
+	fmt.Println(s.URL)
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// consent is a person with a browser: it consents, and comes back to where it is sent.
+func consent() {
+	resp, err := http.Get(os.Args[1])
+	must(err)
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	must(err)
+	fmt.Printf("%d\n%s", resp.StatusCode, page)
 }

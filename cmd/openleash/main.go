@@ -102,6 +102,7 @@ allowed; each tool call is allowed, refused, or held until you have answered.
                                         what a host launches instead of the server itself
   openleash start                       all servers of the configuration over HTTP
   openleash connect URL                 what a host launches when OpenLeash runs elsewhere
+  openleash login SERVER                sign in at a server that wants it
   openleash open                        the portal, signed in
 
 Everything lives in $OPENLEASH_HOME, or ~/.openleash when that is not set.`,
@@ -109,7 +110,7 @@ Everything lives in $OPENLEASH_HOME, or ~/.openleash when that is not set.`,
 		SilenceErrors: true,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(startCommand(), stdioCommand(), connectCommand(), openCommand(), demoCommand(), initCommand(), policyCommand(),
+	cmd.AddCommand(startCommand(), stdioCommand(), connectCommand(), openCommand(), loginCommand(), logoutCommand(), demoCommand(), initCommand(), policyCommand(),
 		approvalsCommand(), auditCommand(), agentsCommand(), keysCommand(), versionCommand(), sampleCommand())
 	mindful(cmd)
 	return cmd

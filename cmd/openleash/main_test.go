@@ -11,10 +11,13 @@ import (
 // one of the servers that scripts put behind it.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"openleash": func() { os.Exit(run()) },
-		"fakemcp":   fakeMCP,
-		"sleeper":   sleeper,
-		"squatter":  squatter,
-		"get":       get,
+		"openleash":  func() { os.Exit(run()) },
+		"fakemcp":    fakeMCP,
+		"sleeper":    sleeper,
+		"squatter":   squatter,
+		"get":        get,
+		"authserver": authServer,
+		"xdg-open":   consent, // what openleash login opens: Linux and BSD
+		"open":       consent, // macOS
 	})
 }

@@ -16,7 +16,8 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Check policies"}
+	cmd := &cobra.Command{Use: "policy", Short: "Check, test and explain policies"}
+	cmd.AddCommand(policyTestCommand(), policyExplainCommand(), policyFmtCommand())
 	cmd.AddCommand(&cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of policies, for editors",
@@ -43,12 +44,9 @@ of this installation.
 
 Exit code 0: all is well; 1: there are errors; 2: there are only warnings.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				dir, err := ownPolicies()
-				if err != nil {
-					return err
-				}
-				args = []string{dir}
+			args, err := orOwnPolicies(args)
+			if err != nil {
+				return err
 			}
 			c := checker{out: cmd.OutOrStdout(), complain: cmd.ErrOrStderr()}
 			for _, name := range args {
@@ -60,17 +58,21 @@ Exit code 0: all is well; 1: there are errors; 2: there are only warnings.`,
 	return cmd
 }
 
-// ownPolicies is the folder that the configuration names.
-func ownPolicies() (string, error) {
+// orOwnPolicies are the files and folders that were named, or else the folder of
+// the configuration.
+func orOwnPolicies(named []string) ([]string, error) {
+	if len(named) > 0 {
+		return named, nil
+	}
 	dir, err := home.Locate(os.Getenv("OPENLEASH_HOME"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	config, err := loadConfig(home.Home{Dir: dir})
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return config.Policies, nil
+	return []string{config.Policies}, nil
 }
 
 // checker prints what is wrong with policies.

@@ -53,6 +53,8 @@ import (
 //	tmpfs FOLDER SIZE         mounts a small disk (root, Linux)
 //	replace FILE OLD NEW      edits a file
 //	forwarded CALLS LOG       every call that the fake has noted has an ALLOW in the log
+//	unsaid URL WHERE…         no secret that the authserver there has given out stands in
+//	                          these files, folders, or what these processes have written
 //	cut FILE N                takes N bytes off a file's end
 func TestScripts(t *testing.T) {
 	// Under nohup, as some CI runs are, SIGHUP is ignored by all that we start.
@@ -73,7 +75,7 @@ func TestScripts(t *testing.T) {
 			"code": cmdCode,
 			"host": cmdHost, "send": cmdSend, "sendfile": cmdSendFile, "call": cmdCall, "recv": cmdRecv, "answer": cmdAnswer, "says": cmdSays, "silent": cmdSilent,
 			"close": cmdClose, "signal": cmdSignal, "ended": cmdEnded, "protocol": cmdProtocol, "gone": cmdGone, "until": cmdUntil,
-			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "forwarded": cmdForwarded,
+			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "forwarded": cmdForwarded, "unsaid": cmdUnsaid,
 		},
 	})
 }
@@ -580,4 +582,38 @@ func cmdCut(ts *testscript.TestScript, neg bool, args []string) {
 func cmdForwarded(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, len(args) == 2, "forwarded CALLS LOG")
 	ts.Check(forwardedAreLogged(ts.MkAbs(args[0]), ts.MkAbs(args[1]), 0))
+}
+
+func cmdUnsaid(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) >= 2, "unsaid URL FILE|FOLDER|PROCESS…")
+	resp, err := worldOf(ts).web.Get(args[0] + "/test/secrets")
+	ts.Check(err)
+	defer resp.Body.Close()
+	list, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	secrets := strings.Fields(string(list))
+	if len(secrets) == 0 {
+		ts.Fatalf("%s has given out no secret", args[0])
+	}
+	check := func(where, text string) {
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				ts.Fatalf("%s has the secret %s:\n%s", where, secret, text)
+			}
+		}
+	}
+	for _, where := range args[1:] {
+		if p := worldOf(ts).procs[where]; p != nil {
+			check(where, p.all())
+			continue
+		}
+		ts.Check(filepath.WalkDir(ts.MkAbs(where), func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			check(path, string(text))
+			return err
+		}))
+	}
 }

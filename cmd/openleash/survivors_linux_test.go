@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -112,6 +113,9 @@ func TestNothingSurvivesOurDeath(t *testing.T) {
 // Nothing survives our orderly end either, at which all of it is gone already.
 func TestNothingSurvivesOurEnd(t *testing.T) {
 	t.Parallel()
+	caught := make(chan os.Signal, 1) // what we start is not to ignore it, as under nohup
+	signal.Notify(caught, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(caught) })
 	in := newInstallation(t, allowAll)
 	for what, end := range map[string]func(*process) error{
 		"terminated":         func(p *process) error { return p.cmd.Process.Signal(syscall.SIGTERM) },

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/internal/oauth"
 	"github.com/openleash/openleash-go/proxy"
 )
 
@@ -15,11 +18,13 @@ func (a *app) newProxy(s Server) (*proxy.Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return proxy.New(proxy.Config{
+	p := proxy.New(proxy.Config{
 		Name: s.Name, Service: a.service, Mapping: proxy.NewMapping(a.config.Mapping, profile),
 		Hold: a.config.Hold, Portal: a.config.portal(), Limits: a.config.limits(), Log: a.log,
 		Places: s.places(), HideDenied: a.config.HideDenied,
-	}), nil
+	})
+	a.proxies.add(p)
+	return p, nil
 }
 
 // places are the folders from which the server may resolve relative paths.
@@ -98,5 +103,57 @@ func (a *app) dialer(p *proxy.Proxy, s Server) (dial func(context.Context, authz
 
 func (a *app) httpUpstream(s Server) (proxy.HTTPUpstream, error) {
 	headers, err := expand(s.Headers, "server "+s.Name+": headers")
-	return proxy.HTTPUpstream{Name: s.Name, URL: s.URL, Headers: headers}, err
+	if err != nil {
+		return proxy.HTTPUpstream{}, err
+	}
+	bearer, err := a.bearer(s)
+	return proxy.HTTPUpstream{Name: s.Name, URL: s.URL, Headers: headers, Bearer: bearer, Log: a.log}, err
+}
+
+// bearer is the token of the server's login: one for all its connections, so
+// that one renewal is enough. A server with credentials of its own in the
+// configuration has none: those are what it gets.
+func (a *app) bearer(s Server) (*oauth.Bearer, error) {
+	if s.credentials() != "" {
+		return nil, nil
+	}
+	protected, err := s.protected()
+	if err != nil {
+		return nil, err
+	}
+	a.bearersMu.Lock()
+	defer a.bearersMu.Unlock()
+	if a.bearers[s.Name] == nil {
+		if a.bearers == nil {
+			a.bearers = map[string]*oauth.Bearer{}
+		}
+		a.bearers[s.Name] = oauth.NewBearer(a.logins(), protected, func(reason string) { a.record("upstream.login_ended", "server "+s.Name+": "+reason) })
+	}
+	return a.bearers[s.Name], nil
+}
+
+func (a *app) logins() oauth.Folder { return oauth.Folder(a.home.Logins()) }
+
+// credentials tells where in the configuration the server's credentials stand;
+// empty: nowhere.
+func (s Server) credentials() string {
+	for name := range s.Headers {
+		if http.CanonicalHeaderKey(name) == "Authorization" {
+			return "headers: " + name
+		}
+	}
+	if u, err := url.Parse(s.URL); err == nil && u.User != nil {
+		return "url"
+	}
+	return ""
+}
+
+// protected is the server as a login sees it.
+func (s Server) protected() (oauth.Server, error) {
+	headers, err := expand(s.Headers, "server "+s.Name+": headers")
+	if err != nil {
+		return oauth.Server{}, err
+	}
+	secret, err := expand(map[string]string{"": s.OAuth.ClientSecret}, "server "+s.Name+": oauth: client_secret")
+	return oauth.Server{Name: s.Name, URL: s.URL, SSE: s.SSE, Headers: headers, ClientID: s.OAuth.ClientID, ClientSecret: secret[""], Scopes: s.OAuth.Scopes}, err
 }

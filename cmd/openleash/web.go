@@ -156,8 +156,8 @@ func (a *app) agentByToken(ctx context.Context, token string) (context.Context, 
 // serve answers on l until ctx ends, then lets what is under way finish.
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	server := door.Server(h)
-	streams, cut := context.WithCancel(context.Background())
-	defer cut()
+	streams, cut := context.WithCancelCause(context.Background())
+	defer cut(nil)
 	server.BaseContext = func(net.Listener) context.Context { return streams }
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
@@ -166,7 +166,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		return err
 	case <-ctx.Done():
 	}
-	cut() // held calls and streams end now; their hosts are told by the connection
+	cut(proxy.ErrShuttingDown) // held calls and streams end now, with an answer that says so
 	grace, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	if err := server.Shutdown(grace); err != nil {

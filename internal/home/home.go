@@ -3,6 +3,7 @@
 //	config.yaml            what runs, and where (Config)
 //	policies/              policy files, for people and version control (Policies)
 //	keys/                  private signing keys, one file a key (Keys)
+//	logins/                tokens of servers that want a login, one file a server (Logins)
 //	data/                  the store (Data)
 //	data/audit.log.jsonl   the log (AuditLog)
 //	start.lock             held during first start (Lock)
@@ -62,6 +63,9 @@ func (h Home) Policies() string { return filepath.Join(h.Dir, "policies") }
 // Keys is the folder of the private keys.
 func (h Home) Keys() string { return filepath.Join(h.Dir, "keys") }
 
+// Logins is the folder of the tokens that servers over HTTP were signed in to for.
+func (h Home) Logins() string { return filepath.Join(h.Dir, "logins") }
+
 // Data is the store's folder.
 func (h Home) Data() string { return filepath.Join(h.Dir, "data") }
 
@@ -74,7 +78,7 @@ func (h Home) Lock() string { return filepath.Join(h.Dir, "start.lock") }
 // Create makes what folders are missing and checks those that are there.
 func (h Home) Create() error {
 	var errs []error
-	for _, dir := range []string{h.Dir, h.Policies(), h.Keys(), h.Data()} {
+	for _, dir := range []string{h.Dir, h.Policies(), h.Keys(), h.Logins(), h.Data()} {
 		errs = append(errs, private(dir))
 	}
 	return errors.Join(errs...)

@@ -113,6 +113,9 @@ var (
 	// brokenOff are the errors for which yaml.v3 counts lines from 0, and often
 	// names the line on which the broken list, mapping or bracket begins.
 	brokenOff = regexp.MustCompile(`^did not find expected (node content|'-' indicator|key|',' or '[\]}]'|<document start>)`)
+	// barePath is a path with brackets that lacks the quotes which it needs between
+	// braces.
+	barePath = regexp.MustCompile(`\{.*[ :]\$\.[\w.]*\[`)
 )
 
 // syntaxError notes an error of the YAML parser, which tells a line at best.
@@ -134,6 +137,10 @@ func (d *Doc) syntaxError(src []byte, err error) {
 			line++
 		}
 		text += ", here or in what begins here"
+	}
+	line = min(line, len(d.lines)) // where it ends too early the parser names the line after
+	if line >= 1 && line <= len(d.lines) && barePath.MatchString(d.lines[line-1]) {
+		text += "; between braces a path with [ stands in quotes: '$.a[0]'"
 	}
 	d.errorAt(line, 1, "not YAML: %s", text)
 }

@@ -40,6 +40,8 @@ func TestParseRefuses(t *testing.T) {
 		{"tag", "a: !mine x\n", "f.yaml:1:4: tags like !mine are not read: write the value without it, text in quotes"},
 		{"standard tag", "a: !!str 5\n", "f.yaml:1:4: tags like !!str are not read: write the value without it, text in quotes"},
 		{"broken list", "top: 1\nrules:\n  - id: a\n    effect: allow\n   action: x\n", "f.yaml:3:1: not YAML: did not find expected '-' indicator, here or in what begins here"},
+		{"a path with an index", "a: 1\nb: {path: $.x.y[0].z}\n", "f.yaml:2:1: not YAML: did not find expected ',' or '}', here or in what begins here; between braces a path with [ stands in quotes: '$.a[0]'"},
+		{"a path of every item", "a: 1\nb: {path: $.x.y[*].z}\n", "f.yaml:2:1: not YAML: did not find expected alphabetic or numeric character; between braces a path with [ stands in quotes: '$.a[0]'"},
 		{"mapping after a value", "a: 1\nb: c: d\n", "f.yaml:2:1: not YAML: mapping values are not allowed in this context"},
 		{"tag of a list", "a: !set [x]\n", "f.yaml:1:4: tags like !set are not read: write the value without it, text in quotes"},
 		{"tag of a mapping", "!!map {a: 1}\n", "f.yaml:1:1: tags like !!map are not read: write the value without it, text in quotes"},

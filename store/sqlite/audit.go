@@ -70,8 +70,23 @@ func (s *Store) Unsequenced(ctx context.Context, limit int) (ids []int64, entrie
 	for _, e := range waiting {
 		ids, entries = append(ids, e.id), append(entries, e.body)
 	}
-	s.seen.Store(&seen{rows[0].upto, slices.Clone(ids[inTable:])})
+	s.see(&seen{rows[0].upto, slices.Clone(ids[inTable:])})
 	return ids, entries, nil
+}
+
+// see keeps what was seen of the journal, unless what is kept reaches as far: who
+// only looks whether something waits must not take it from who gives places.
+func (s *Store) see(now *seen) {
+	for {
+		before := s.seen.Load()
+		if before.reaches(now) || s.seen.CompareAndSwap(before, now) {
+			return
+		}
+	}
+}
+
+func (s *seen) reaches(other *seen) bool {
+	return s != nil && s.after <= other.after && (len(other.ids) == 0 || len(s.ids) > 0 && s.ids[len(s.ids)-1] >= other.ids[len(other.ids)-1])
 }
 
 // seen is what the journal had after an entry, when it was last read. The

@@ -132,6 +132,23 @@ func testSequencingMoved(t *testing.T, open Open) {
 	}
 }
 
+// Whoever looks how much waits meanwhile, as commands do that wait for it, takes
+// nothing from who gives the places.
+func testSequencingWhileOthersLook(t *testing.T, open Open) {
+	s := open(t, t.TempDir())
+	for range 20 {
+		commit(t, s, note("one"))
+	}
+	ids, _ := unsequenced(t, s, 1000)
+	for range 3 {
+		unsequenced(t, s, 1)
+	}
+	if err := s.SetSequenced(t.Context(), ids, lines(1, len(ids))); err != nil {
+		t.Error(err)
+	}
+	wantEntries(t, s)
+}
+
 func testSequencerSeat(t *testing.T, open Open) {
 	place := t.TempDir()
 	a, b := open(t, place), open(t, place)

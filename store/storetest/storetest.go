@@ -78,6 +78,7 @@ func Run(t *testing.T, open Open) {
 		{"CommitCancelled", testCommitCancelled},
 		{"Sequencing", testSequencing},
 		{"SequencingMoved", testSequencingMoved},
+		{"SequencingWhileOthersLook", testSequencingWhileOthersLook},
 		{"SequencerSeat", testSequencerSeat},
 		{"CommitOrder", testCommitOrder},
 		{"Owner", testOwner},

@@ -1,0 +1,133 @@
+package policy
+
+import (
+	"fmt"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/strictyaml"
+)
+
+// An Explanation is what one rule made of a request, in the order in which rules
+// are asked.
+type Explanation struct {
+	PolicyID, RuleID string
+	Effect           string // allow or deny
+	// Verdict is "decides"; "matches", after another has decided; "no"; or
+	// "other", when it is about other actions.
+	Verdict string
+	Why     string // the first condition that kept it from matching, what was wanted and what was there
+}
+
+// Explain decides, and says of every rule why it did not.
+func (s *Set) Explain(req *action.Request, env Env) (Decision, []Explanation) {
+	d := s.Decide(req, env)
+	doc := document(req, env)
+	var list []Explanation
+	for _, finals := range []bool{true, false} {
+		for _, r := range s.rules {
+			if r.final == finals {
+				list = append(list, r.explain(req.ActionType, d, doc))
+			}
+		}
+	}
+	return d, list
+}
+
+func (r *bound) explain(actionType string, d Decision, doc action.Value) Explanation {
+	e := Explanation{PolicyID: r.policy.ID, RuleID: r.id, Effect: "deny"}
+	if r.allow {
+		e.Effect = "allow"
+	}
+	rest, money := weigh(r.rule, doc)
+	switch {
+	case !r.pattern.matches(actionType):
+		e.Verdict, e.Why = "other", "it is about "+r.pattern.String()
+	case d.PolicyID == r.policy.ID && d.RuleID == r.id:
+		e.Verdict = "decides"
+	case rest.and(money).matches(r.allow):
+		e.Verdict, e.Why = "matches", "another rule has decided before it"
+	default:
+		e.Verdict, e.Why = "no", r.failing(doc)
+	}
+	return e
+}
+
+func (p pattern) String() string {
+	switch {
+	case p.below && p.name == "":
+		return "*"
+	case p.below:
+		return p.name + ".*"
+	}
+	return p.name
+}
+
+// failing is the first condition that keeps a rule from matching.
+func (r *rule) failing(doc action.Value) string {
+	var parts []*expr
+	if r.when != nil {
+		parts = append(parts, r.when)
+	}
+	for _, t := range r.constraints {
+		parts = append(parts, &expr{test: t})
+	}
+	if r.amount != nil {
+		parts = append(parts, &expr{test: r.amount})
+	}
+	for _, part := range parts {
+		if t := evaluate(part, doc); !t.matches(r.allow) {
+			return part.failing(doc)
+		}
+	}
+	// Each part by itself would do for a deny that cannot be judged, all together
+	// do not: one is missing.
+	return "what it is about is missing"
+}
+
+func (e *expr) failing(doc action.Value) string {
+	switch e.op {
+	case opTest:
+		return e.test.failing(doc)
+	case opAll:
+		for _, sub := range e.subs {
+			if evaluate(sub, doc) != yes {
+				return sub.failing(doc)
+			}
+		}
+	}
+	return fmt.Sprintf("%s is %s", e, evaluate(e, doc))
+}
+
+// failing says what was wanted and what was there.
+func (t *test) failing(doc action.Value) string {
+	truth := consult(t, doc)
+	for _, path := range t.paths {
+		v, ok := path.Lookup(doc)
+		switch {
+		case !ok:
+			return fmt.Sprintf("want %s; %s cannot be followed", t.text, path)
+		case v.Kind() == action.Missing:
+		case truth == unknown:
+			return fmt.Sprintf("want %s; it is %s: %s, not %s", t.text, short(string(v.Canonical())), kindName(v), t.wants)
+		default:
+			return fmt.Sprintf("want %s; it is %s", t.text, short(string(v.Canonical())))
+		}
+	}
+	if t.isClock() {
+		return "want " + t.text + "; what time it is is not known"
+	}
+	return "want " + t.text + "; it is not there"
+}
+
+// ParseAction reads an action from a file of YAML or JSON, in the form that
+// suites use: {action_type, payload, relying_party, tool, open}. The error is a
+// strictyaml.ErrorList.
+func ParseAction(file string, src []byte) (action.Request, Env, error) {
+	doc, err := strictyaml.Parse(file, src)
+	if err != nil {
+		return action.Request{}, Env{}, err
+	}
+	p := &suiteParser{parser{Doc: doc}, nil}
+	a := p.action(doc.Root, "action")
+	return a.req, a.env, doc.Err()
+}
