@@ -1,6 +1,7 @@
 // Package configs holds the files that ship inside the program: policies to
-// start from (policies/*.yaml) and what is known about popular MCP servers
-// (profiles/*.yaml). Each of them is loaded, and decided on, by a test.
+// start from (policies/NAME.yaml, each with its suite NAME_test.yaml beside it)
+// and what is known about popular MCP servers (profiles/*.yaml). Each of them is
+// loaded, and decided on, by a test.
 package configs
 
 import "embed"

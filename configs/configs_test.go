@@ -11,84 +11,81 @@ import (
 	"github.com/openleash/openleash-go/policy"
 )
 
-// Every policy that ships has decisions here.
-var decisions = map[string][]struct {
-	about   string
-	action  string
-	payload string
-	tool    string
-	want    policy.Outcome
-	rule    string
-}{
-	"balanced": {
-		{"reading", "mcp.files.read_file", `{}`, `{"profile":"filesystem","reads":true,"destroys":false}`, policy.Allow, "reading"},
-		{"writing", "mcp.files.write_file", `{}`, `{"profile":"filesystem","reads":false,"destroys":true}`, policy.RequireApproval, ""},
-		{"an unknown server", "mcp.x.read", `{}`, `{"reads":false,"annotations":{"readOnlyHint":true}}`, policy.RequireApproval, ""},
-		{"outside MCP", "purchase", `{"amount_minor":1}`, ``, policy.RequireApproval, ""},
-		{"a profile that is no profile", "mcp.x.read", `{}`, `{"reads":"true"}`, policy.RequireApproval, ""},
-	},
-	"conservative": {
-		{"reading", "mcp.files.read_file", `{}`, `{"profile":"filesystem","reads":true}`, policy.RequireApproval, ""},
-		{"writing", "mcp.files.write_file", `{}`, `{"destroys":true}`, policy.RequireApproval, ""},
-	},
-	"autonomous": {
-		{"reading", "mcp.files.read_file", `{}`, `{"profile":"filesystem","reads":true,"destroys":false}`, policy.Allow, ""},
-		{"destroying", "mcp.files.write_file", `{}`, `{"profile":"filesystem","reads":false,"destroys":true}`, policy.RequireApproval, "destroying"},
-		{"neither", "mcp.files.create_directory", `{}`, `{"profile":"filesystem","reads":false,"destroys":false}`, policy.Allow, ""},
-		{"an unknown server", "mcp.x.wipe", `{}`, `{"reads":false,"destroys":false,"annotations":{"destructiveHint":true}}`, policy.Allow, ""},
-		{"a profile that cannot be read", "mcp.x.wipe", `{}`, `{"destroys":"yes"}`, policy.RequireApproval, "destroying"},
-	},
-	"demo": {
-		{"small", "purchase", `{"amount_minor":5000,"currency":"EUR","merchant_domain":"shop.example"}`, ``, policy.Allow, "purchase-small"},
-		{"a cent more", "purchase", `{"amount_minor":5001,"currency":"EUR"}`, ``, policy.RequireApproval, "purchase-large"},
-		{"as much as can be", "purchase", `{"amount_minor":100000,"currency":"EUR"}`, ``, policy.RequireApproval, "purchase-large"},
-		{"too large", "purchase", `{"amount_minor":100001,"currency":"EUR"}`, ``, policy.Deny, "purchase-too-large"},
-		{"an amount as text", "purchase", `{"amount_minor":"5000","currency":"EUR"}`, ``, policy.Deny, "purchase-too-large"},
-		{"less than nothing", "purchase", `{"amount_minor":-5,"currency":"EUR"}`, ``, policy.Deny, "purchase-too-large"},
-		{"no amount", "purchase", `{"currency":"EUR"}`, ``, policy.Deny, ""},
-		{"another currency", "purchase", `{"amount_minor":100,"currency":"KWD"}`, ``, policy.Deny, ""},
-		{"known mail", "communication.email", `{"domain":"example.com","to":"a@example.com"}`, ``, policy.Allow, "mail-known"},
-		{"mail below it, in capitals", "communication.email", `{"domain":"Mail.EXAMPLE.com"}`, ``, policy.Allow, "mail-known"},
-		{"mail elsewhere", "communication.email", `{"domain":"evil.test"}`, ``, policy.Deny, "mail-elsewhere"},
-		{"mail to a look-alike", "communication.email", `{"domain":"notexample.com"}`, ``, policy.Deny, "mail-elsewhere"},
-		{"mail to a longer name", "communication.email", `{"domain":"example.com.evil.test"}`, ``, policy.Deny, "mail-elsewhere"},
-		{"mail that could not be read", "communication.email", `{"domain":["\"a@example.com\""]}`, ``, policy.Deny, "mail-elsewhere"},
-		{"mail to nobody", "communication.email", `{}`, ``, policy.Deny, "mail-elsewhere"},
-		{"mail by a tool that claims to read", "communication.email", `{"domain":"evil.test"}`, `{"reads":true}`, policy.Deny, "mail-elsewhere"},
-		{"haircut", "appointment.book", `{"kind":"haircut"}`, ``, policy.Allow, "haircut"},
-		{"medical", "appointment.book", `{"kind":"medical"}`, ``, policy.RequireApproval, "medical"},
-		{"something else", "appointment.book", `{"kind":"tattoo"}`, ``, policy.Deny, ""},
-		{"reading", "mcp.shop.list_offers", `{}`, `{"reads":true}`, policy.Allow, "reading"},
-		{"anything else", "mcp.shop.refund", `{}`, `{"reads":false}`, policy.Deny, ""},
-	},
-}
-
-func TestPoliciesDecide(t *testing.T) {
+// Every policy that ships has a suite that meets all of it, no warning, and the
+// one form.
+func TestPoliciesPassTheirSuites(t *testing.T) {
 	names, err := fs.Glob(configs.FS, "policies/*.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(names) != len(decisions) {
-		t.Errorf("%d policies ship, %d have decisions", len(names), len(decisions))
-	}
+	n := 0
 	for _, name := range names {
-		id := strings.TrimSuffix(path.Base(name), ".yaml")
-		set := load(t, id, name)
-		if len(decisions[id]) == 0 {
-			t.Errorf("%s: no decisions", name)
+		if !policy.IsSuite(name) {
+			n++
+			t.Run(path.Base(name), func(t *testing.T) { checkPolicy(t, name) })
 		}
-		for _, c := range decisions[id] {
-			req := action.Request{ActionType: c.action, Payload: parse(t, c.payload)}
-			env := policy.Env{}
-			if c.tool != "" {
-				env.Tool = parse(t, c.tool)
-			}
-			d := set.Decide(&req, env)
-			if d.Outcome != c.want || d.RuleID != c.rule {
-				t.Errorf("%s: %s: got %v by %q (%s), want %v by %q", id, c.about, d.Outcome, d.RuleID, d.Reason, c.want, c.rule)
-			}
-			if d.PolicyID != id {
-				t.Errorf("%s: %s: policy %q", id, c.about, d.PolicyID)
+	}
+	if n < 10 || len(names) != 2*n {
+		t.Errorf("%d files are %d policies: want a suite for each", len(names), n)
+	}
+}
+
+func checkPolicy(t *testing.T, name string) {
+	src := read(t, name)
+	if formatted, err := policy.Format(name, src); err != nil || string(formatted) != string(src) {
+		t.Errorf("not formatted (openleash policy fmt): %v", err)
+	}
+	book, err := policy.Alone(name, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range book.Warnings() {
+		t.Errorf("warning: %v", w)
+	}
+	tests := strings.TrimSuffix(name, ".yaml") + "_test.yaml"
+	suite, err := policy.ParseSuite(tests, read(t, tests))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range suite.Run(book) {
+		for _, fault := range r.Faults {
+			t.Errorf("%s:%d: %s: %s", tests, r.Line, r.Name, fault)
+		}
+	}
+	for _, missed := range policy.Cover(book, []*policy.Suite{suite}).Missed {
+		t.Errorf("no test meets: %v", missed)
+	}
+}
+
+// The templates stand together on the base: what each says by itself holds then too.
+func TestTemplatesStandTogether(t *testing.T) {
+	names, err := fs.Glob(configs.FS, "policies/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := []policy.Source{{Name: "deny-all.yaml", Text: string(read(t, "policies/deny-all.yaml"))}}
+	var suites []string
+	for _, name := range names {
+		if text := string(read(t, name)); strings.Contains(text, "\ndefault: passthrough\n") {
+			sources = append(sources, policy.Source{Name: "10-" + path.Base(name), Text: text})
+			suites = append(suites, strings.TrimSuffix(name, ".yaml")+"_test.yaml")
+		}
+	}
+	if len(suites) < 8 {
+		t.Errorf("only %d templates: %v", len(suites), suites)
+	}
+	book, err := policy.NewBook("", sources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range suites {
+		suite, err := policy.ParseSuite(name, read(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range suite.Run(book) {
+			for _, fault := range r.Faults {
+				t.Errorf("%s:%d: %s: %s", name, r.Line, r.Name, fault)
 			}
 		}
 	}
@@ -96,11 +93,7 @@ func TestPoliciesDecide(t *testing.T) {
 
 // The rule that autonomous.yaml offers in a comment does what is said of it.
 func TestAutonomousWithUnknownServersHeld(t *testing.T) {
-	src, err := fs.ReadFile(configs.FS, "policies/autonomous.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rule, found := strings.Cut(string(src), "#  - id: unknown-server")
+	before, rule, found := strings.Cut(string(read(t, "policies/autonomous.yaml")), "#  - id: unknown-server")
 	if !found {
 		t.Fatal("the offered rule is gone")
 	}
@@ -121,17 +114,13 @@ func TestAutonomousWithUnknownServersHeld(t *testing.T) {
 	}
 }
 
-func load(t *testing.T, id, name string) *policy.Set {
+func read(t *testing.T, name string) []byte {
 	t.Helper()
 	src, err := fs.ReadFile(configs.FS, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := policy.Parse(id, name, src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return policy.Compile([]policy.Binding{{Policy: p, Layer: policy.OwnerLayer}})
+	return src
 }
 
 func parse(t *testing.T, text string) action.Value {
