@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -156,5 +157,29 @@ func TestUseCaseApprovedPurchase(t *testing.T) {
 	}
 	if !held(camera) || len(up.requests()) != 1 {
 		t.Errorf("a second one: forwarded %d times", len(up.requests()))
+	}
+}
+
+// Many small purchases are not small: at one shop, and at all together.
+func TestUseCasePurchaseCaps(t *testing.T) {
+	_, up, url := useCases(t)
+	n := 0
+	buy := func(shop string) string {
+		n++
+		call := toolCall("1", "buy", `{"shop":"`+shop+`","price":50.00,"currency":"EUR","item":`+strconv.Itoa(n)+`}`)
+		return strings.Trim(rawAt([]byte(post(t, url, call).Body), "result", "structuredContent", "code"), `"`)
+	}
+	for i, tt := range []struct{ shop, want string }{
+		{"shop.example", ""}, {"SHOP.example.", ""}, {"shop.example", ""}, {"Shop.Example", ""},
+		{"shop.example", "APPROVAL_REQUIRED"}, // 200.00 at this shop
+		{"www.shop.example", ""}, {"www.shop.example", ""},
+		{"www.shop.example", "APPROVAL_REQUIRED"}, // 300.00 at all
+	} {
+		if got := buy(tt.shop); got != tt.want {
+			t.Errorf("purchase %d, at %s: got %q, want %q", i+1, tt.shop, got, tt.want)
+		}
+	}
+	if sent := len(up.requests()); sent != 6 {
+		t.Errorf("forwarded %d times, want 6", sent)
 	}
 }
