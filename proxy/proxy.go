@@ -18,10 +18,11 @@
 //     away, a later approval never runs it.
 //
 // call.go is the path of a call; listing.go finds out what the server says of its
-// tools when no host has asked. session.go moves the messages of one host and
-// one upstream (Conn); conn_stdio.go, upstream_http.go and upstream_sse.go are
-// the Conns, and keep.go one that starts an upstream again when it ends;
-// passthrough.go, host_http.go and host_sse.go are the doors over HTTP.
+// tools when no host has asked. session.go, session_up.go and session_end.go move
+// the messages of one host and one upstream (Conn), aggregate.go those of one host
+// and several; conn_stdio.go, upstream_http.go and upstream_sse.go are the Conns,
+// and keep.go one that starts an upstream again when it ends; passthrough.go,
+// host_http.go and host_sse.go are the doors over HTTP.
 package proxy
 
 import (

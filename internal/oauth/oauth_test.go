@@ -3,12 +3,9 @@ package oauth
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -275,27 +272,6 @@ func TestConfiguredClientStaysWithItsIssuer(t *testing.T) {
 	_, err = f.Login(t.Context(), s, Asking{Show: browse, Record: kept})
 	if err == nil || !strings.Contains(err.Error(), "another authorization server than at the last login") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestFilesArePrivate(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such modes")
-	}
-	_, s, f := start(t)
-	signIn(t, f, s)
-	err := filepath.WalkDir(string(f), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil && info.Mode().Perm() != 0o600 {
-			t.Errorf("%s has mode %v", path, info.Mode())
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
 	}
 }
 
