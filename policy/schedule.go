@@ -40,16 +40,24 @@ func clockValue(now time.Time) action.Value {
 
 // expires reads when a rule ends: it matches before that instant.
 func (p *parser) expires(n *yaml.Node, what string) *test {
-	text, ok := p.String(n, what+": expires")
+	end, ok := p.instant(n, what+": expires", "2026-12-31T18:00:00+01:00")
 	if !ok {
 		return nil
 	}
-	end, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		p.Errorf(n, "%s: expires: want a time with its zone, like 2026-12-31T18:00:00+01:00, got %q", what, text)
-		return nil
-	}
 	return clockTest("expires "+end.UTC().Format(time.RFC3339), func(now time.Time) bool { return now.Before(end) })
+}
+
+// instant reads a time with its zone; like is one, for the message.
+func (p *parser) instant(n *yaml.Node, what, like string) (at time.Time, ok bool) {
+	text, ok := p.String(n, what)
+	if !ok {
+		return at, false
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		p.Errorf(n, "%s: want a time with its zone, like %s, got %q", what, like, text)
+	}
+	return at, err == nil
 }
 
 // A schedule is days of the week and hours of the day at one place.

@@ -101,13 +101,8 @@ func (p *suiteParser) object(n *yaml.Node, what string) action.Value {
 }
 
 func (p *suiteParser) at(n *yaml.Node, what string) time.Time {
-	text, ok := p.String(n, what+": at")
-	if !ok {
-		return suiteClock
+	if at, ok := p.instant(n, what+": at", "2026-11-23T09:00:00Z"); ok {
+		return at
 	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		p.Errorf(n, "%s: at: want a time with its zone, like 2026-11-23T09:00:00Z, got %q", what, text)
-	}
-	return at
+	return suiteClock
 }
