@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/jsonschema-go/jsonschema"
 )
@@ -106,12 +107,21 @@ var (
 	obligationTypes = []string{HumanApproval, StepUpAuth, Deposit, CounterpartyAttestation}
 )
 
-// keysIn are the keys of a form, in its order.
+// formKeys are the keys of forms that were asked for, by type: every rule asks.
+var formKeys sync.Map
+
+// keysIn are the keys of a form, in its order. Nobody may change them.
 func keysIn[T any]() (keys []string) {
-	for f := range reflect.TypeFor[T]().Fields() {
+	form := reflect.TypeFor[T]()
+	if known, ok := formKeys.Load(form); ok {
+		return known.([]string)
+	}
+	for f := range form.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		keys = append(keys, name)
 	}
+	keys = slices.Clip(keys) // who appends gets a copy
+	formKeys.Store(form, keys)
 	return keys
 }
 
