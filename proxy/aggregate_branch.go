@@ -17,6 +17,8 @@ type branch struct {
 	near  *pipeConn // our end
 	own   ownRequests
 	stuck atomic.Bool
+	ended chan struct{} // closed when the session has, with why set
+	why   error
 
 	// Of g.mu.
 	joined bool // it has answered initialize, and has not ended
@@ -48,15 +50,37 @@ func (b *branch) join(params []byte) {
 	if err == nil {
 		err = b.greeted(answer)
 	}
+	if errors.Is(err, errEnded) {
+		err = b.fate()
+	}
 	if err != nil {
 		near.Close()
 		b.left(err)
 	}
 }
 
+// fate is why the session has ended.
+func (b *branch) fate() error {
+	select {
+	case <-b.ended:
+		return b.why
+	case <-b.g.ctx.Done(): // nobody is told any more
+		return errEnded
+	}
+}
+
+// errEnded is of a request that the end of the session has overtaken; fate says
+// more.
+var errEnded = errors.New("it has ended")
+
 func (b *branch) serve(far *pipeConn, up Conn) {
+	defer close(b.ended)
+	b.why = errEnded
 	if err := b.Serve(b.g.ctx, b.g.who, far, withdrawals{up}); err != nil {
 		b.Log.Warn().Err(err).Str("server", b.Name).Str("agent", b.g.who.Agent.Name).Msg("session ended")
+	}
+	if f, ok := up.(interface{ Fate() error }); ok && f.Fate() != nil {
+		b.why = f.Fate()
 	}
 }
 
@@ -130,7 +154,7 @@ func (b *branch) listen(near *pipeConn) {
 	}
 	b.own.end()
 	b.g.orphan(b)
-	b.left(errors.New("it has ended"))
+	b.left(b.fate())
 }
 
 // hand gives a message to the server's Proxy. It is false when that takes none:
@@ -163,7 +187,7 @@ func (b *branch) ask(ctx context.Context, method string, params []byte) ([]byte,
 	select {
 	case raw := <-answer:
 		if raw == nil {
-			return nil, errors.New("it has ended")
+			return nil, errEnded
 		}
 		return raw, nil
 	case <-ctx.Done():

@@ -47,7 +47,7 @@ func (a *Aggregate) gather(who authz.Caller) *gathering {
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	for _, m := range a.Members {
-		g.branches = append(g.branches, &branch{Member: m, g: g, own: newOwnRequests()})
+		g.branches = append(g.branches, &branch{Member: m, g: g, own: newOwnRequests(), ended: make(chan struct{})})
 	}
 	return g
 }
