@@ -1,7 +1,6 @@
 package authz
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +53,7 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 	if err != nil {
 		return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
 	}
-	var full []LimitState
+	var full []policy.LimitState
 	for range attempts {
 		ans, err := s.decideWith(ctx, book, a, round, full)
 		var limits *LimitError
@@ -68,13 +67,13 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 
 // decideWith decides, some limits being known to be full. Its error is a LimitError
 // when there are more.
-func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, round *approvals.Request, full []LimitState) (Answer, error) {
-	ask := func() limited {
+func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, round *approvals.Request, full []policy.LimitState) (Answer, error) {
+	ask := func() policy.Limited {
 		d := s.ask(book, &a)
 		if round != nil {
 			d = ofRound(d)
 		}
-		return limit(d, full)
+		return d.Within(full)
 	}
 	d := ask()
 	if d.Outcome != policy.RequireApproval {
@@ -129,9 +128,9 @@ func (s *Service) openRequest(ctx context.Context, a attempt) (*approvals.Reques
 // conclude turns a decision into an answer, in one commit. open is the request
 // for the same intent when the decision asks for an approval, or the one of whose
 // grant a round is open for this call.
-func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d limited, open *approvals.Request) (Answer, error) {
+func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d policy.Limited, open *approvals.Request) (Answer, error) {
 	ans := Answer{
-		DecisionID: a.decisionID, Outcome: needed(d.Decision), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
+		DecisionID: a.decisionID, Outcome: d.Needed(), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
 		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
 	}
 	var b Batch
@@ -150,12 +149,15 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 		ans.Code = DepositUnavailable
 		ans.Reason = "the policy wants a deposit, and deposits are not available yet: " + d.Reason
 	default:
-		ans.Outcome, ans.Code = policy.Deny, cmp.Or(d.code, PolicyDenied)
+		ans.Outcome, ans.Code = policy.Deny, PolicyDenied
+		if d.ByLimit {
+			ans.Code = LimitExceeded
+		}
 	}
 	s.reserve(a, &ans, &b, d)
 	minted := s.mint(a, ans, d.Decision)
 	entry := a.entry(ans, book.Hash, minted)
-	entry.Limits = d.limitEntries(b.Reserve != nil)
+	entry.Limits = limitEntries(d, b.Reserve != nil)
 	b.Entries = []audit.Entry{entry}
 	err := s.commit(ctx, b)
 	p := <-minted.done // also when the commit failed: nothing is left running
@@ -174,7 +176,7 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 
 // reserve charges what runs, and looks at the limits of what is to be asked for: a
 // person need not be asked for what a limit denies.
-func (s *Service) reserve(a attempt, ans *Answer, b *Batch, d limited) {
+func (s *Service) reserve(a attempt, ans *Answer, b *Batch, d policy.Limited) {
 	switch {
 	case ans.Outcome == policy.Allow && b.Continue == nil:
 		var approved []approvals.Overshoot
@@ -198,27 +200,15 @@ func (s *Service) giveBack(ctx context.Context, who Caller, ans Answer) {
 	}
 }
 
-// needed is the most that a decision asks for: a person's approval does not
-// meet a step-up or a deposit that the same rule wants as well.
-func needed(d policy.Decision) policy.Outcome {
-	switch {
-	case d.Outcome == policy.RequireApproval && d.Asks(policy.StepUpAuth):
-		return policy.RequireStepUp
-	case d.Outcome == policy.RequireApproval && d.Asks(policy.Deposit):
-		return policy.RequireDeposit
-	}
-	return d.Outcome
-}
-
 // approval says what the approvals make of a decision that needs one.
-func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d limited, open *approvals.Request) {
+func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, open *approvals.Request) {
 	if open != nil && s.outdated(*open, a, ans, d) {
 		b.Supersede = open.ID
 		open = nil
 	}
 	if open == nil {
 		r := s.newRequest(a, ans)
-		r.Reason, r.Overshoots = d.shown, d.overshoots()
+		r.Reason, r.Overshoots = d.Shown, overshoots(d)
 		b.Open, ans.Approval, ans.Code = &r, &r, ApprovalRequired
 		return
 	}
@@ -244,12 +234,12 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d limited, open *a
 // outdated reports whether what was shown to the owner is not what would run: the
 // same call means another action than it did (the mapping was changed), or what was
 // approved is further over a limit by now.
-func (s *Service) outdated(open approvals.Request, a *attempt, ans *Answer, d limited) bool {
+func (s *Service) outdated(open approvals.Request, a *attempt, ans *Answer, d policy.Limited) bool {
 	switch open.At(a.now) {
 	case approvals.Denied:
 		return false
 	case approvals.Approved:
-		return open.ActionHash != ans.ActionHash || !d.coveredBy(open.Overshoots)
+		return open.ActionHash != ans.ActionHash || !coveredBy(d, open.Overshoots)
 	}
 	return open.ActionHash != ans.ActionHash
 }

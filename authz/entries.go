@@ -26,7 +26,7 @@ func (a attempt) entry(ans Answer, bookHash string, proof minting) audit.Entry {
 		e.CallHash, e.Detail = a.callHash.String(), a.call.About
 	}
 	if a.shadowed {
-		e.ShadowDecision, e.ShadowPolicyID, e.ShadowRuleID = needed(a.shadow).String(), a.shadow.PolicyID, a.shadow.RuleID
+		e.ShadowDecision, e.ShadowPolicyID, e.ShadowRuleID = a.shadow.Needed().String(), a.shadow.PolicyID, a.shadow.RuleID
 	}
 	if ap := ans.Approval; ap != nil {
 		e.ApprovalID = ap.ID

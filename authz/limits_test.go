@@ -456,7 +456,7 @@ func (s *full) Commit(ctx context.Context, b authz.Batch) error {
 	}
 	s.used++
 	c := b.Reserve.Charges[0]
-	return &authz.LimitError{Full: []authz.LimitState{{Limit: c.Limit, Key: c.Key, Used: c.Max + s.used}}}
+	return &authz.LimitError{Full: []policy.LimitState{{Limit: c.Limit, Key: c.Key, Used: c.Max + s.used}}}
 }
 
 func TestLimitsThatKeepFilling(t *testing.T) {
@@ -464,7 +464,7 @@ func TestLimitsThatKeepFilling(t *testing.T) {
 	if ans := r.buys(t, 1); ans.Code != authz.StoreUnavailable || ans.Outcome != policy.Deny || !strings.Contains(ans.Reason, "kept filling up") {
 		t.Errorf("%+v", ans)
 	}
-	var err error = &authz.LimitError{Full: []authz.LimitState{{Limit: "p/daily", Used: 7}}}
+	var err error = &authz.LimitError{Full: []policy.LimitState{{Limit: "p/daily", Used: 7}}}
 	if !errors.As(err, new(*authz.LimitError)) || !strings.Contains(err.Error(), "p/daily, 7 used") {
 		t.Error(err)
 	}
