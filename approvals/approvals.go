@@ -84,8 +84,9 @@ type Request struct {
 
 // An Overshoot is one limit that an action is over.
 type Overshoot struct {
-	Limit    string `json:"limit"` // its id: "shop/daily"
-	Key      string `json:"key"`   // for whom it counts
+	Limit    string `json:"limit"`         // its id: "shop/daily"
+	Key      string `json:"key"`           // for whom it counts
+	For      string `json:"for,omitempty"` // the same in words: "agent bot at shop.example"
 	Window   string `json:"window"`
 	Currency string `json:"currency,omitempty"` // of a sum of money: the numbers are minor units
 	Max      int64  `json:"max"`

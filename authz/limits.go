@@ -26,7 +26,7 @@ func ofRound(d policy.Decision) policy.Decision {
 // overshoots are what the owner is shown, and approves.
 func overshoots(l policy.Limited) (list []approvals.Overshoot) {
 	for _, e := range l.Over {
-		o := approvals.Overshoot{Limit: e.Limit.ID, Key: e.Key, Window: e.Limit.Window(), Currency: e.Limit.Currency, Doubt: e.Doubt}
+		o := approvals.Overshoot{Limit: e.Limit.ID, Key: e.Key, Window: e.Limit.Window(), For: e.Limit.Whose(e.Key), Currency: e.Limit.Currency, Doubt: e.Doubt}
 		if e.Doubt == "" {
 			o.Max, o.Used, o.Held, o.Amount = e.Limit.Max, e.State.Used, e.State.Held, e.Amount
 		}

@@ -117,30 +117,19 @@ func (l *Limited) reasons() (told, shown string) {
 	return strings.Join(toAgent, " "), strings.Join(toOwner, " ")
 }
 
-// String tells used, held, left and when there is room.
+// String tells used, held, left and when there is room: money as people write it,
+// since the agent may know its amounts as 12.50 or as 1250.
 func (e Excess) String() string {
 	l := e.Limit
 	if e.Doubt != "" {
 		return fmt.Sprintf("Limit %s cannot count it: %s.", l.ID, e.Doubt)
 	}
-	unit := ""
-	if l.Currency != "" {
-		unit = ", in minor units of " + l.Currency
+	whose := ""
+	if e.Key != "[]" {
+		whose = " for " + l.Whose(e.Key)
 	}
-	window := "in " + l.Window()
-	if l.Trailing() == 0 {
-		window = "a " + l.Window()
-	}
-	return fmt.Sprintf("Over limit %s: at most %d %s%s%s; %d used, %d held, %d left, and this is %d. %s",
-		l.ID, l.Max, window, e.whose(), unit, e.State.Used, e.State.Held, max(0, l.Max-e.State.Used-e.State.Held), e.Amount, e.again())
-}
-
-// whose names what the limit counts apart.
-func (e Excess) whose() string {
-	if e.Key == "[]" {
-		return ""
-	}
-	return " for " + e.Key
+	return fmt.Sprintf("Over limit %s%s: %s; %s used, %s held, %s left, and this is %s. %s", l.ID, whose, l.Bound(),
+		l.Text(e.State.Used), l.Text(e.State.Held), l.Text(max(0, l.Max-e.State.Used-e.State.Held)), l.Text(e.Amount), e.again())
 }
 
 func (e Excess) again() string {

@@ -1,10 +1,10 @@
 package portal
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/currency"
 )
 
 // amount is money as people write it, beside the minor units that rules and
@@ -15,42 +15,23 @@ type amount struct {
 	Minor    string // "85000"
 }
 
-// Currencies of ISO 4217 that have not two decimals.
-var (
-	noDecimals    = []string{"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"}
-	threeDecimals = []string{"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"}
-	fourDecimals  = []string{"CLF", "UYW"}
-)
-
-// amountOf reads the mapped fields of a payload; nil when they name no amount.
+// amountOf reads the mapped fields of a payload; nil when they name no amount, or a
+// currency whose digits are not known.
 func amountOf(payload action.Value) *amount {
-	minor, currency := payload.Get("amount_minor"), payload.Get("currency")
-	if minor.Kind() != action.Number || currency.Kind() != action.String || len(currency.Text()) != 3 ||
-		strings.Trim(currency.Text(), "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+	minor, code := payload.Get("amount_minor"), payload.Get("currency").Text()
+	places, known := currency.MinorDigits(code)
+	if minor.Kind() != action.Number || !known || code != strings.ToUpper(code) {
 		return nil
 	}
 	digits, negative := strings.CutPrefix(minor.Text(), "-")
 	if digits == "" || strings.Trim(digits, "0123456789") != "" {
 		return nil // a fraction, or an exponent: shown as it is among the fields
 	}
-	decimal := point(digits, decimals(currency.Text()))
+	decimal := point(digits, places)
 	if negative {
 		decimal = "−" + decimal
 	}
-	return &amount{Currency: currency.Text(), Decimal: decimal, Minor: minor.Text()}
-}
-
-func decimals(currency string) int {
-	switch {
-	case slices.Contains(noDecimals, currency):
-		return 0
-	case slices.Contains(threeDecimals, currency):
-		return 3
-	case slices.Contains(fourDecimals, currency):
-		return 4
-	default:
-		return 2
-	}
+	return &amount{Currency: code, Decimal: decimal, Minor: minor.Text()}
 }
 
 // point sets the decimal point, and thin spaces between thousands.

@@ -1,11 +1,13 @@
 package portal
 
 import (
-	"encoding/json"
+	"cmp"
 	"strconv"
 	"strings"
 
 	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/internal/currency"
+	"github.com/openleash/openleash-go/policy"
 )
 
 // overLimit is one limit that a request is over, in words.
@@ -22,7 +24,7 @@ type overLimit struct {
 
 func overLimits(list []approvals.Overshoot) (rows []overLimit) {
 	for _, o := range list {
-		row := overLimit{Limit: o.Limit, Window: o.Window, For: keyWords(o.Key), Doubt: o.Doubt}
+		row := overLimit{Limit: o.Limit, Window: windowWords(o.Window), For: cmp.Or(o.For, policy.KeyWords(o.Key)), Doubt: o.Doubt}
 		if o.Doubt == "" {
 			row.Max, row.Taken = quantity(o.Max, o.Currency), quantity(o.Used+o.Held, o.Currency)
 			row.This, row.Beyond = quantity(o.Amount, o.Currency), quantity(o.Beyond(), o.Currency)
@@ -32,19 +34,22 @@ func overLimits(list []approvals.Overshoot) (rows []overLimit) {
 	return rows
 }
 
-// keyWords reads the key of a limit, a list of texts, to people.
-func keyWords(key string) string {
-	var parts []string
-	if json.Unmarshal([]byte(key), &parts) != nil {
-		return key
+// windowWords is a window after an amount: "in 24h", "a day".
+func windowWords(window string) string {
+	if strings.ContainsAny(window, "0123456789") {
+		return "in " + window
 	}
-	return strings.Join(parts, ", ")
+	return "a " + window
 }
 
 // quantity is money as people write it, or a plain number.
-func quantity(n int64, currency string) string {
-	if currency == "" {
+func quantity(n int64, code string) string {
+	places, known := currency.MinorDigits(code)
+	switch {
+	case code == "":
 		return point(strconv.FormatInt(n, 10), 0)
+	case !known:
+		return currency.Text(n, code)
 	}
-	return currency + "\u00a0" + point(strconv.FormatInt(n, 10), decimals(currency))
+	return code + "\u00a0" + point(strconv.FormatInt(n, 10), places)
 }

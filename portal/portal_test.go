@@ -305,9 +305,10 @@ func TestApprovalPageShowsLimits(t *testing.T) {
 		want []string
 	}{
 		{[]approvals.Overshoot{{Limit: "shop/daily", Key: `["shop-bot","<b>.example"]`, Window: "24h", Currency: "SEK", Max: 10000, Used: 5000, Held: 2550, Amount: 129900}},
-			[]string{"Over a limit", "<code>shop/daily</code> for shop-bot, &lt;b&gt;.example", "SEK\u00a0100.00 in 24h", "SEK\u00a075.50", "SEK\u00a01\u2009299.00", "<strong>SEK\u00a01\u2009274.50</strong>", "no more"}},
-		{[]approvals.Overshoot{{Limit: "shop/calls", Key: "[]", Window: "day", Max: 1, Used: 1, Amount: 1}, {Limit: "shop/odd", Doubt: "$.payload.n is missing", Window: "1h"}},
-			[]string{"Over 2 limits", "<code>shop/calls</code></dd>", "1 in day", "<strong>1</strong>", "Cannot be counted</dt><dd>$.payload.n is missing"}},
+			[]string{"Over a limit", "<code>shop/daily</code> for shop-bot, &#34;&lt;b&gt;.example&#34;", "SEK\u00a0100.00 in 24h", "SEK\u00a075.50", "SEK\u00a01\u2009299.00", "<strong>SEK\u00a01\u2009274.50</strong>", "no more"}},
+		{[]approvals.Overshoot{{Limit: "shop/calls", Key: "[]", Window: "day", Max: 1, Used: 1, Amount: 1}, {Limit: "shop/odd", Doubt: "$.payload.n is missing", Window: "1h"},
+			{Limit: "shop/each", Key: `["a","<b>"]`, For: `agent a at "<b>"`, Window: "month", Max: 2, Used: 2, Amount: 1}},
+			[]string{"Over 3 limits", "<code>shop/each</code> for agent a at &#34;&lt;b&gt;&#34;", "2 a month", "<code>shop/calls</code></dd>", "1 a day", "<strong>1</strong>", "Cannot be counted</dt><dd>$.payload.n is missing"}},
 	} {
 		r := w.hold(fmt.Sprintf(`{"n":%q}`, tt.over[0].Limit), tt.over...)
 		wantText(t, "the page", w.signedIn().get("/approvals/"+r.ID), tt.want...)

@@ -39,7 +39,7 @@ func TestLimitOfDecimalAmounts(t *testing.T) {
 	}
 	k.outcomes(t, 4)
 	got := buy("0.02", "EUR")
-	for _, want := range []string{`"code":"LIMIT_EXCEEDED"`, "Over limit main/month: at most 10000 in 720h, in minor units of EUR; 9999 used, 0 held, 1 left, and this is 2.", "Do not split this call", "Rule: buy of policy main"} {
+	for _, want := range []string{`"code":"LIMIT_EXCEEDED"`, "Over limit main/month: at most 100.00 EUR in 720h; 99.99 EUR used, 0.00 EUR held, 0.01 EUR left, and this is 0.02 EUR.", "Do not split this call", "Rule: buy of policy main"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in %s", want, got)
 		}

@@ -7,6 +7,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/currency"
 	"github.com/openleash/openleash-go/internal/strictyaml"
 )
 
@@ -242,7 +243,7 @@ func parseCurrency(d *strictyaml.Doc, decimal, n *yaml.Node, what string) source
 		return readPath(parsePath(d, n, what), true)
 	}
 	code, ok := d.String(n, what+": currency")
-	if _, known := minorDigits(code); ok && !known {
+	if _, known := currency.MinorDigits(code); ok && !known {
 		d.Errorf(n, "%s: want a currency of ISO 4217, like EUR, or a path like $.currency, got %q", what, code)
 	}
 	return constant(action.StringValue(code))

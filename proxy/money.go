@@ -77,37 +77,4 @@ func isDigits(s string) bool {
 	return s != ""
 }
 
-// minorDigits gives the number of minor digits of a currency by ISO 4217. Lower
-// case is understood (some payment interfaces write eur); codes without a minor
-// unit of their own (metals, funds, tests) are unknown.
-func minorDigits(currency string) (digits int, ok bool) {
-	if len(currency) != 3 || strings.Trim(currency, letters) != "" {
-		return 0, false
-	}
-	digits, ok = currencies[strings.ToUpper(currency)]
-	return digits, ok
-}
-
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-var currencies = currencyTable(map[int]string{
-	0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
-	2: "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN BZD " +
-		"CAD CDF CHE CHF CHW CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP " +
-		"GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL " +
-		"MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN " +
-		"QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD " +
-		"TWD TZS UAH USD USN UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG",
-	3: "BHD IQD JOD KWD LYD OMR TND",
-	4: "CLF UYW",
-})
-
-func currencyTable(byDigits map[int]string) map[string]int {
-	table := make(map[string]int)
-	for digits, codes := range byDigits {
-		for code := range strings.FieldsSeq(codes) {
-			table[code] = digits
-		}
-	}
-	return table
-}

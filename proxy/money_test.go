@@ -4,6 +4,8 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+
+	"github.com/openleash/openleash-go/internal/currency"
 )
 
 func TestMinorUnits(t *testing.T) {
@@ -24,7 +26,7 @@ func TestMinorUnits(t *testing.T) {
 		{"5", "XXX", no}, {"5", "XAU", no}, {"5", "", no}, {"5", "EURO", no}, {"5", "EU", no}, {"5", "Eur ", no}, {"5", "ıSK", no},
 	}
 	for _, test := range tests {
-		digits, ok := minorDigits(test.currency)
+		digits, ok := currency.MinorDigits(test.currency)
 		got := int64(no)
 		if ok {
 			if n, ok := minorUnits(test.decimal, digits); ok {

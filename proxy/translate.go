@@ -8,6 +8,7 @@ import (
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/internal/currency"
 )
 
 // A Mapping turns tool calls into actions: the rules of the config file, then
@@ -176,11 +177,11 @@ func readDecimal(path action.Path, currency source) source {
 	}
 }
 
-func deriveMinor(amount, currency action.Value) (int64, bool) {
-	if currency.Kind() != action.String || amount.Kind() != action.String && amount.Kind() != action.Number {
+func deriveMinor(amount, code action.Value) (int64, bool) {
+	if code.Kind() != action.String || amount.Kind() != action.String && amount.Kind() != action.Number {
 		return 0, false
 	}
-	digits, ok := minorDigits(currency.Text())
+	digits, ok := currency.MinorDigits(code.Text())
 	if !ok {
 		return 0, false
 	}
