@@ -15,7 +15,8 @@
 //     decision on that is a new one, and takes the round in the grant's place.
 //   - What limits allow is counted in the commit that allows (limits.go), and given
 //     back only when nothing of the call has left the process, or a limit says
-//     that errors do.
+//     that errors do, or the owner does (release.go): once, on the record, and by no
+//     door that an agent has. Whoever only looks (look.go) charges nothing.
 //   - Arguments that reach into OpenLeash itself are refused before any policy
 //     is asked (Protection).
 //   - An error, a doubt or a missing part is a refusal with a Code and a Reason.

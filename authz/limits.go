@@ -61,14 +61,7 @@ func (a attempt) reservation(l policy.Limited, approved []approvals.Overshoot) *
 }
 
 func (a attempt) charge(c policy.Charge, approved []approvals.Overshoot) Charge {
-	from, to := c.Limit.Span(a.now)
-	charge := Charge{
-		Limit: c.Limit.ID, Key: c.Key, Amount: c.Amount, Max: c.Limit.Max,
-		From: from.UnixMilli(), Trailing: c.Limit.Trailing().Milliseconds(), Aside: c.Limit.ReserveOnHold,
-	}
-	if !to.IsZero() {
-		charge.To = to.UnixMilli()
-	}
+	charge := chargeOf(c, a.now)
 	for _, o := range approved {
 		if c.Limit.Over == policy.RequireApproval && o.Limit == charge.Limit && o.Key == charge.Key && o.Doubt == "" {
 			charge.Max += max(0, o.Beyond())

@@ -35,6 +35,9 @@ type Batch struct {
 	Reserve *Reservation
 	// Settle says what came of reservations.
 	Settle []Settlement
+	// Release is an owner's word that gives charges back. Condition: its decision stands
+	// on each, and beside it another exactly on those that are Kept (ErrChargesChanged).
+	Release *Release
 	// Answer is an owner's word. Condition: pending and in time (a denial may
 	// come late: an expired request can still be denied).
 	Answer *approvals.Answer
@@ -120,9 +123,11 @@ func (e *LimitError) Error() string {
 var ErrOpen = errors.New("an open request for this intent exists")
 
 // Store is what the service needs of the store. Commit fails with ErrOpen, a
-// LimitError, approvals.ErrSpent, ErrExpired, ErrAnswered, ErrNotFound when a condition
+// LimitError, ErrChargesChanged, approvals.ErrSpent, ErrExpired, ErrAnswered, ErrNotFound
+// when a condition
 // does not hold; any other error means that nothing may be allowed.
 type Store interface {
 	approvals.Reader
+	LimitReader
 	Commit(ctx context.Context, b Batch) error
 }

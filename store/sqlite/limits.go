@@ -31,6 +31,9 @@ func prepareLimits(b authz.Batch) (steps []func(*tx) error, err error) {
 	for _, s := range b.Settle {
 		steps = append(steps, func(t *tx) error { return t.settle(s) })
 	}
+	if r := b.Release; r != nil {
+		steps = append(steps, func(t *tx) error { return t.release(*r) })
+	}
 	return steps, nil
 }
 
@@ -60,11 +63,7 @@ func (t *tx) charge(r authz.Reservation, hash action.Hash, c authz.Charge) (stat
 			return state, true, err
 		}
 	}
-	if state, err = t.limitState(r, c); err != nil {
-		return state, false, err
-	}
-	if left := c.Max - state.Used - state.Held; c.Amount < 0 || c.Amount > left {
-		state.Retry, err = t.retry(r, c, state)
+	if state, fits, err = room(t, r.Now, c); !fits || err != nil {
 		return state, false, err
 	}
 	switch {
@@ -79,12 +78,17 @@ func (t *tx) charge(r authz.Reservation, hash action.Hash, c authz.Charge) (stat
 }
 
 // chargedAlready finds the charge of the same action in the window. Two decisions
-// stand on it then, and neither may give it back.
+// stand on it then, and neither's outcome may give it back.
 func (t *tx) chargedAlready(r authz.Reservation, hash action.Hash, c authz.Charge) (bool, error) {
-	n, err := t.exec(`UPDATE charges INDEXED BY charges_action SET held = 0 WHERE agent_id = ? AND action_id = ? AND action_hash = ?
-		AND limit_id = ? AND key = ? AND amount = ? AND at >= ? AND at < ?`,
-		r.AgentID, r.ActionID, hash[:], c.Limit, c.Key, c.Amount, c.From, end(c))
-	return n > 0, err
+	const itsCharge = ` WHERE agent_id = ? AND action_id = ? AND action_hash = ? AND limit_id = ? AND key = ? AND amount = ? AND at >= ? AND at < ?`
+	args := []any{r.AgentID, r.ActionID, hash[:], c.Limit, c.Key, c.Amount, c.From, end(c)}
+	n, err := t.exec("UPDATE charges INDEXED BY charges_action SET held = 0"+itsCharge, args...)
+	if n == 0 || err != nil {
+		return false, err
+	}
+	_, err = t.exec("INSERT OR IGNORE INTO stands (n, decision_id) SELECT n, ? FROM charges INDEXED BY charges_action"+itsCharge+" AND decision_id <> ?",
+		append(append([]any{r.DecisionID}, args...), r.DecisionID)...)
+	return true, err
 }
 
 // end is where the window of a charge ends.
@@ -95,19 +99,31 @@ func end(c authz.Charge) int64 {
 	return c.To
 }
 
+// room tells how full the limit of a charge is, and whether it fits: if not, when.
+func room(q querier, now int64, c authz.Charge) (state policy.LimitState, fits bool, err error) {
+	if state, err = limitState(q, now, c); err != nil {
+		return state, false, err
+	}
+	if left := c.Max - state.Used - state.Held; c.Amount >= 0 && c.Amount <= left {
+		return state, true, nil
+	}
+	state.Retry, err = retry(q, now, c, state)
+	return state, false, err
+}
+
 // limitState adds up what counts for a charge.
-func (t *tx) limitState(r authz.Reservation, c authz.Charge) (s policy.LimitState, err error) {
+func limitState(q querier, now int64, c authz.Charge) (s policy.LimitState, err error) {
 	s.Limit, s.Key = c.Limit, c.Key
 	var all sums
 	for _, p := range partsOf(c.From, c.To) {
-		part, err := t.addUp(c, p)
+		part, err := addUp(q, c, p)
 		if err != nil {
 			return s, err
 		}
 		all.add(part)
 	}
-	aside, err := inTx(t, errNone, readSums, `SELECT coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 4294967295), 0), 0, 0
-		FROM asides WHERE limit_id = ? AND key = ? AND until > ?`, c.Limit, c.Key, r.Now)
+	aside, err := inTx(q, errNone, readSums, `SELECT coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 4294967295), 0), 0, 0
+		FROM asides WHERE limit_id = ? AND key = ? AND until > ?`, c.Limit, c.Key, now)
 	s.Held = whole(all.highHeld, all.lowHeld)
 	s.Used = whole(all.high, all.low) - s.Held
 	s.Held = min(s.Held+whole(aside.high, aside.low), maxSum)
@@ -171,13 +187,13 @@ func partsOf(from, to int64) (parts []part) {
 	return slices.DeleteFunc(parts, func(p part) bool { return p.from >= p.to })
 }
 
-func (t *tx) addUp(c authz.Charge, p part) (sums, error) {
+func addUp(q querier, c authz.Charge, p part) (sums, error) {
 	if p.bits == 0 {
-		return inTx(t, errNone, readSums, `SELECT coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 4294967295), 0),
+		return inTx(q, errNone, readSums, `SELECT coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 4294967295), 0),
 			coalesce(sum((amount >> 32) * held), 0), coalesce(sum((amount & 4294967295) * held), 0)
 			FROM charges WHERE limit_id = ? AND key = ? AND at >= ? AND at < ?`, c.Limit, c.Key, p.from, p.to)
 	}
-	return inTx(t, errNone, readSums, `SELECT coalesce(sum(high), 0), coalesce(sum(low), 0), coalesce(sum(high_held), 0), coalesce(sum(low_held), 0)
+	return inTx(q, errNone, readSums, `SELECT coalesce(sum(high), 0), coalesce(sum(low), 0), coalesce(sum(high_held), 0), coalesce(sum(low_held), 0)
 		FROM charge_sums WHERE limit_id = ? AND key = ? AND bits = ? AND start >= ? AND start < ?`, c.Limit, c.Key, p.bits, p.from, p.to)
 }
 
@@ -195,19 +211,19 @@ const retryLooks = 500
 // retry finds when a charge fits that does not fit now: when as much as it lacks has
 // left the window, or the next one begins. Where more charges than it looks at have
 // to leave, it is when all have.
-func (t *tx) retry(r authz.Reservation, c authz.Charge, s policy.LimitState) (int64, error) {
+func retry(q querier, now int64, c authz.Charge, s policy.LimitState) (int64, error) {
 	if c.Amount > c.Max {
 		return 0, nil
 	}
 	rest := s.Used + s.Held
-	list, err := t.leaving("SELECT until, amount FROM asides WHERE limit_id = ? AND key = ? AND until > ? ORDER BY until", c.Limit, c.Key, r.Now)
+	list, err := leavingFrom(q, "SELECT until, amount FROM asides WHERE limit_id = ? AND key = ? AND until > ? ORDER BY until", c.Limit, c.Key, now)
 	if err != nil {
 		return 0, err
 	}
 	end := c.To
 	if c.Trailing > 0 {
-		end = r.Now + c.Trailing
-		charges, err := t.leaving("SELECT at + ?, amount FROM charges WHERE limit_id = ? AND key = ? AND at >= ? ORDER BY at LIMIT ?",
+		end = now + c.Trailing
+		charges, err := leavingFrom(q, "SELECT at + ?, amount FROM charges WHERE limit_id = ? AND key = ? AND at >= ? ORDER BY at LIMIT ?",
 			c.Trailing, c.Limit, c.Key, c.From, retryLooks)
 		if err != nil {
 			return 0, err
@@ -221,8 +237,8 @@ func (t *tx) retry(r authz.Reservation, c authz.Charge, s policy.LimitState) (in
 	return whenGone(list, s.Used+s.Held+c.Amount-c.Max), nil
 }
 
-func (t *tx) leaving(query string, args ...any) ([]leaving, error) {
-	rows, err := t.query(query, args...)
+func leavingFrom(q querier, query string, args ...any) ([]leaving, error) {
+	rows, err := q.query(query, args...)
 	if err != nil {
 		return nil, err
 	}

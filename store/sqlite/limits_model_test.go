@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,6 +50,8 @@ type modelStep struct {
 	// Of a settlement: the limits that were given back.
 	Settled bool     `json:",omitempty"`
 	Release []string `json:",omitempty"`
+	// Of an owner's release: the charges that the decision was taken off.
+	Owner []authz.ReleasedCharge `json:",omitempty"`
 }
 
 const (
@@ -70,9 +73,10 @@ func modelChild(s *Store) error {
 	var wg sync.WaitGroup
 	errs := make(chan error, modelRoutines)
 	began := time.Now()
+	var recent decisions
 	for i := range modelRoutines {
 		wg.Go(func() {
-			p := player{store: s, name: fmt.Sprintf("%d-%d", os.Getpid(), i), random: rand.New(rand.NewPCG(seed, uint64(os.Getpid()*100+i))), began: began}
+			p := player{store: s, others: &recent, name: fmt.Sprintf("%d-%d", os.Getpid(), i), random: rand.New(rand.NewPCG(seed, uint64(os.Getpid()*100+i))), began: began}
 			for {
 				select {
 				case <-over:
@@ -99,6 +103,7 @@ func modelChild(s *Store) error {
 // A player is one goroutine's history.
 type player struct {
 	store  *Store
+	others *decisions
 	name   string
 	random *rand.Rand
 	began  time.Time
@@ -106,9 +111,38 @@ type player struct {
 	open   []modelStep // whose outcome is to come
 }
 
-// play makes one step: it charges, an action for the second time perhaps, or
-// settles, which it may do twice.
+// decisions are the latest of all players of a process, for owners to release: two may
+// choose the same, before its outcome or after, or one whose action was asked for again.
+type decisions struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (d *decisions) add(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.list = append(d.list, id); len(d.list) > 2*modelRoutines {
+		d.list = d.list[1:]
+	}
+}
+
+func (d *decisions) pick(random *rand.Rand) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.list) == 0 {
+		return ""
+	}
+	return d.list[random.IntN(len(d.list))]
+}
+
+// play makes one step: it charges, an action for the second time perhaps, settles,
+// which it may do twice, or is the owner who releases.
 func (p *player) play() (modelStep, error) {
+	if p.random.IntN(5) == 0 {
+		if step, done, err := p.release(); done || err != nil {
+			return step, err
+		}
+	}
 	if len(p.open) > 0 && p.random.IntN(3) == 0 {
 		return p.settle()
 	}
@@ -146,7 +180,31 @@ func (p *player) reserve(step modelStep) (modelStep, error) {
 		return step, nil
 	}
 	p.open = append(p.open, step)
+	p.others.add(step.ID)
 	return step, err
+}
+
+// release takes a decision off some of its charges. It is done unless there were none,
+// or another was faster.
+func (p *player) release() (step modelStep, done bool, err error) {
+	step.ID = p.others.pick(p.random)
+	charges, err := p.store.DecisionCharges(context.Background(), step.ID)
+	if err != nil {
+		return step, false, err
+	}
+	for _, c := range charges {
+		if c.ReleasedAt == 0 && p.random.IntN(3) > 0 {
+			step.Owner = append(step.Owner, authz.ReleasedCharge{Charged: c, Kept: len(c.Decisions) > 1})
+		}
+	}
+	if step.Owner == nil {
+		return step, false, nil
+	}
+	err = p.commit(step, authz.Batch{Release: &authz.Release{DecisionID: step.ID, By: "cli:owner", At: p.clock(), Charges: step.Owner}})
+	if errors.Is(err, authz.ErrChargesChanged) {
+		return step, false, nil
+	}
+	return step, err == nil, err
 }
 
 // clock is 50 times as fast as ours, and up to 2 seconds behind.
@@ -202,8 +260,9 @@ func (p *player) commit(step modelStep, b authz.Batch) error {
 
 // A modelCharge is one that the model knows of.
 type modelCharge struct {
-	decision, action string
-	now              int64
+	decisions []string // that stand on it
+	action    string
+	now       int64
 	authz.Charge
 	held bool
 }
@@ -223,20 +282,16 @@ func (m *model) used(limit, key string, from, to int64) (sum int64) {
 
 // apply replays a commit: it must have had room.
 func (m *model) apply(step modelStep) error {
-	if step.Settled {
-		m.charges = slices.DeleteFunc(m.charges, func(c modelCharge) bool {
-			return c.decision == step.ID && c.held && slices.Contains(step.Release, c.Limit)
-		})
-		for i := range m.charges {
-			if m.charges[i].decision == step.ID {
-				m.charges[i].held = false
-			}
-		}
+	switch {
+	case step.Settled:
+		m.settle(step)
 		return nil
+	case step.Owner != nil:
+		return m.release(step)
 	}
 	var anew []authz.Charge
 	for _, c := range step.Charges {
-		if m.charged(step.Action, c) {
+		if m.charged(step, c) {
 			continue
 		}
 		anew = append(anew, c)
@@ -245,16 +300,52 @@ func (m *model) apply(step modelStep) error {
 		}
 	}
 	for _, c := range anew {
-		m.charges = append(m.charges, modelCharge{step.ID, step.Action, step.Now, c, true})
+		m.charges = append(m.charges, modelCharge{[]string{step.ID}, step.Action, step.Now, c, true})
+	}
+	return nil
+}
+
+// settle ends what a decision holds; what it shares is not held.
+func (m *model) settle(step modelStep) {
+	m.charges = slices.DeleteFunc(m.charges, func(c modelCharge) bool {
+		return c.decisions[0] == step.ID && c.held && slices.Contains(step.Release, c.Limit)
+	})
+	for i := range m.charges {
+		if m.charges[i].decisions[0] == step.ID {
+			m.charges[i].held = false
+		}
+	}
+}
+
+// release takes a decision off charges: it stood on each, and those on which no other
+// stands are gone.
+func (m *model) release(step modelStep) error {
+	for _, off := range step.Owner {
+		i := slices.IndexFunc(m.charges, func(c modelCharge) bool {
+			return c.Limit == off.Limit && c.Key == off.Key && c.now == off.At && slices.Contains(c.decisions, step.ID)
+		})
+		if i < 0 {
+			return fmt.Errorf("decision %s was released from what it does not stand on: %+v", step.ID, off)
+		}
+		c := &m.charges[i]
+		if c.decisions = slices.DeleteFunc(c.decisions, func(id string) bool { return id == step.ID }); off.Kept != (len(c.decisions) > 0) || off.Amount != c.Amount {
+			return fmt.Errorf("decision %s was released from %+v, on which stand also %v", step.ID, off, c.decisions)
+		}
+		if !off.Kept {
+			m.charges = slices.Delete(m.charges, i, i+1)
+		}
 	}
 	return nil
 }
 
 // charged finds the charge of the same action in the window, and keeps it for good.
-func (m *model) charged(action string, c authz.Charge) (found bool) {
+func (m *model) charged(step modelStep, c authz.Charge) (found bool) {
 	for i, old := range m.charges {
-		if old.action == action && old.Limit == c.Limit && old.Key == c.Key && old.Amount == c.Amount && old.now >= c.From && (c.To == 0 || old.now < c.To) {
+		if old.action == step.Action && old.Limit == c.Limit && old.Key == c.Key && old.Amount == c.Amount && old.now >= c.From && (c.To == 0 || old.now < c.To) {
 			m.charges[i].held, found = false, true
+			if !slices.Contains(old.decisions, step.ID) {
+				m.charges[i].decisions = append(m.charges[i].decisions, step.ID)
+			}
 		}
 	}
 	return found
@@ -274,8 +365,8 @@ func (m *model) windows() error {
 	return nil
 }
 
-// TestLimitsModel: three processes with 66 goroutines charge and give back, one of
-// them is killed on the way, and the log's order explains all of it.
+// TestLimitsModel: three processes with 66 goroutines charge and give back, owners
+// release, one process is killed on the way, and the log's order explains all of it.
 func TestLimitsModel(t *testing.T) { playModel(t, 3*time.Second) }
 
 // playModel plays for a time, and longer where little has happened by then.
@@ -344,7 +435,7 @@ func startPlayer(t *testing.T, dir string) (cmd *exec.Cmd, out io.Reader, in io.
 // checkModel replays the log, and looks at what each process was told.
 func checkModel(t *testing.T, s *Store, steps [][]modelStep) {
 	var m model
-	committed := map[string]bool{}
+	committed, released, kept := map[string]bool{}, 0, 0
 	for _, detail := range orderedDetails(t, s) {
 		var step modelStep
 		if err := json.Unmarshal([]byte(detail), &step); err != nil {
@@ -354,6 +445,11 @@ func checkModel(t *testing.T, s *Store, steps [][]modelStep) {
 			t.Fatal(err)
 		}
 		committed[detail] = true
+		for _, off := range step.Owner {
+			if released++; off.Kept {
+				kept++
+			}
+		}
 	}
 	if err := m.windows(); err != nil {
 		t.Error(err)
@@ -371,8 +467,8 @@ func checkModel(t *testing.T, s *Store, steps [][]modelStep) {
 			}
 		}
 	}
-	t.Logf("%d committed, %d refused, %d charges at the end", len(committed), refused, len(m.charges))
-	if len(committed) < 200 || refused < 100 {
+	t.Logf("%d committed, %d refused, %d times released by an owner (%d on what others stand on too), %d charges at the end", len(committed), refused, released, kept, len(m.charges))
+	if len(committed) < 200 || refused < 100 || released < 50 || kept == 0 {
 		t.Error("too little happened")
 	}
 	checkStored(t, s, m)
@@ -395,23 +491,21 @@ func checkRefusal(t *testing.T, step modelStep) {
 func checkStored(t *testing.T, s *Store, m model) {
 	t.Helper()
 	type row struct {
-		decision, limit, key string
-		at, amount           int64
-		held                 bool
+		decisions, limit, key string
+		at, amount            int64
+		held                  bool
 	}
-	stored, err := list(t.Context(), s, func(scan scan) (r row, err error) {
-		err = scan(&r.decision, &r.limit, &r.key, &r.at, &r.amount, &r.held)
-		return r, err
-	}, "SELECT decision_id, limit_id, key, at, amount, held FROM charges")
+	all := func(decisions []string) string { return strings.Join(slices.Sorted(slices.Values(decisions)), " ") }
+	stored, err := list(t.Context(), s, readCharged, selectCharges)
 	if err != nil {
 		t.Fatal(err)
 	}
 	count := map[row]int{}
-	for _, r := range stored {
-		count[r]++
+	for _, c := range stored {
+		count[row{all(c.Decisions), c.Limit, c.Key, c.At, c.Amount, c.Held}]++
 	}
 	for _, c := range m.charges {
-		count[row{c.decision, c.Limit, c.Key, c.now, c.Amount, c.held}]--
+		count[row{all(c.decisions), c.Limit, c.Key, c.now, c.Amount, c.held}]--
 	}
 	for r, n := range count {
 		if n != 0 {

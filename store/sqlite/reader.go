@@ -76,9 +76,46 @@ func one[T any](ctx context.Context, s *Store, none error, read func(scan) (T, e
 	return out, s.explain(err)
 }
 
-// inTx is one for the writer: it sees what its transaction did so far.
-func inTx[T any](t *tx, none error, read func(scan) (T, error), query string, args ...any) (T, error) {
-	rows, err := t.query(query, args...)
+// A querier reads in a transaction: the writer's, which sees what it did so far, or
+// one of a reader, which sees what was committed when it began.
+type querier interface {
+	query(query string, args ...any) (*sql.Rows, error)
+}
+
+// A snapshot is the transaction of a reader. Its statements are its own: to prepare one
+// for all readers takes a second connection, and those who have one each would wait for
+// another.
+type snapshot struct {
+	ctx   context.Context
+	tx    *sql.Tx
+	stmts map[string]*sql.Stmt
+}
+
+func (s *snapshot) query(query string, args ...any) (*sql.Rows, error) {
+	stmt := s.stmts[query]
+	if stmt == nil {
+		var err error
+		if stmt, err = s.tx.PrepareContext(s.ctx, query); err != nil {
+			return nil, err
+		}
+		s.stmts[query] = stmt
+	}
+	return stmt.QueryContext(s.ctx, args...)
+}
+
+// atOnce reads several things as of one moment, without the writer's lock.
+func (s *Store) atOnce(ctx context.Context, read func(querier) error) error {
+	tx, err := s.reader.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return s.explain(err)
+	}
+	defer tx.Rollback() // it has changed nothing
+	return s.explain(read(&snapshot{ctx, tx, map[string]*sql.Stmt{}}))
+}
+
+// inTx reads the first row of a query, or answers with none.
+func inTx[T any](q querier, none error, read func(scan) (T, error), query string, args ...any) (T, error) {
+	rows, err := q.query(query, args...)
 	if err != nil {
 		return *new(T), err
 	}

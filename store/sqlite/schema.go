@@ -184,6 +184,37 @@ CREATE INDEX asides_limit ON asides (limit_id, key, until, amount);
 
 -- What a request was over, as its owner was shown it: JSON. NULL: nothing.
 ALTER TABLE approvals ADD COLUMN overshoots BLOB;
+`, `
+-- Owners look at charges by their decision, and release decisions from them.
+CREATE INDEX charges_decision ON charges (decision_id);
+
+-- The decisions that stand on a charge beside the one that was charged: later ones on
+-- the same action. It is given back when the last of all is released.
+CREATE TABLE stands (
+	n           INTEGER NOT NULL,
+	decision_id TEXT NOT NULL,
+	PRIMARY KEY (n, decision_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX stands_decision ON stands (decision_id);
+CREATE TRIGGER stands_gone AFTER DELETE ON charges BEGIN
+	DELETE FROM stands WHERE n = OLD.n;
+END;
+
+-- What owners have released. Kept as long as the charges would have been.
+CREATE TABLE releases (
+	n           INTEGER PRIMARY KEY,
+	decision_id TEXT NOT NULL,
+	limit_id    TEXT NOT NULL,
+	key         TEXT NOT NULL,
+	at          INTEGER NOT NULL,
+	amount      INTEGER NOT NULL,
+	held        INTEGER NOT NULL,
+	agent_id    TEXT NOT NULL,
+	action_id   TEXT NOT NULL,
+	released_at INTEGER NOT NULL,
+	released_by TEXT NOT NULL
+) STRICT;
+CREATE INDEX releases_decision ON releases (decision_id);
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

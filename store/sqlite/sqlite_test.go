@@ -226,6 +226,8 @@ func TestOlderSchema(t *testing.T) {
 	run(t, conn, "DROP TABLE charges")
 	run(t, conn, "DROP TABLE charge_sums")
 	run(t, conn, "DROP TABLE asides")
+	run(t, conn, "DROP TABLE stands")
+	run(t, conn, "DROP TABLE releases")
 	for _, column := range []string{"overshoots", "continued_by", "rounds", "round_until", "round_hash"} {
 		run(t, conn, "ALTER TABLE approvals DROP COLUMN "+column)
 	}
@@ -249,6 +251,34 @@ func TestOlderSchema(t *testing.T) {
 	spent.DecisionID = "d2"
 	if err := s.Commit(t.Context(), authz.Batch{Continue: &authz.Continuation{Redemption: spent, Round: round.Hash}}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What an earlier program has charged can be looked at and released.
+func TestOlderCharges(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	charge := authz.Charge{Limit: "p/a", Key: "[]", Amount: 1, Max: 1}
+	reserve := authz.Batch{Reserve: &authz.Reservation{DecisionID: "d", ActionHash: modelHash, Charges: []authz.Charge{charge}}}
+	if err := s.Commit(t.Context(), reserve); err != nil {
+		t.Fatal(err)
+	}
+	conn := foreign(t, s)
+	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "PRAGMA user_version = 4"} {
+		run(t, conn, statement)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	list, err := s.DecisionCharges(t.Context(), "d")
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for _, b := range []authz.Batch{{Release: &authz.Release{DecisionID: "d", Charges: []authz.ReleasedCharge{{Charged: list[0]}}}}, reserve} {
+		if err := s.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
