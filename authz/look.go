@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -16,7 +17,7 @@ type LimitReader interface {
 	Room(ctx context.Context, now int64, charges []Charge) ([]Room, error)
 	// LimitKeys tells how full a limit is for each key of which something counts, in
 	// the order of the keys from the one after on, n of them at most. Of c it reads
-	// the limit and the window.
+	// the limit and the window; and the key if there is one: then it is that alone.
 	LimitKeys(ctx context.Context, now int64, c Charge, after string, n int) ([]KeyState, error)
 	// LimitIDs are the limits to which charges are kept, or something is set aside:
 	// also those that stand in no policy any more.
@@ -161,40 +162,52 @@ func LookAtLimits(ctx context.Context, r LimitReader, book *policy.Book, now tim
 		list = append(list, LimitView{ID: id})
 	}
 	for i := range list {
-		if err := list[i].look(ctx, r, now, "", keys); err != nil {
+		if err := list[i].look(ctx, r, now, Look{Keys: keys}); err != nil {
 			return nil, err
 		}
 	}
 	return list, nil
 }
 
-// LookAtLimit tells how full one limit is, for the keys from the one after on. Nothing
-// is known of it: false.
-func LookAtLimit(ctx context.Context, r LimitReader, book *policy.Book, now time.Time, id, after string, keys int) (v LimitView, ok bool, err error) {
-	v.ID = id
+// A Look is which part of a limit is looked at.
+type Look struct {
+	Limit string
+	Key   string // empty: all keys
+	After string // those after this one; empty: from the first on
+	Keys  int    // how many at most
+}
+
+// ErrNoLimit: no policy in force has such a limit, and nothing is kept of one.
+var ErrNoLimit = errors.New("there is no such limit")
+
+// LookAtLimit tells how full one limit is.
+func LookAtLimit(ctx context.Context, r LimitReader, book *policy.Book, now time.Time, l Look) (v LimitView, err error) {
+	v.ID = l.Limit
 	if book != nil {
-		for _, l := range book.Limits() {
-			if l.ID == id {
-				v.Limit = l
-			}
+		if i := slices.IndexFunc(book.Limits(), func(known *policy.Limit) bool { return known.ID == l.Limit }); i >= 0 {
+			v.Limit = book.Limits()[i]
 		}
 	}
 	if v.Limit == nil {
 		ids, err := r.LimitIDs(ctx)
-		if err != nil || !slices.Contains(ids, id) {
-			return v, false, err
+		if err != nil {
+			return v, err
+		}
+		if !slices.Contains(ids, l.Limit) {
+			return v, ErrNoLimit
 		}
 	}
-	return v, true, v.look(ctx, r, now, after, keys)
+	return v, v.look(ctx, r, now, l)
 }
 
 // look reads the keys, and one more to see whether there are more.
-func (v *LimitView) look(ctx context.Context, r LimitReader, now time.Time, after string, n int) (err error) {
-	c := Charge{Limit: v.ID}
+func (v *LimitView) look(ctx context.Context, r LimitReader, now time.Time, l Look) (err error) {
+	c, n := Charge{Limit: v.ID}, l.Keys
 	if v.Limit != nil {
 		c = chargeOf(policy.Charge{Limit: v.Limit}, now)
 	}
-	if v.Keys, err = r.LimitKeys(ctx, now.UnixMilli(), c, after, n+1); err == nil && len(v.Keys) > n {
+	c.Key = l.Key
+	if v.Keys, err = r.LimitKeys(ctx, now.UnixMilli(), c, l.After, n+1); err == nil && len(v.Keys) > n {
 		v.Keys = v.Keys[:n]
 		v.More = v.Keys[n-1].Key
 	}

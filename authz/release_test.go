@@ -245,13 +245,16 @@ func TestLookAtLimits(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	book := r.keeper.Current()
-	if v, ok, err := authz.LookAtLimit(t.Context(), r.store, book, r.now, "p/calls", `["bot"]`, 1); err != nil || !ok || len(v.Keys) != 1 || v.Keys[0].Key != `["other"]` || v.More != "" {
-		t.Errorf("%+v, %t, %v", v, ok, err)
+	if v, err := authz.LookAtLimit(t.Context(), r.store, book, r.now, authz.Look{Limit: "p/calls", After: `["bot"]`, Keys: 1}); err != nil || len(v.Keys) != 1 || v.Keys[0].Key != `["other"]` || v.More != "" {
+		t.Errorf("%+v, %v", v, err)
 	}
-	if v, ok, err := authz.LookAtLimit(t.Context(), r.store, nil, r.now, "p/daily", "", 1); err != nil || !ok || v.Limit != nil {
-		t.Errorf("without a book: %+v, %t, %v", v, ok, err)
+	if v, err := authz.LookAtLimit(t.Context(), r.store, book, r.now, authz.Look{Limit: "p/calls", Key: `["nobody"]`, Keys: 1}); err != nil || len(v.Keys) != 1 || v.Left(v.Keys[0]) != 2 {
+		t.Errorf("%+v, %v", v, err)
 	}
-	if v, ok, err := authz.LookAtLimit(t.Context(), r.store, book, r.now, "p/nothing", "", 1); err != nil || ok {
-		t.Errorf("%+v, %t, %v", v, ok, err)
+	if v, err := authz.LookAtLimit(t.Context(), r.store, nil, r.now, authz.Look{Limit: "p/daily", Keys: 1}); err != nil || v.Limit != nil {
+		t.Errorf("without a book: %+v, %v", v, err)
+	}
+	if v, err := authz.LookAtLimit(t.Context(), r.store, book, r.now, authz.Look{Limit: "p/nothing", Keys: 1}); !errors.Is(err, authz.ErrNoLimit) {
+		t.Errorf("%+v, %v", v, err)
 	}
 }

@@ -67,9 +67,7 @@ func (a *app) listApprovals(cmd *cobra.Command, all, asJSON bool) error {
 		}
 	}
 	if asJSON {
-		enc := json.NewEncoder(cmd.OutOrStdout())
-		enc.SetIndent("", "  ")
-		return enc.Encode(shown)
+		return printJSON(cmd.OutOrStdout(), shown)
 	}
 	printApprovals(cmd.OutOrStdout(), shown)
 	return nil

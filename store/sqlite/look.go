@@ -72,6 +72,9 @@ func (s *Store) LimitKeys(ctx context.Context, now int64, c authz.Charge, after 
 }
 
 func keysOf(q querier, now int64, c authz.Charge, after string, n int) ([]string, error) {
+	if c.Key != "" {
+		return []string{c.Key}, nil
+	}
 	charged, err := texts(q, selectChargedKeys, c.Limit, after, c.From, end(c), n)
 	if err != nil {
 		return nil, err

@@ -62,6 +62,13 @@ func testLimitKeys(t *testing.T, open Open) {
 	a.Next = ms(30 * minute)
 	wantSame(t, "of the calendar", []authz.KeyState{a, {Key: `["b"]`, Used: 10, Next: ms(30 * minute)}}, got)
 
+	calendar.Key = `["b"]`
+	got, err = s.LimitKeys(t.Context(), ms(0), calendar, "", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSame(t, "one of the calendar", []authz.KeyState{{Key: `["b"]`, Used: 10, Next: ms(30 * minute)}}, got)
+
 	// Without a window it is all that is kept.
 	got, err = s.LimitKeys(t.Context(), ms(40*minute), authz.Charge{Limit: "p/hourly"}, `["b"]`, 1)
 	if err != nil {
