@@ -39,6 +39,7 @@ type ReleasedCharge struct {
 // Errors of releasing.
 var (
 	ErrNotCharged = errors.New("nothing that is kept was charged by this decision: there is no such decision, it touched no limit, its call was given back already when it failed, or it was longer ago than any window")
+	ErrOtherLimit = errors.New("it was not charged to limit")
 	ErrReleased   = errors.New("it was released already")
 	// ErrChargesChanged is the failure of Batch.Release's condition: look again.
 	ErrChargesChanged = errors.New("the charges have changed meanwhile")
@@ -104,7 +105,7 @@ func named(charges []Charged, limits []string) error {
 	}
 	for _, l := range limits {
 		if !slices.Contains(known, l) {
-			return fmt.Errorf("it was not charged to limit %q, but to %s", l, strings.Join(known, ", "))
+			return fmt.Errorf("%w %q, but to %s", ErrOtherLimit, l, strings.Join(known, ", "))
 		}
 	}
 	return nil

@@ -202,7 +202,7 @@ func (p *portal) answer(w http.ResponseWriter, r *http.Request, s identity.Sessi
 	if err := parseForm(r); err != nil {
 		return err
 	}
-	reason, err := denyReason(r.PostForm.Get("reason"))
+	reason, err := reasonOf(r)
 	if err != nil {
 		return err
 	}
@@ -242,11 +242,12 @@ func (p *portal) tooLate(w http.ResponseWriter, r *http.Request, s identity.Sess
 	return p.showApproval(w, r, s, req, http.StatusConflict, notice)
 }
 
-func denyReason(s string) (string, error) {
-	s = strings.TrimSpace(s)
+// reasonOf is the reason that a form gives, or none.
+func reasonOf(r *http.Request) (string, error) {
+	s := strings.TrimSpace(r.PostForm.Get("reason"))
 	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > maxReason {
 		return "", &pageError{status: http.StatusBadRequest, Title: "That reason is too long",
-			Text: fmt.Sprintf("A reason has at most %d characters. Nothing was answered; go back and shorten it.", maxReason)}
+			Text: fmt.Sprintf("A reason has at most %d characters. Nothing was done; go back and shorten it.", maxReason)}
 	}
 	return s, nil
 }

@@ -84,6 +84,8 @@ func readLine(sq audit.Sequenced) (line, error) {
 // subject is what an entry is about.
 func subject(e audit.Entry) string {
 	switch {
+	case e.Event == "limit.released" && len(e.Limits) > 0:
+		return e.Limits[0].ID
 	case e.Tool != "":
 		return e.Server + " · " + e.Tool
 	case e.ActionType != nil:

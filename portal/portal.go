@@ -1,5 +1,6 @@
 // Package portal is the owner's pages: what waits for an answer, everything
-// that will run if the answer is yes, the log, and the policies in force.
+// that will run if the answer is yes, how full limits are, the log, and the
+// policies in force.
 //
 // It promises:
 //
@@ -41,6 +42,7 @@ var files embed.FS
 // Store is what the pages read, and the sessions that they make.
 type Store interface {
 	approvals.Reader
+	authz.LimitReader
 	RedeemLink(ctx context.Context, link, session [32]byte, now, until time.Time) (identity.Session, error)
 	Session(ctx context.Context, hash [32]byte, now time.Time) (identity.Session, error)
 	EndSession(ctx context.Context, hash [32]byte) error
@@ -118,6 +120,9 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("GET /approvals/{id}", p.signedIn(p.approval))
 	mux.Handle("POST /approvals/{id}/approve", p.signedIn(p.approve))
 	mux.Handle("POST /approvals/{id}/deny", p.signedIn(p.deny))
+	mux.Handle("GET /limits", p.signedIn(p.limits))
+	mux.Handle("GET /limits/charges", p.signedIn(p.limitCharges))
+	mux.Handle("POST /limits/release", p.signedIn(p.releaseCharge))
 	mux.Handle("GET /audit", p.signedIn(p.audit))
 	mux.Handle("GET /policies", p.signedIn(p.policies))
 

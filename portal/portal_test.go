@@ -155,8 +155,8 @@ func TestWithoutSession(t *testing.T) {
 	w := newWorld(t)
 	r := w.hold(`{"sku":"secret-sku"}`)
 	forms := []struct{ method, path string }{
-		{"GET", "/"}, {"GET", "/inbox/count"}, {"GET", "/audit"}, {"GET", "/policies"}, {"GET", "/approvals/" + r.ID},
-		{"POST", "/approvals/" + r.ID + "/approve"}, {"POST", "/approvals/" + r.ID + "/deny"},
+		{"GET", "/"}, {"GET", "/inbox/count"}, {"GET", "/audit"}, {"GET", "/policies"}, {"GET", "/limits"}, {"GET", "/limits/charges"}, {"GET", "/approvals/" + r.ID},
+		{"POST", "/approvals/" + r.ID + "/approve"}, {"POST", "/approvals/" + r.ID + "/deny"}, {"POST", "/limits/release"},
 	}
 	for _, f := range forms {
 		var got answer
@@ -210,7 +210,11 @@ func TestForgedAnswers(t *testing.T) {
 	w := newWorld(t)
 	req := w.hold(`{"sku":"A-1"}`)
 	v := w.signedIn()
-	form := url.Values{"action_hash": {req.ActionHash.String()}}.Encode()
+	w.charge("p/calls", "[]", "d1", "a1", 1)
+	forms := map[string]url.Values{
+		"/approvals/" + req.ID + "/approve": {"action_hash": {req.ActionHash.String()}},
+		"/limits/release":                   {"decision": {"d1"}, "limit": {"p/calls"}, "key": {"[]"}, "reason": {"it never came"}},
+	}
 	tests := []struct {
 		name   string
 		change func(*http.Request)
@@ -229,11 +233,14 @@ func TestForgedAnswers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := w.request("POST", "/approvals/"+req.ID+"/approve", form)
-			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			tt.change(r)
-			wantStatus(t, tt.name, v.do(r), tt.want)
+			for path, form := range forms {
+				r := w.request("POST", path, form.Encode())
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				tt.change(r)
+				wantStatus(t, tt.name, v.do(r), tt.want)
+			}
 			w.wantPending(req.ID)
+			w.wantCharges("p/calls", "[]", "d1")
 		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 )
 
@@ -153,6 +154,10 @@ func tell(err error) *pageError {
 		return told
 	case errors.Is(err, approvals.ErrNotFound):
 		return &pageError{status: http.StatusNotFound, Title: "No such request", Text: "There is no approval request at this address.", Retry: "/"}
+	case errors.Is(err, authz.ErrNoLimit):
+		return &pageError{status: http.StatusNotFound, Title: "No such limit", Text: "No policy in force has this limit, and nothing is kept of one.", Retry: "/limits"}
+	case errors.Is(err, authz.ErrNotCharged), errors.Is(err, authz.ErrOtherLimit):
+		return &pageError{status: http.StatusConflict, Title: "There is nothing to give back", Text: "This decision was not charged to this limit, or it was given back meanwhile. Nothing was done.", Retry: "/limits"}
 	default:
 		return &pageError{status: http.StatusInternalServerError, Title: "That did not work", Retry: "/",
 			Text: "OpenLeash could not do this, and its log says why. Look again before you repeat it."}
