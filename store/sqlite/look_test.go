@@ -88,6 +88,31 @@ func TestManyLookAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
+// With a charge that is cleared away goes what is known of the decisions on it: another
+// charge may get its number.
+func TestTidiedWithItsDecisions(t *testing.T) {
+	s := open(t, t.TempDir())
+	reserve := func(decision, actionID string, now int64) {
+		t.Helper()
+		charge := authz.Charge{Limit: "p/a", Key: "[]", Amount: 1, Max: 99, From: now}
+		r := authz.Reservation{DecisionID: decision, AgentID: "bot", ActionID: actionID, ActionHash: modelHash, Now: now, Charges: []authz.Charge{charge}}
+		if err := s.Commit(t.Context(), authz.Batch{Reserve: &r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stands := func(want int) {
+		t.Helper()
+		if got, err := list(t.Context(), s, readText, "SELECT decision_id FROM stands"); err != nil || len(got) != want {
+			t.Errorf("%v, %v; want %d", got, err, want)
+		}
+	}
+	reserve("first", "the action", 0)
+	reserve("second", "the action", 0)
+	stands(1)
+	reserve("later", "another", keepCharges+1)
+	stands(0)
+}
+
 // fillCharges makes charges of limit shop/daily, a second apart, for so many keys.
 func fillCharges(tb testing.TB, s *Store, charges, keys int) {
 	tb.Helper()
