@@ -34,7 +34,7 @@ func testLimitKeys(t *testing.T, open Open) {
 		reserving(aside), reserving(other))
 	look := func(what string, after time.Duration, from string, n int, want ...authz.KeyState) {
 		t.Helper()
-		got, err := s.LimitKeys(t.Context(), ms(after), hourly("nobody", 0, after).Charges[0], from, n)
+		got, err := s.LimitKeys(t.Context(), ms(after), keyed("nobody", "", 0, after).Charges[0], from, n)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func testLimitKeys(t *testing.T, open Open) {
 	look("an aside alone", 2*hour, "", 10, d)
 	look("not even that", 3*hour, "", 10)
 
-	calendar := hourly("nobody", 0, 0).Charges[0]
+	calendar := keyed("nobody", "", 0, 0).Charges[0]
 	calendar.From, calendar.To, calendar.Trailing = ms(0), ms(30*minute), 0
 	got, err := s.LimitKeys(t.Context(), ms(0), calendar, "", 2)
 	if err != nil {
