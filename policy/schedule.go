@@ -44,7 +44,7 @@ func (p *parser) expires(n *yaml.Node, what string) *test {
 	if !ok {
 		return nil
 	}
-	return clockTest("expires "+end.UTC().Format(time.RFC3339), func(now time.Time) bool { return now.Before(end) })
+	return clockTest("expires "+end.UTC().Format(time.RFC3339Nano), func(now time.Time) bool { return now.Before(end) })
 }
 
 // instant reads a time with its zone; like is one, for the message.
