@@ -31,6 +31,7 @@ type Book struct {
 	agents  map[string][]Binding // by agent, only those with policies of their own
 	sets    map[string]func() *Set
 	rest    func() *Set // for all other agents
+	asked   sync.Map    // agents whose set was asked for; "": rest was
 }
 
 // Source is one policy file as it was read.
@@ -152,9 +153,13 @@ func agentOf(name string) (agent string, ok bool) {
 // others; each is compiled when it is first asked for.
 func (b *Book) compile(dir string) {
 	for agent, own := range b.agents {
-		b.sets[agent] = sync.OnceValue(func() *Set { return Compile(slices.Concat(own, b.owner)) })
+		b.sets[agent] = sync.OnceValue(func() *Set {
+			b.asked.Store(agent, true)
+			return Compile(slices.Concat(own, b.owner))
+		})
 	}
 	b.rest = sync.OnceValue(func() *Set {
+		b.asked.Store("", true)
 		s := Compile(b.owner)
 		if len(b.owner) == 0 {
 			s.fallback.Reason = fmt.Sprintf("No policy is bound to this agent, so everything is denied: put a policy file into %s.", dir)
@@ -169,6 +174,18 @@ func (b *Book) For(agent string) *Set {
 		return set()
 	}
 	return b.rest()
+}
+
+// prepare compiles what was asked for in the book before, so that no decision has to
+// wait for it when this one comes into force.
+func (b *Book) prepare(before *Book) {
+	if before == nil {
+		return
+	}
+	before.asked.Range(func(agent, _ any) bool {
+		b.For(agent.(string))
+		return true
+	})
 }
 
 // Policies returns all policies: the owner's, then each agent's.

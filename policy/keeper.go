@@ -191,6 +191,7 @@ func (k *Keeper) reload(ctx context.Context) {
 		k.announceFault(now.book, err)
 		return
 	}
+	book.prepare(now.book)
 	k.state.Store(&state{book: book})
 	k.announce(ctx, now.book, book)
 }

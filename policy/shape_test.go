@@ -30,16 +30,23 @@ var shapes = []shape{
 
 const rulesEach = 1000 // a file is at most 1 MiB
 
-// policies are mostRules rules of a shape.
-func (s *shape) policies(t testing.TB) (list []*Policy) {
-	t.Helper()
+// texts are policies with mostRules rules of a shape.
+func (s *shape) texts() (list []string) {
 	for from := 0; from < mostRules; from += rulesEach {
 		text := strings.Builder{}
 		text.WriteString("version: 1\ndefault: deny\nrules:\n")
 		for i := from; i < from+rulesEach; i++ {
 			fmt.Fprintf(&text, "- {id: r%d, effect: allow, %s}\n", i, fmt.Sprintf(s.rule, i))
 		}
-		p, err := Parse(fmt.Sprintf("p%d", from), "p.yaml", []byte(text.String()))
+		list = append(list, text.String())
+	}
+	return list
+}
+
+func (s *shape) policies(t testing.TB) (list []*Policy) {
+	t.Helper()
+	for i, text := range s.texts() {
+		p, err := Parse(fmt.Sprintf("p%d", i), "p.yaml", []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
