@@ -28,24 +28,22 @@ func parseNumber(text string) (n number, ok bool) {
 	if !isJSONNumber(text) {
 		return n, false
 	}
-	rest, negative := strings.CutPrefix(text, "-")
-	exp := 0
-	if i := strings.IndexAny(rest, "eE"); i >= 0 {
-		e, err := strconv.ParseInt(strings.TrimPrefix(rest[i+1:], "+"), 10, 32)
-		if err != nil {
-			return n, false
-		}
-		rest, exp = rest[:i], int(e)
+	mantissa, negative := strings.CutPrefix(text, "-")
+	exponent := "0"
+	if i := strings.IndexAny(mantissa, "eE"); i >= 0 {
+		mantissa, exponent = mantissa[:i], mantissa[i+1:]
 	}
-	whole, fraction, _ := strings.Cut(rest, ".")
+	if strings.Trim(mantissa, "0.") == "" {
+		return n, true // whatever the exponent
+	}
+	exp, err := strconv.ParseInt(strings.TrimPrefix(exponent, "+"), 10, 32)
+	if err != nil {
+		return n, false
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
 	digits := whole + strings.TrimRight(fraction, "0")
 	trimmed := strings.TrimLeft(digits, "0")
-	exp += len(whole) - (len(digits) - len(trimmed))
-	trimmed = strings.TrimRight(trimmed, "0")
-	if trimmed == "" {
-		return number{}, true
-	}
-	n = number{negative: negative, digits: trimmed, exp: exp}
+	n = number{negative: negative, digits: strings.TrimRight(trimmed, "0"), exp: int(exp) + len(whole) - (len(digits) - len(trimmed))}
 	n.whole = n.cut()
 	return n, true
 }
