@@ -24,6 +24,7 @@ type attempt struct {
 	callHash   action.Hash
 	decisionID string
 	now        time.Time
+	own        *string // the open request for this call; empty: there is none; nil: not looked for
 
 	shadow   policy.Decision // what would be decided with the policies in the shadow
 	shadowed bool            // there are such policies
@@ -60,9 +61,31 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 		if !errors.As(err, &limits) {
 			return ans, err
 		}
-		full = merge(full, limits.Full)
+		known, err := s.knowsOwn(ctx, &a)
+		if err != nil {
+			return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
+		}
+		if known {
+			full = merge(full, limits.Full)
+		}
 	}
 	return s.refuse(ctx, a, StoreUnavailable, "the limits kept filling up while this was decided on; call again")
+}
+
+// knowsOwn reports whether what is full was so without what is set aside for this
+// very call. If not, it has found the call's request now, and the limits are to be
+// looked at again.
+func (s *Service) knowsOwn(ctx context.Context, a *attempt) (bool, error) {
+	if a.own != nil {
+		return true, nil
+	}
+	a.own = new(string)
+	open, err := s.openRequest(ctx, *a)
+	if err != nil || open == nil || open.At(a.now) == approvals.Denied {
+		return true, err
+	}
+	a.own = &open.ID
+	return false, nil
 }
 
 // decideWith decides, some limits being known to be full. Its error is a LimitError

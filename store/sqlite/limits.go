@@ -107,7 +107,7 @@ func (t *tx) limitState(r authz.Reservation, c authz.Charge) (s policy.LimitStat
 		all.add(part)
 	}
 	aside, err := inTx(t, errNone, readSums, `SELECT coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 4294967295), 0), 0, 0
-		FROM asides WHERE limit_id = ? AND key = ? AND until > ?`, c.Limit, c.Key, r.Now)
+		FROM asides WHERE limit_id = ? AND key = ? AND until > ? AND request_id <> ?`, c.Limit, c.Key, r.Now, r.Own)
 	s.Held = whole(all.highHeld, all.lowHeld)
 	s.Used = whole(all.high, all.low) - s.Held
 	s.Held = min(s.Held+whole(aside.high, aside.low), maxSum)
@@ -200,7 +200,7 @@ func (t *tx) retry(r authz.Reservation, c authz.Charge, s policy.LimitState) (in
 		return 0, nil
 	}
 	rest := s.Used + s.Held
-	list, err := t.leaving("SELECT until, amount FROM asides WHERE limit_id = ? AND key = ? AND until > ? ORDER BY until", c.Limit, c.Key, r.Now)
+	list, err := t.leaving("SELECT until, amount FROM asides WHERE limit_id = ? AND key = ? AND until > ? AND request_id <> ? ORDER BY until", c.Limit, c.Key, r.Now, r.Own)
 	if err != nil {
 		return 0, err
 	}
