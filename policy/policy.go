@@ -106,6 +106,17 @@ type Decision struct {
 	Charges []Charge
 }
 
+// By names who decided: a rule as POLICY/RULE, or a default.
+func (d Decision) By() string {
+	switch {
+	case d.PolicyID == "":
+		return "no policy"
+	case d.RuleID == "":
+		return "the default of " + d.PolicyID
+	}
+	return d.PolicyID + "/" + d.RuleID
+}
+
 // Asks reports whether an obligation of that type comes with the decision. A
 // rule may ask for an approval and a step-up: the Outcome is then
 // RequireApproval, and the step-up has to be met all the same.

@@ -58,6 +58,21 @@ const (
 	Denied   Came = "denied"   // by its owner
 )
 
+// Sentence says what the decision leaves open; empty: nothing.
+func (c Came) Sentence() string {
+	switch c {
+	case Waits:
+		return "It waits for its owner."
+	case Approved:
+		return "Its owner approves it, and it runs."
+	case Denied:
+		return "Its owner denies it."
+	case Failed:
+		return "It runs, and the server answers an error."
+	}
+	return ""
+}
+
 // A Level is how full a limit is.
 type Level struct {
 	Charge
@@ -134,6 +149,17 @@ func (s *Step) settle(d Limited, l *Ledger, by string) Came {
 		return Failed
 	}
 	return Ran
+}
+
+// Moved are the levels that the step may have changed.
+func (r *StepResult) Moved() (list []Level) {
+	for _, l := range r.Levels {
+		aside := r.Came == Waits && l.Limit.ReserveOnHold
+		if l.Doubt == "" && (aside || r.Came == Ran || r.Came == Failed || r.Came == Approved) {
+			list = append(list, l)
+		}
+	}
+	return list
 }
 
 func (r *StepResult) faults() (list []string) {

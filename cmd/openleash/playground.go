@@ -204,11 +204,11 @@ func (p *playground) step(r *policy.StepResult) {
 		does = r.Agent + ": " + does
 	}
 	p.row(r.Env.Now.Format("Mon 02 Jan 15:04"), does)
-	p.row(r.Decision.Outcome.String(), decider(r.Decision.Decision)+": "+r.Decision.Shown)
+	p.row(r.Decision.Outcome.String(), r.Decision.By()+": "+r.Decision.Shown)
 	if r.Shadow != nil {
-		p.row("in the shadow", fmt.Sprintf("%s, %s", r.Shadow.Outcome, decider(*r.Shadow)))
+		p.row("in the shadow", fmt.Sprintf("%s, %s", r.Shadow.Outcome, r.Shadow.By()))
 	}
-	if words := cameWords(r); words != "" {
+	if words := r.Came.Sentence(); words != "" {
 		p.row("then", words)
 	}
 	p.levels(r)
@@ -219,42 +219,13 @@ func (p *playground) step(r *policy.StepResult) {
 	fmt.Fprintln(p.out)
 }
 
-// decider names who decided: a rule as POLICY/RULE, or a default.
-func decider(d policy.Decision) string {
-	switch {
-	case d.PolicyID == "":
-		return "no policy"
-	case d.RuleID == "":
-		return "the default of " + d.PolicyID
-	}
-	return d.PolicyID + "/" + d.RuleID
-}
-
 // levels says how full limits are, where the step has changed that.
 func (p *playground) levels(r *policy.StepResult) {
 	label := "limits"
-	for _, l := range r.Levels {
-		changes := r.Came != policy.Refused && r.Came != policy.Denied && (r.Came != policy.Waits || l.Limit.ReserveOnHold)
-		if changes && l.Doubt == "" {
-			p.row(label, levelWords(l))
-			label = ""
-		}
+	for _, l := range r.Moved() {
+		p.row(label, levelWords(l))
+		label = ""
 	}
-}
-
-// cameWords says what the decision leaves open.
-func cameWords(r *policy.StepResult) string {
-	switch r.Came {
-	case policy.Waits:
-		return "It waits for its owner."
-	case policy.Approved:
-		return "Its owner approves it, and it runs."
-	case policy.Denied:
-		return "Its owner denies it."
-	case policy.Failed:
-		return "It runs, and the server answers an error."
-	}
-	return ""
 }
 
 // levelWords says how full a limit is: "daily: 4250 of 20000, for bot".
