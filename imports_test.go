@@ -19,7 +19,7 @@ var mayImport = map[string][]string{
 	"action":          {},
 	"audit":           {},
 	"identity":        {},
-	"policy":          {"action"},
+	"policy":          {"action", "identity"},
 	"proof":           {"action"},
 	"approvals":       {"action"},
 	"authz":           {"action", "policy", "proof", "audit", "approvals", "identity"},

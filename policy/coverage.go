@@ -24,7 +24,7 @@ func Cover(book *Book, suites []*Suite) Coverage {
 	seen := coverage{decided: map[*rule]bool{}, truths: map[*test][2]bool{}}
 	for _, s := range suites {
 		for i := range s.Tests {
-			seen.look(book.For(s.Tests[i].Agent), &s.Tests[i])
+			seen.look(book.Member(s.Tests[i].Agent, s.Tests[i].Groups), &s.Tests[i])
 		}
 	}
 	var c Coverage

@@ -23,6 +23,7 @@ type SuiteTest struct {
 	Name    string
 	Line    int
 	Agent   string
+	Groups  []string // which the agent is in, whatever the configuration says
 	Request action.Request
 	Env     Env
 
@@ -64,6 +65,7 @@ type suiteTestForm struct {
 	Name        string    `json:"name"`
 	Action      any       `json:"action"`
 	Agent       string    `json:"agent"`
+	Groups      []string  `json:"groups"`
 	At          time.Time `json:"at"`
 	Want        string    `json:"want"`
 	Rule        string    `json:"rule"`
@@ -108,7 +110,7 @@ func (s *Suite) Run(book *Book) []SuiteResult {
 	var results []SuiteResult
 	for i := range s.Tests {
 		t := &s.Tests[i]
-		d := book.For(t.Agent).Decide(&t.Request, t.Env)
+		d := book.Member(t.Agent, t.Groups).Decide(&t.Request, t.Env)
 		results = append(results, SuiteResult{t, d, t.faults(d)})
 	}
 	return results

@@ -35,6 +35,9 @@ func (p *suiteParser) test(n *yaml.Node) (t SuiteTest) {
 	if name, ok := p.String(f["agent"], what+": agent"); ok {
 		t.Agent = name
 	}
+	for _, item := range p.List(f["groups"], what+": groups") {
+		t.Groups = append(t.Groups, p.scopeName(item, what+": groups"))
+	}
 	a := p.about(f["action"], what)
 	t.Request, t.Env = a.req, a.env
 	t.Request.AgentID, t.Env.Now = t.Agent, p.at(f["at"], what)

@@ -64,7 +64,7 @@ func newWorld(t *testing.T) *world {
 	if w.owner, err = w.store.EnsureOwner(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
 	}
-	if w.keeper, err = policy.Open(t.Context(), w.policies, w.store, func(policy.Event) {}); err != nil {
+	if w.keeper, err = policy.Open(t.Context(), w.policies, nil, w.store, func(policy.Event) {}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.keeper.Close() })

@@ -13,6 +13,7 @@ import (
 
 	"github.com/openleash/openleash-go/configs"
 	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proxy"
 )
 
@@ -47,6 +48,10 @@ func TestConfig(t *testing.T) {
 		{"hold", "hold: 1m30s\n", func(c *Config) { c.Hold = 90 * time.Second }},
 		{"policies beside it", "policies: mine\n", func(c *Config) { c.Policies = "mine" }},
 		{"policies elsewhere", "policies: /srv/policies\n", func(c *Config) { c.Policies = "/srv/policies" }},
+		{"groups", "groups:\n  buyers: [bot, cat.2]\n  nobody: []\n", func(c *Config) {
+			c.Groups = policy.Groups{"buyers": {"bot", "cat.2"}, "nobody": {}}
+		}},
+		{"groups that are comments", "groups:\n  # buyers: [bot]\n", func(*Config) {}},
 		{"list", "list: hide_denied\n", func(c *Config) { c.HideDenied = true }},
 		{"list all", "list: all\n", func(*Config) {}},
 		{"limits", "limits: {message_bytes: 65536, children: 10000}\n", func(c *Config) { c.MessageBytes, c.Children = 65536, 10_000 }},
