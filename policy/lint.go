@@ -420,8 +420,13 @@ func (b *Book) lintLayers() (list []strictyaml.Error) {
 // lintShared warns of what policies of two groups make of each other for agents
 // that are in both.
 func (b *Book) lintShared(in map[string][]string) (list []strictyaml.Error) {
-	done := make(map[[2]*Policy]bool)
+	done, met := make(map[[2]*Policy]bool), make(map[string]bool)
 	for _, agent := range slices.Sorted(maps.Keys(in)) {
+		groups := strings.Join(in[agent], "\x00")
+		if met[groups] {
+			continue
+		}
+		met[groups] = true
 		shared := b.near("", in[agent])
 		for i, first := range shared {
 			for _, then := range shared[i+1:] {
@@ -440,8 +445,14 @@ func (b *Book) lintShared(in map[string][]string) (list []strictyaml.Error) {
 // lintOver looks at policies that are asked before others.
 func lintOver(near, far []*Policy, why string) (list []strictyaml.Error) {
 	for a := range allRules(near) {
+		if !a.allow {
+			continue
+		}
 		for d := range allRules(far) {
-			if len(list) < maxWarnings && a.allow && !d.allow && !d.final && (a.pattern.covers(d.pattern) || d.pattern.covers(a.pattern)) {
+			if len(list) == maxWarnings {
+				return list
+			}
+			if !d.allow && !d.final && (a.pattern.covers(d.pattern) || d.pattern.covers(a.pattern)) {
 				list = append(list, a.remark("rule %q comes before rule %q of policy %q and allows what that denies: %s. If the deny must hold, make it final",
 					a.id, d.id, d.policy.ID, why))
 			}
