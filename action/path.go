@@ -259,8 +259,8 @@ func keyStep(key string) string {
 	return "[" + string(jsontext.AppendString(nil, key)) + "]"
 }
 
-// step writes the i-th member or item of v as a step of a path.
-func (v Value) step(i int) string {
+// Step writes how a path goes from v to its i-th member or item: ".name", "[2]".
+func (v Value) Step(i int) string {
 	if v.kind == Array {
 		return "[" + strconv.Itoa(i) + "]"
 	}
