@@ -2,6 +2,7 @@ package action
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -233,6 +234,12 @@ func (p Path) Lookup(v Value) (found Value, ok bool) {
 		}
 	}
 	return v, true
+}
+
+// Touches reports whether one of the two paths leads to, or past, the other's place.
+func (p Path) Touches(q Path) bool {
+	n := min(len(p.steps), len(q.steps))
+	return slices.Equal(p.steps[:n], q.steps[:n])
 }
 
 func (s *step) lookup(v Value) (Value, bool) {
