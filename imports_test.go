@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"policy":          {"action", "identity"},
 	"proof":           {"action"},
 	"approvals":       {"action"},
+	"replay":          {"action", "policy"},
 	"authz":           {"action", "policy", "proof", "audit", "approvals", "identity"},
 	"proxy":           {"authz", "identity", "approvals", "policy", "action"},
 	"api":             {"authz", "policy", "identity", "approvals", "audit", "proof", "action"},

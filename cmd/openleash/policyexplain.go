@@ -52,7 +52,7 @@ type explainer struct {
 }
 
 func (e *explainer) explain(out io.Writer, in io.Reader, args []string) error {
-	now, err := timeOr(e.at, time.Now())
+	now, err := timeOr("--at", e.at, time.Now())
 	if err != nil {
 		return err
 	}
@@ -117,13 +117,13 @@ func printExplained(out io.Writer, actionType string, d policy.Decision, rules [
 	}
 }
 
-func timeOr(text string, otherwise time.Time) (time.Time, error) {
+func timeOr(flag, text string, otherwise time.Time) (time.Time, error) {
 	if text == "" {
 		return otherwise, nil
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return at, fmt.Errorf("--at: want a time with its zone, like 2026-11-23T09:00:00Z, got %q", text)
+		return at, fmt.Errorf("%s: want a time with its zone, like 2026-11-23T09:00:00Z, got %q", flag, text)
 	}
 	return at, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -175,9 +176,9 @@ func (t *suiteRun) run(suite *policy.Suite, book *policy.Book) {
 		if !t.only.MatchString(r.Name) {
 			continue
 		}
-		rule := r.Decision.RuleID
-		if rule == "" {
-			rule = "(default)"
+		rule := cmp.Or(r.Decision.RuleID, "(default)")
+		for _, e := range r.Decision.Over {
+			rule += ", over " + e.Limit.ID
 		}
 		c := junitCase{Name: r.Name, Class: suite.File}
 		if len(r.Faults) == 0 {
