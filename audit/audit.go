@@ -143,17 +143,22 @@ type Sequenced struct {
 	Hash [32]byte
 }
 
+// MaxBatch bounds what a Store brings at once, in bytes: an entry may have 12 MiB.
+const MaxBatch = 16 << 20
+
 // Store is what the sequencer needs of the store. Committed entries have an id
 // (their order of commit) and get their place afterwards, by one process at a time.
 type Store interface {
 	// Head returns the last place given, and its line's hash (zero at the start).
 	Head(ctx context.Context) (seq uint64, hash [32]byte, err error)
 	// Unsequenced returns the first committed entries without a place, in order: up
-	// to limit, and those that were committed together with the last of them.
+	// to limit, and those that were committed together with the last of them; and
+	// only so many that they have little more than MaxBatch bytes.
 	Unsequenced(ctx context.Context, limit int) (ids []int64, entries [][]byte, err error)
 	// SetSequenced gives the places, atomically; it fails when Head moved meanwhile.
 	SetSequenced(ctx context.Context, ids []int64, lines []Sequenced) error
-	// Lines returns lines by place, from (inclusive), up to limit.
+	// Lines returns lines by place, from (inclusive), up to limit and to little more
+	// than MaxBatch bytes, but at least one if there is one.
 	Lines(ctx context.Context, from uint64, limit int) ([]Sequenced, error)
 	// LockSequencer takes the one seat, without waiting; ok is false when another process has it.
 	LockSequencer(ctx context.Context) (release func(), ok bool, err error)
