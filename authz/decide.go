@@ -24,6 +24,8 @@ type attempt struct {
 	callHash   action.Hash
 	decisionID string
 	now        time.Time
+	record     *record // nil: there is too much of it for the log
+	roundOf    int     // which further message of an approved call it is; 0: none
 	own        *string // the open request for this call; empty: there is none; nil: not looked for
 
 	shadow   policy.Decision // what would be decided with the policies in the shadow
@@ -37,6 +39,9 @@ func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt
 		a.intent = action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)
 		a.callHash = action.CallHash(call.Tool, call.Arguments)
 		a.req.ActionID, a.req.RequestedAt = uuid.NewString(), timestamp(a.now)
+	}
+	if r, fits := recorded(a.req, call); fits {
+		a.record = &r
 	}
 	return a
 }
@@ -162,6 +167,7 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 		ans.Code = Allowed
 		if open != nil {
 			b.Continue = a.continuation(*open) // it runs: nothing may run by that round again
+			a.roundOf = open.Rounds + 1
 		}
 	case policy.RequireApproval:
 		s.approval(&a, &ans, &b, d, open)
@@ -244,6 +250,7 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 		ans.Reason = "approved by " + open.AnsweredBy
 	case approvals.Redeemed: // only of a round
 		b.Continue = a.continuation(*open)
+		a.roundOf = open.Rounds + 1
 		ans.Outcome, ans.Code = policy.Allow, Allowed
 		ans.Reason = fmt.Sprintf("approved by %s; this is round %d of that call", open.AnsweredBy, open.Rounds+2)
 	case approvals.Denied:

@@ -207,7 +207,7 @@ func TestLimitsOfAgents(t *testing.T) {
 // reload waits until the folder as it is now is in force.
 func (r *room) reload(t *testing.T) {
 	t.Helper()
-	book, err := policy.Load(r.policies)
+	book, err := policy.Load(r.policies, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

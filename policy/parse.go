@@ -61,6 +61,7 @@ func (p *parser) policy(n *yaml.Node) *Policy {
 	if v, ok := p.Int(f["version"], "version"); ok && v != 1 {
 		p.Errorf(f["version"], "version: want 1, the only version there is, got %d", v)
 	}
+	p.header(pol, f)
 	mode, _ := p.OneOf(f["mode"], "mode", modes...)
 	pol.shadow = mode == "shadow"
 	pol.fallback, pol.passthrough = p.fallback(f["default"])

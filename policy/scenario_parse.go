@@ -102,10 +102,9 @@ func (p *scenarioParser) tell(s *Scenario, n *yaml.Node, f map[string]*yaml.Node
 	if f["policy"] != nil {
 		p.finish(told[0], s.ID)
 	}
-	s.Book = &Book{Hash: hashSources(nil)}
+	s.Book = &Book{Hash: hashSources(nil), bound: map[Scope][]*Policy{owners: told}}
 	for _, pol := range told {
 		s.Told = append(s.Told, pol.ID)
-		s.Book.owner = append(s.Book.owner, Binding{pol, OwnerLayer})
 	}
 	s.Book.compile(path.Dir(p.File))
 }

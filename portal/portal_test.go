@@ -16,6 +16,7 @@ import (
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/policy"
 )
 
 func wantStatus(t *testing.T, what string, got answer, want int) {
@@ -543,6 +544,35 @@ func TestPoliciesPage(t *testing.T) {
 		t.Error("the policy's text came through as markup")
 	}
 	wantText(t, "every page's header", v.get("/"), "Policy files broken")
+}
+
+// Whom each policy binds, its rank, and what groups there are not.
+func TestPoliciesPageSaysForWhom(t *testing.T) {
+	w := newWorld(t)
+	const text = "default: passthrough\nrules: []\n"
+	write(t, filepath.Join(w.policies, "agents/bot/own.yaml"), "version: 1\nrank: 7\n"+text)
+	write(t, filepath.Join(w.policies, "groups/buyers/own.yaml"), "version: 1\nrank: 100\n"+text)
+	write(t, filepath.Join(w.policies, "tree/empty.yaml"), "version: 1\napplies_to: {group: empty}\n"+text)
+	write(t, filepath.Join(w.policies, "tree/gone.yaml"), "version: 1\napplies_to: {group: gone}\n"+text)
+	keeper, err := policy.Open(t.Context(), w.policies, policy.Groups{"buyers": {"ann", "bob"}, "empty": {}}, nil, func(policy.Event) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { keeper.Close() })
+	w.keeper = keeper
+	w.serve(w.sequence())
+	got := w.signedIn().get("/policies")
+	for _, want := range []string{
+		`<code>shopping.yaml</code> <span class="aside">for every agent</span>`,
+		`<code>agents/bot/own.yaml</code> <span class="aside">for agent bot, rank 7</span>`,
+		`<code>groups/buyers/own.yaml</code> <span class="aside">for group buyers: ann, bob</span>`,
+		`<code>tree/empty.yaml</code> <span class="aside">for group empty, in which is nobody</span>`,
+		`the configuration names no group &#34;gone&#34;`,
+	} {
+		if !strings.Contains(got.Body, want) {
+			t.Errorf("%s is not in\n%s", want, got.Body)
+		}
+	}
 }
 
 func TestPoliciesPageWithoutPolicies(t *testing.T) {

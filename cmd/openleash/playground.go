@@ -106,8 +106,11 @@ type story struct {
 func (p *playground) run(list []*policy.Scenario) error {
 	var own *policy.Book
 	if p.own != "" {
-		var err error
-		if own, err = bookOf(p.own); err != nil {
+		_, groups, err := orOwnPolicies(nil)
+		if err != nil {
+			return err
+		}
+		if own, err = bookOf(p.own, groups); err != nil {
 			return err
 		}
 	}
