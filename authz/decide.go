@@ -1,7 +1,6 @@
 package authz
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +24,9 @@ type attempt struct {
 	callHash   action.Hash
 	decisionID string
 	now        time.Time
+	record     *record // nil: there is too much of it for the log
+	roundOf    int     // which further message of an approved call it is; 0: none
+	own        *string // the open request for this call; empty: there is none; nil: not looked for
 
 	shadow   policy.Decision // what would be decided with the policies in the shadow
 	shadowed bool            // there are such policies
@@ -37,6 +39,9 @@ func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt
 		a.intent = action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)
 		a.callHash = action.CallHash(call.Tool, call.Arguments)
 		a.req.ActionID, a.req.RequestedAt = uuid.NewString(), timestamp(a.now)
+	}
+	if r, fits := recorded(a.req, call); fits {
+		a.record = &r
 	}
 	return a
 }
@@ -54,27 +59,49 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 	if err != nil {
 		return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
 	}
-	var full []LimitState
+	var full []policy.LimitState
 	for range attempts {
 		ans, err := s.decideWith(ctx, book, a, round, full)
 		var limits *LimitError
 		if !errors.As(err, &limits) {
 			return ans, err
 		}
-		full = merge(full, limits.Full)
+		known, err := s.knowsOwn(ctx, &a)
+		if err != nil {
+			return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
+		}
+		if known {
+			full = merge(full, limits.Full)
+		}
 	}
 	return s.refuse(ctx, a, StoreUnavailable, "the limits kept filling up while this was decided on; call again")
 }
 
+// knowsOwn reports whether what is full was so without what is set aside for this
+// very call. If not, it has found the call's request now, and the limits are to be
+// looked at again.
+func (s *Service) knowsOwn(ctx context.Context, a *attempt) (bool, error) {
+	if a.own != nil {
+		return true, nil
+	}
+	a.own = new(string)
+	open, err := s.openRequest(ctx, *a)
+	if err != nil || open == nil || open.At(a.now) == approvals.Denied {
+		return true, err
+	}
+	a.own = &open.ID
+	return false, nil
+}
+
 // decideWith decides, some limits being known to be full. Its error is a LimitError
 // when there are more.
-func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, round *approvals.Request, full []LimitState) (Answer, error) {
-	ask := func() limited {
+func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, round *approvals.Request, full []policy.LimitState) (Answer, error) {
+	ask := func() policy.Limited {
 		d := s.ask(book, &a)
 		if round != nil {
 			d = ofRound(d)
 		}
-		return limit(d, full)
+		return d.Within(full)
 	}
 	d := ask()
 	if d.Outcome != policy.RequireApproval {
@@ -129,9 +156,9 @@ func (s *Service) openRequest(ctx context.Context, a attempt) (*approvals.Reques
 // conclude turns a decision into an answer, in one commit. open is the request
 // for the same intent when the decision asks for an approval, or the one of whose
 // grant a round is open for this call.
-func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d limited, open *approvals.Request) (Answer, error) {
+func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d policy.Limited, open *approvals.Request) (Answer, error) {
 	ans := Answer{
-		DecisionID: a.decisionID, Outcome: needed(d.Decision), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
+		DecisionID: a.decisionID, Outcome: d.Needed(), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
 		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
 	}
 	var b Batch
@@ -140,6 +167,7 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 		ans.Code = Allowed
 		if open != nil {
 			b.Continue = a.continuation(*open) // it runs: nothing may run by that round again
+			a.roundOf = open.Rounds + 1
 		}
 	case policy.RequireApproval:
 		s.approval(&a, &ans, &b, d, open)
@@ -150,12 +178,15 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 		ans.Code = DepositUnavailable
 		ans.Reason = "the policy wants a deposit, and deposits are not available yet: " + d.Reason
 	default:
-		ans.Outcome, ans.Code = policy.Deny, cmp.Or(d.code, PolicyDenied)
+		ans.Outcome, ans.Code = policy.Deny, PolicyDenied
+		if d.ByLimit {
+			ans.Code = LimitExceeded
+		}
 	}
 	s.reserve(a, &ans, &b, d)
 	minted := s.mint(a, ans, d.Decision)
 	entry := a.entry(ans, book.Hash, minted)
-	entry.Limits = d.limitEntries(b.Reserve != nil)
+	entry.Limits = limitEntries(d, b.Reserve != nil)
 	b.Entries = []audit.Entry{entry}
 	err := s.commit(ctx, b)
 	p := <-minted.done // also when the commit failed: nothing is left running
@@ -174,7 +205,7 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 
 // reserve charges what runs, and looks at the limits of what is to be asked for: a
 // person need not be asked for what a limit denies.
-func (s *Service) reserve(a attempt, ans *Answer, b *Batch, d limited) {
+func (s *Service) reserve(a attempt, ans *Answer, b *Batch, d policy.Limited) {
 	switch {
 	case ans.Outcome == policy.Allow && b.Continue == nil:
 		var approved []approvals.Overshoot
@@ -198,27 +229,15 @@ func (s *Service) giveBack(ctx context.Context, who Caller, ans Answer) {
 	}
 }
 
-// needed is the most that a decision asks for: a person's approval does not
-// meet a step-up or a deposit that the same rule wants as well.
-func needed(d policy.Decision) policy.Outcome {
-	switch {
-	case d.Outcome == policy.RequireApproval && d.Asks(policy.StepUpAuth):
-		return policy.RequireStepUp
-	case d.Outcome == policy.RequireApproval && d.Asks(policy.Deposit):
-		return policy.RequireDeposit
-	}
-	return d.Outcome
-}
-
 // approval says what the approvals make of a decision that needs one.
-func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d limited, open *approvals.Request) {
+func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, open *approvals.Request) {
 	if open != nil && s.outdated(*open, a, ans, d) {
 		b.Supersede = open.ID
 		open = nil
 	}
 	if open == nil {
 		r := s.newRequest(a, ans)
-		r.Reason, r.Overshoots = d.shown, d.overshoots()
+		r.Reason, r.Overshoots = d.Shown, overshoots(d)
 		b.Open, ans.Approval, ans.Code = &r, &r, ApprovalRequired
 		return
 	}
@@ -231,6 +250,7 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d limited, open *a
 		ans.Reason = "approved by " + open.AnsweredBy
 	case approvals.Redeemed: // only of a round
 		b.Continue = a.continuation(*open)
+		a.roundOf = open.Rounds + 1
 		ans.Outcome, ans.Code = policy.Allow, Allowed
 		ans.Reason = fmt.Sprintf("approved by %s; this is round %d of that call", open.AnsweredBy, open.Rounds+2)
 	case approvals.Denied:
@@ -244,12 +264,12 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d limited, open *a
 // outdated reports whether what was shown to the owner is not what would run: the
 // same call means another action than it did (the mapping was changed), or what was
 // approved is further over a limit by now.
-func (s *Service) outdated(open approvals.Request, a *attempt, ans *Answer, d limited) bool {
+func (s *Service) outdated(open approvals.Request, a *attempt, ans *Answer, d policy.Limited) bool {
 	switch open.At(a.now) {
 	case approvals.Denied:
 		return false
 	case approvals.Approved:
-		return open.ActionHash != ans.ActionHash || !d.coveredBy(open.Overshoots)
+		return open.ActionHash != ans.ActionHash || !coveredBy(d, open.Overshoots)
 	}
 	return open.ActionHash != ans.ActionHash
 }

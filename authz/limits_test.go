@@ -207,7 +207,7 @@ func TestLimitsOfAgents(t *testing.T) {
 // reload waits until the folder as it is now is in force.
 func (r *room) reload(t *testing.T) {
 	t.Helper()
-	book, err := policy.Load(r.policies)
+	book, err := policy.Load(r.policies, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,6 +353,24 @@ func TestLimitWantsStepUp(t *testing.T) {
 	wantCode(t, r.call(t, "ask", `{"n":1}`), authz.StepUpUnavailable) // an approval does not meet it
 }
 
+// What is set aside for a call leaves room for that call, also where it is only a
+// limit that makes it wait: while it waits, and when it has been approved.
+func TestSetAsideIsTheCallsOwn(t *testing.T) {
+	r := newRoom(t, withLimits("{id: each, sum: $.payload.arguments.n, max: 10, window: 1h, over: require_approval}, {id: calls, count: true, max: 1, window: 1h, reserve_on_hold: true}"))
+	asked := r.buys(t, 20)
+	wantCode(t, asked, authz.ApprovalRequired)
+	again := r.buys(t, 20)
+	wantCode(t, again, authz.ApprovalRequired)
+	if again.Approval == nil || again.Approval.ID != asked.Approval.ID {
+		t.Errorf("another request: %+v", again)
+	}
+	wantCode(t, r.buys(t, 5), authz.LimitExceeded)
+	r.answer(t, asked.Approval.ID, true)
+	wantCode(t, r.buys(t, 5), authz.LimitExceeded)
+	wantCode(t, r.buys(t, 20), authz.Allowed)
+	wantCode(t, r.buys(t, 20), authz.LimitExceeded)
+}
+
 // With reserve_on_hold what waits is set aside, until it is answered or its time is
 // over, and its approval is never too late for the limit.
 func TestReserveOnHold(t *testing.T) {
@@ -456,7 +474,7 @@ func (s *full) Commit(ctx context.Context, b authz.Batch) error {
 	}
 	s.used++
 	c := b.Reserve.Charges[0]
-	return &authz.LimitError{Full: []authz.LimitState{{Limit: c.Limit, Key: c.Key, Used: c.Max + s.used}}}
+	return &authz.LimitError{Full: []policy.LimitState{{Limit: c.Limit, Key: c.Key, Used: c.Max + s.used}}}
 }
 
 func TestLimitsThatKeepFilling(t *testing.T) {
@@ -464,7 +482,7 @@ func TestLimitsThatKeepFilling(t *testing.T) {
 	if ans := r.buys(t, 1); ans.Code != authz.StoreUnavailable || ans.Outcome != policy.Deny || !strings.Contains(ans.Reason, "kept filling up") {
 		t.Errorf("%+v", ans)
 	}
-	var err error = &authz.LimitError{Full: []authz.LimitState{{Limit: "p/daily", Used: 7}}}
+	var err error = &authz.LimitError{Full: []policy.LimitState{{Limit: "p/daily", Used: 7}}}
 	if !errors.As(err, new(*authz.LimitError)) || !strings.Contains(err.Error(), "p/daily, 7 used") {
 		t.Error(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/policy"
 )
 
 // A Batch is everything that one decision changes. It is committed whole,
@@ -71,6 +72,7 @@ type Reservation struct {
 	ActionHash string
 	Now        int64 // Unix milliseconds, as all times here
 	Charges    []Charge
+	Own        string // the request for this very call: what is set aside for it does not count
 
 	// RequestID is the request that waits for its owner, when nothing runs yet: then
 	// the condition is looked at, and what has Aside is set aside until the request
@@ -107,20 +109,9 @@ type Settlement struct {
 	Release    []string // ids of limits
 }
 
-// A LimitState is how full a limit is.
-type LimitState struct {
-	Limit string
-	Key   string
-	Used  int64 // by what has run, or may have
-	Held  int64 // by what runs, and what is set aside
-	// Retry is when the charge fits, if nothing more is charged meanwhile; 0: it
-	// never does.
-	Retry int64
-}
-
 // LimitError is the failure of Batch.Reserve's condition: the limits that have no
 // room for it.
-type LimitError struct{ Full []LimitState }
+type LimitError struct{ Full []policy.LimitState }
 
 func (e *LimitError) Error() string {
 	return fmt.Sprintf("no room in limit %s, %d used and %d held (and %d more)", e.Full[0].Limit, e.Full[0].Used, e.Full[0].Held, len(e.Full)-1)

@@ -1,15 +1,17 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/internal/strictyaml"
@@ -55,6 +57,79 @@ func (d *dice) policy() string {
 		text += fmt.Sprintf("- {id: l%d%s%s}\n", i, d.pick("", ", action: a.*", ", action: a.b", ", action: b"), d.limit())
 	}
 	return text
+}
+
+// folder makes policies for everyone, for agents and for groups, said by places, by
+// headers or by both.
+func (d *dice) folder() (sources []Source, groups Groups) {
+	groups = Groups{}
+	for _, group := range []string{"g", "h"} {
+		groups[group] = [][]string{{"bot"}, {"bot"}, {"bot", "other"}, {"other"}}[d.roll(4)]
+	}
+	for i := range 1 + d.roll(3) {
+		place := d.pick("", "", "", "agents/bot/", "agents/bot/", "agents/other/", "groups/g/", "groups/h/", "groups/none/", "a/tree/")
+		whom := d.pick("", "", "owner", "{agent: bot}", "{agent: other}", "{group: g}", "{group: h}")
+		if kind, name, found := strings.Cut(strings.TrimSuffix(place, "/"), "/"); found && kind != "a" && whom != "" {
+			whom = fmt.Sprintf("{%s: %s}", strings.TrimSuffix(kind, "s"), name) // or else it contradicts the place
+		} else if kind == "a" && whom == "" {
+			whom = "owner"
+		}
+		text := d.policy()
+		if whom != "" {
+			text = "applies_to: " + whom + "\n" + text
+		}
+		if rank := d.pick("", "", "0", "99", "100", "200"); rank != "" {
+			text = "rank: " + rank + "\n" + text
+		}
+		sources = append(sources, Source{fmt.Sprintf("%sp%d.yaml", place, 2-i), text})
+	}
+	return sources, groups
+}
+
+// naiveSet is what binds the bot, found by looking at one policy after the other.
+func naiveSet(t *testing.T, sources []Source, groups Groups) *Set {
+	t.Helper()
+	type entry struct {
+		layer       Layer
+		rank        int
+		group, name string
+		policy      *Policy
+	}
+	var list []entry
+	for _, src := range sources {
+		p, err := Parse(strings.TrimSuffix(src.Name, ".yaml"), src.Name, []byte(src.Text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		whom := p.Scope.String()
+		if parts := strings.Split(src.Name, "/"); p.Scope == (Scope{}) {
+			whom = "every agent"
+			if len(parts) == 3 {
+				whom = strings.TrimSuffix(parts[0], "s") + " " + parts[1]
+			}
+		}
+		group, _ := strings.CutPrefix(whom, "group ")
+		switch {
+		case whom == "agent bot":
+			list = append(list, entry{AgentLayer, p.Rank, "", src.Name, p})
+		case whom == "every agent":
+			list = append(list, entry{OwnerLayer, p.Rank, "", src.Name, p})
+		case slices.Contains(groups[group], "bot"):
+			list = append(list, entry{GroupLayer, p.Rank, group, src.Name, p})
+		}
+	}
+	slices.SortFunc(list, func(a, b entry) int {
+		return cmp.Or(int(a.layer)-int(b.layer), a.rank-b.rank, strings.Compare(a.group, b.group), strings.Compare(a.name, b.name))
+	})
+	var bound []Binding
+	for _, e := range list {
+		bound = append(bound, Binding{e.policy, e.layer})
+	}
+	set := Compile(bound)
+	if len(bound) == 0 {
+		set.fallback.Reason = "No policy is bound to this agent, so everything is denied: put a policy file into p."
+	}
+	return set
 }
 
 func (d *dice) limit() string {
@@ -199,7 +274,7 @@ func TestDecideAgreesWithTrace(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	seen, charged, doubted := make(map[Outcome]int), 0, 0
 	data := make([]byte, 2000)
-	for range 600 {
+	for range 1000 {
 		for i := range data {
 			data[i] = byte(random.Uint32())
 		}
@@ -255,30 +330,31 @@ rules:
 
 func agree(t *testing.T, d *dice) (decisions []Decision) {
 	t.Helper()
-	var bindings []Binding
+	sources, groups := d.folder()
 	var texts []string
-	for i := range 1 + d.roll(3) {
-		text := d.policy()
-		p, err := Parse(fmt.Sprintf("p%d", i), "p.yaml", []byte(text))
-		if err != nil {
-			t.Fatalf("%v in\n%s", err, text)
-		}
+	for _, src := range sources {
+		texts = append(texts, src.Name+"\n"+src.Text)
+	}
+	texts = append(texts, groups.String())
+	book, err := NewBook("p", sources, groups)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, strings.Join(texts, "\n"))
+	}
+	for _, p := range book.Policies() {
 		for _, r := range p.rules {
 			for test := range testsOf(r) {
 				if test.text == "" {
-					t.Fatalf("a test of rule %q has no text, which would make it one with others, in\n%s", r.id, text)
+					t.Fatalf("a test of rule %q has no text, which would make it one with others, in\n%s", r.id, strings.Join(texts, "\n"))
 				}
 			}
 		}
-		bindings = append(bindings, Binding{p, Layer(d.roll(3))})
-		texts = append(texts, text)
 	}
-	set := Compile(bindings)
+	set, naive := book.For("bot"), naiveSet(t, sources, groups)
 	for range 4 {
 		req, env := d.request()
 		fast := set.Decide(&req, env)
-		slow, _ := set.Trace(&req, env)
-		if diff := cmp.Diff(plain(slow), plain(fast)); diff != "" {
+		slow, _ := naive.Trace(&req, env)
+		if diff := gocmp.Diff(plain(slow), plain(fast)); diff != "" {
 			t.Fatalf("-Trace +Decide:\n%s\non %s, tool %s, of\n%s", diff, req.Canonical(), env.Tool.Raw(), strings.Join(texts, "\n"))
 		}
 		if fast.Outcome != Deny && set.DeniesOutright(req.ActionType, env) {

@@ -37,7 +37,7 @@ func TestReloadDoesNotStall(t *testing.T) {
 	const own = "version: 1\ndefault: passthrough\nrules: []\n"
 	put("agents/bot/own.yaml", own)
 	reloads := make(chan Event, 10)
-	k, err := Open(t.Context(), dir, nil, func(e Event) { reloads <- e })
+	k, err := Open(t.Context(), dir, nil, nil, func(e Event) { reloads <- e })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestReloadDoesNotStall(t *testing.T) {
 	deciding.Wait()
 
 	begun := time.Now()
-	if _, err := Load(dir); err != nil {
+	if _, err := Load(dir, nil); err != nil {
 		t.Fatal(err)
 	}
 	if loading := time.Since(begun); best > loading/4 {

@@ -1,5 +1,6 @@
 // Package portal is the owner's pages: what waits for an answer, everything
-// that will run if the answer is yes, the log, and the policies in force.
+// that will run if the answer is yes, the log, the policies in force, and a
+// playground in which they can be tried.
 //
 // It promises:
 //
@@ -120,6 +121,7 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("POST /approvals/{id}/deny", p.signedIn(p.deny))
 	mux.Handle("GET /audit", p.signedIn(p.audit))
 	mux.Handle("GET /policies", p.signedIn(p.policies))
+	mux.Handle("GET /playground", p.signedIn(p.playground))
 
 	mux.Handle("/", p.open(p.noPage))
 	form := door.Carries{MediaType: "application/x-www-form-urlencoded", Bytes: maxForm, Refuse: door.Text}

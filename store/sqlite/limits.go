@@ -9,6 +9,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/policy"
 )
 
 // keepCharges is how long charges are kept: longer than any window, whatever is
@@ -36,7 +37,7 @@ func prepareLimits(b authz.Batch) (steps []func(*tx) error, err error) {
 // reserve charges all of it or nothing: what does not fit is an error, and that
 // undoes the job.
 func (t *tx) reserve(r authz.Reservation, hash action.Hash) error {
-	var full []authz.LimitState
+	var full []policy.LimitState
 	for _, c := range r.Charges {
 		state, fits, err := t.charge(r, hash, c)
 		if err != nil {
@@ -53,7 +54,7 @@ func (t *tx) reserve(r authz.Reservation, hash action.Hash) error {
 }
 
 // charge makes one charge, if it fits.
-func (t *tx) charge(r authz.Reservation, hash action.Hash, c authz.Charge) (state authz.LimitState, fits bool, err error) {
+func (t *tx) charge(r authz.Reservation, hash action.Hash, c authz.Charge) (state policy.LimitState, fits bool, err error) {
 	if r.RequestID == "" {
 		if again, err := t.chargedAlready(r, hash, c); again || err != nil {
 			return state, true, err
@@ -95,7 +96,7 @@ func end(c authz.Charge) int64 {
 }
 
 // limitState adds up what counts for a charge.
-func (t *tx) limitState(r authz.Reservation, c authz.Charge) (s authz.LimitState, err error) {
+func (t *tx) limitState(r authz.Reservation, c authz.Charge) (s policy.LimitState, err error) {
 	s.Limit, s.Key = c.Limit, c.Key
 	var all sums
 	for _, p := range partsOf(c.From, c.To) {
@@ -106,7 +107,7 @@ func (t *tx) limitState(r authz.Reservation, c authz.Charge) (s authz.LimitState
 		all.add(part)
 	}
 	aside, err := inTx(t, errNone, readSums, `SELECT coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 4294967295), 0), 0, 0
-		FROM asides WHERE limit_id = ? AND key = ? AND until > ?`, c.Limit, c.Key, r.Now)
+		FROM asides WHERE limit_id = ? AND key = ? AND until > ? AND request_id <> ?`, c.Limit, c.Key, r.Now, r.Own)
 	s.Held = whole(all.highHeld, all.lowHeld)
 	s.Used = whole(all.high, all.low) - s.Held
 	s.Held = min(s.Held+whole(aside.high, aside.low), maxSum)
@@ -194,12 +195,12 @@ const retryLooks = 500
 // retry finds when a charge fits that does not fit now: when as much as it lacks has
 // left the window, or the next one begins. Where more charges than it looks at have
 // to leave, it is when all have.
-func (t *tx) retry(r authz.Reservation, c authz.Charge, s authz.LimitState) (int64, error) {
+func (t *tx) retry(r authz.Reservation, c authz.Charge, s policy.LimitState) (int64, error) {
 	if c.Amount > c.Max {
 		return 0, nil
 	}
 	rest := s.Used + s.Held
-	list, err := t.leaving("SELECT until, amount FROM asides WHERE limit_id = ? AND key = ? AND until > ? ORDER BY until", c.Limit, c.Key, r.Now)
+	list, err := t.leaving("SELECT until, amount FROM asides WHERE limit_id = ? AND key = ? AND until > ? AND request_id <> ? ORDER BY until", c.Limit, c.Key, r.Now, r.Own)
 	if err != nil {
 		return 0, err
 	}

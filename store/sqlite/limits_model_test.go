@@ -21,6 +21,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/policy"
 )
 
 // Random histories of limits, from many goroutines of several processes, held
@@ -44,7 +45,7 @@ type modelStep struct {
 	Now     int64
 	Charges []authz.Charge `json:",omitempty"`
 	// What the store said when it refused.
-	Full []authz.LimitState `json:",omitempty"`
+	Full []policy.LimitState `json:",omitempty"`
 	// Of a settlement: the limits that were given back.
 	Settled bool     `json:",omitempty"`
 	Release []string `json:",omitempty"`

@@ -11,6 +11,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/policy"
 )
 
 // hourly takes an amount from limit "p/hourly" of 100 an hour, after a time from
@@ -35,10 +36,10 @@ func wantRoom(t *testing.T, s Store, what string, after time.Duration, used, hel
 	t.Helper()
 	r := hourly("nobody", math.MaxInt64, after)
 	err := s.Commit(t.Context(), reserving(r))
-	wantFull(t, what, err, authz.LimitState{Limit: "p/hourly", Key: "[]", Used: used, Held: held})
+	wantFull(t, what, err, policy.LimitState{Limit: "p/hourly", Key: "[]", Used: used, Held: held})
 }
 
-func wantFull(t *testing.T, what string, err error, want ...authz.LimitState) {
+func wantFull(t *testing.T, what string, err error, want ...policy.LimitState) {
 	t.Helper()
 	var full *authz.LimitError
 	if !errors.As(err, &full) {
@@ -115,8 +116,8 @@ func testLimitState(t *testing.T, open Open) {
 		reserving(hourly("b", 20, 10*minute)), settling("b"),
 		reserving(hourly("c", 25, 20*minute)))
 	at := func(after time.Duration) int64 { return start.Add(after).UnixMilli() }
-	state := func(retry int64) authz.LimitState {
-		return authz.LimitState{Limit: "p/hourly", Key: "[]", Used: 70, Held: 25, Retry: retry}
+	state := func(retry int64) policy.LimitState {
+		return policy.LimitState{Limit: "p/hourly", Key: "[]", Used: 70, Held: 25, Retry: retry}
 	}
 	for amount, retry := range map[int64]int64{6: at(60 * minute), 55: at(60 * minute), 56: at(70 * minute), 75: at(70 * minute), 76: at(80 * minute), 100: at(80 * minute), 101: 0} {
 		wantFull(t, fmt.Sprint(amount), s.Commit(t.Context(), reserving(hourly("new", amount, 30*minute))), state(retry))
@@ -154,7 +155,7 @@ func testReserveIsWhole(t *testing.T, open Open) {
 	r.Charges = append(r.Charges, other, third)
 	batch := note("must not be there")
 	batch.Reserve, batch.Redeem = &r, redeem("old", start.Add(2*time.Minute))
-	wantFull(t, "two are full", s.Commit(t.Context(), batch), authz.LimitState{Limit: "p/other", Key: "[]"}, authz.LimitState{Limit: "p/third", Key: "[]"})
+	wantFull(t, "two are full", s.Commit(t.Context(), batch), policy.LimitState{Limit: "p/other", Key: "[]"}, policy.LimitState{Limit: "p/third", Key: "[]"})
 	wantEntries(t, s)
 	wantRoom(t, s, "afterwards", 2*time.Minute, 0, 0)
 	if got := approval(t, s, "old"); got.Status != approvals.Approved {
@@ -304,6 +305,20 @@ func testAside(t *testing.T, open Open) {
 			t.Errorf("what is asked for is over the limit: %v", err)
 		}
 	})
+	t.Run("its own", func(t *testing.T) { // it is not in the way of the call that it is for
+		s := open(t, t.TempDir())
+		b := ask(request("old", "bot", 1))
+		b.Reserve = &r
+		commit(t, s, b)
+		own := hourly("own", 100, minute)
+		own.Own = "other"
+		wantFull(t, "another's", s.Commit(t.Context(), reserving(own)), policy.LimitState{Limit: "p/hourly", Key: "[]", Held: 60, Retry: r.Until})
+		own.Own = "old"
+		own.Charges[0].Amount = 101
+		wantFull(t, "its own", s.Commit(t.Context(), reserving(own)), policy.LimitState{Limit: "p/hourly", Key: "[]"})
+		own.Charges[0].Amount = 100
+		commit(t, s, reserving(own))
+	})
 	t.Run("redeemed and charged", func(t *testing.T) { // in one batch the one makes room for the other
 		s := open(t, t.TempDir())
 		commit(t, s, reserving(r), ask(request("old", "bot", 1)))
@@ -361,7 +376,7 @@ func testChargesAreTidied(t *testing.T, open Open) {
 		t.Helper()
 		r := ever(0)
 		r.ActionID, r.Charges[0].Amount = "nobody's", 101
-		wantFull(t, what, s.Commit(t.Context(), reserving(r)), authz.LimitState{Limit: "p/hourly", Key: "[]", Held: held})
+		wantFull(t, what, s.Commit(t.Context(), reserving(r)), policy.LimitState{Limit: "p/hourly", Key: "[]", Held: held})
 	}
 	for i := range time.Duration(20) {
 		commit(t, s, reserving(ever(i)))
