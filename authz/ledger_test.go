@@ -75,7 +75,7 @@ func (h *ledgerHistory) answer(t *testing.T, ans authz.Answer, d policy.Decision
 	if _, err := h.Answer(t.Context(), "cli:ann", ans.Approval.ID, yes, ""); err != nil {
 		t.Fatal(err)
 	}
-	h.ledger.Release(d, by, false)
+	h.ledger.Release(d, by, policy.AllLimits)
 	if !yes {
 		return
 	}
@@ -89,10 +89,10 @@ func (h *ledgerHistory) settle(t *testing.T, ans authz.Answer, d policy.Decision
 	switch h.random.IntN(6) {
 	case 0:
 		h.finish(t, ans, authz.Outcome{Status: "tool_error"})
-		h.ledger.Release(d, by, true)
+		h.ledger.Release(d, by, policy.Refunding)
 	case 1:
 		h.finish(t, ans, authz.Outcome{Status: "transport_error", Unsent: true})
-		h.ledger.Release(d, by, false)
+		h.ledger.Release(d, by, policy.AllLimits)
 	}
 }
 

@@ -83,17 +83,23 @@ func (l *Ledger) SetAside(d Decision, by string, until time.Time) {
 	}
 }
 
-// Release gives back what is set aside for an action and what it was charged; with
-// refunds alone only where the limit says that errors do.
-func (l *Ledger) Release(d Decision, by string, refundsOnly bool) {
+// Release gives back what is set aside for an action, and what it was charged to the
+// limits of which is true.
+func (l *Ledger) Release(d Decision, by string, of func(*Limit) bool) {
 	for _, c := range d.Charges {
 		t := l.tally(c)
 		t.asides = slices.DeleteFunc(t.asides, func(a aside) bool { return a.by == by })
-		if !refundsOnly || c.Limit.Refunds {
+		if of(c.Limit) {
 			t.remove(claim{by, c.Amount})
 		}
 	}
 }
+
+// AllLimits is for Release: nothing of the action has happened.
+func AllLimits(*Limit) bool { return true }
+
+// Refunding is for Release: the server has answered an error.
+func Refunding(l *Limit) bool { return l.Refunds }
 
 func (l *Ledger) tally(c Charge) *tally {
 	a := account{c.Limit.ID, c.Key}

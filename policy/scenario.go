@@ -145,7 +145,7 @@ func (s *Step) settle(d Limited, l *Ledger, by string) Came {
 	case held:
 		return Approved
 	case s.then == "error":
-		l.Release(d.Decision, by, true)
+		l.Release(d.Decision, by, Refunding)
 		return Failed
 	}
 	return Ran

@@ -174,8 +174,11 @@ func (e *suiteEvent) happen(ledger *Ledger, set *Set, by string) (fault string) 
 		return ""
 	}
 	ledger.Charge(d, by, e.env.Now)
-	if e.outcome != "ok" {
-		ledger.Release(d, by, e.outcome == "error")
+	switch e.outcome {
+	case "error":
+		ledger.Release(d, by, Refunding)
+	case "unsent":
+		ledger.Release(d, by, AllLimits)
 	}
 	return ""
 }

@@ -25,7 +25,7 @@ const maxLine = 16 << 20
 func Run(log io.Reader, book *policy.Book, o Options) (Report, error) {
 	p := player{
 		book: book, since: o.Since, examples: o.Examples,
-		running: make(map[string]charged), waiting: make(map[string]held), approved: make(map[string]Verdict),
+		ran: make(map[string]charged), waiting: make(map[string]held), approved: make(map[string]Verdict),
 		doubt: make(map[string]int64), groups: make(map[groupKey]int),
 	}
 	lines := bufio.NewReaderSize(log, 1<<20)
@@ -79,6 +79,8 @@ func (p *player) take(n int, line []byte) error {
 		p.decision(e)
 	case "outcome":
 		p.outcome(e)
+	case "limit.released":
+		p.released(e)
 	case "approval.approved", "approval.denied":
 		p.answer(e, e.text("event") == "approval.approved")
 	}

@@ -80,7 +80,7 @@ type player struct {
 	examples int
 	report   Report
 	ledger   policy.Ledger
-	running  map[string]charged // by decision
+	ran      map[string]charged // that was charged, by decision
 	waiting  map[string]held    // by agent and intent
 	approved map[string]Verdict // what was said to the first message of a call, by request
 	doubt    map[string]int64   // when a limit was last charged by what is undecidable, by its id
@@ -89,7 +89,7 @@ type player struct {
 
 type groupKey struct{ was, now, by string }
 
-// charged is a call that runs.
+// charged is a call that has run.
 type charged struct {
 	decision policy.Decision
 	by       string
@@ -174,8 +174,8 @@ func (p *player) decide(e entry, req action.Request, env policy.Env) (v Verdict,
 // run charges what runs, or would.
 func (p *player) run(e entry, v Verdict, c charged, ran bool) {
 	p.ledger.Charge(c.decision, c.by, e.at)
-	if ran {
-		p.running[e.text("decision_id")] = c
+	if ran && len(c.decision.Charges) > 0 {
+		p.ran[e.text("decision_id")] = c
 	}
 	if e.approved() {
 		p.approved[e.text("approval_id")] = v
@@ -234,7 +234,7 @@ func (p *player) wait(e entry, h held) {
 func (p *player) takeBack(e entry) (h held, known bool) {
 	if h, known = p.waiting[e.intent()]; known {
 		delete(p.waiting, e.intent())
-		p.ledger.Release(h.decision, h.by, false)
+		p.ledger.Release(h.decision, h.by, policy.AllLimits)
 	}
 	return h, known
 }
@@ -249,18 +249,26 @@ func (p *player) answer(e entry, yes bool) {
 
 // outcome gives back what an outcome gives back.
 func (p *player) outcome(e entry) {
-	id := e.text("decision_id")
-	c, known := p.running[id]
-	if !known {
-		return
-	}
-	delete(p.running, id)
+	c := p.ran[e.text("decision_id")]
 	switch status := e.text("outcome"); {
 	case e.flag("unsent"):
-		p.ledger.Release(c.decision, c.by, false)
+		p.ledger.Release(c.decision, c.by, policy.AllLimits)
 	case status == "tool_error" || status == "protocol_error" || status == "transport_error":
-		p.ledger.Release(c.decision, c.by, true)
+		p.ledger.Release(c.decision, c.by, policy.Refunding)
 	}
+}
+
+// released gives back what an owner has given back.
+func (p *player) released(e entry) {
+	c := p.ran[e.text("decision_id")]
+	p.ledger.Release(c.decision, c.by, func(l *policy.Limit) bool {
+		for _, given := range e.Get("limits").Items() {
+			if given.Get("id").Text() == l.ID {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // overshoots are by how much an action is over its limits.
