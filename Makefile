@@ -19,6 +19,7 @@ check:
 
 go:
 	go test -race ./...
+	go test ./policy # with all of its 10,000 rules
 
 # One static binary for each system, without cgo.
 cross:

@@ -27,6 +27,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
 
+	"github.com/openleash/openleash-go/configs"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proxy"
 )
@@ -608,6 +609,27 @@ func TestRefusalsAreDocumented(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(shown))); diff != "" || len(want) < 10 {
 		t.Errorf("refusal.go has -, docs/mcp.md has +:\n%s", diff)
+	}
+}
+
+// TestScenariosAreDocumented: every scenario, and the policies that it is told with.
+func TestScenariosAreDocumented(t *testing.T) {
+	list, err := policy.Scenarios(configs.FS)
+	if err != nil || len(list) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	rows := strings.Split(section(t, "docs/policy.md", "Playground"), "\n")
+	for _, s := range list {
+		i := slices.IndexFunc(rows, func(row string) bool { return strings.HasPrefix(row, "| ") && strings.Contains(row, "`"+s.ID+"`") })
+		if i < 0 {
+			t.Errorf("docs/policy.md does not name %s", s.ID)
+			continue
+		}
+		for _, name := range s.Told {
+			if _, err := configs.FS.Open("policies/" + name + ".yaml"); err == nil && !strings.Contains(rows[i], "`"+name+"`") {
+				t.Errorf("%s is told with %s: %s", s.ID, name, rows[i])
+			}
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ func (v Value) inexact() (path, text string, ok bool) {
 	}
 	for i, m := range v.list() {
 		if path, text, ok := m.Value.inexact(); !ok {
-			return v.step(i) + path, text, false
+			return v.Step(i) + path, text, false
 		}
 	}
 	return "", "", true

@@ -2,6 +2,7 @@ package action
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -235,6 +236,12 @@ func (p Path) Lookup(v Value) (found Value, ok bool) {
 	return v, true
 }
 
+// Touches reports whether one of the two paths leads to, or past, the other's place.
+func (p Path) Touches(q Path) bool {
+	n := min(len(p.steps), len(q.steps))
+	return slices.Equal(p.steps[:n], q.steps[:n])
+}
+
 func (s *step) lookup(v Value) (Value, bool) {
 	if s.isIndex {
 		return v.Index(s.index), v.kind == Array
@@ -259,8 +266,8 @@ func keyStep(key string) string {
 	return "[" + string(jsontext.AppendString(nil, key)) + "]"
 }
 
-// step writes the i-th member or item of v as a step of a path.
-func (v Value) step(i int) string {
+// Step writes how a path goes from v to its i-th member or item: ".name", "[2]".
+func (v Value) Step(i int) string {
 	if v.kind == Array {
 		return "[" + strconv.Itoa(i) + "]"
 	}

@@ -142,6 +142,10 @@ func (k *kids) lookUp(key string) (exact Value, twin string, hasTwin bool) {
 	return Value{}, k.list[i].Key, true
 }
 
+// At gives the i-th member of an object in the order written, or item of an array,
+// which has no Key.
+func (v Value) At(i int) Member { return v.list()[i] }
+
 // Items yields the items of an array.
 func (v Value) Items() iter.Seq2[int, Value] {
 	return func(yield func(int, Value) bool) {

@@ -52,7 +52,7 @@ func config(t *testing.T) Config {
 	if err := os.WriteFile(filepath.Join(dir, "shop.yaml"), []byte(somePolicy), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := policy.Open(t.Context(), dir, store, func(policy.Event) {})
+	keeper, err := policy.Open(t.Context(), dir, nil, store, func(policy.Event) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func serviceUnder(t *testing.T, text string) (*authz.Service, authz.Caller) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := policy.Open(t.Context(), dir, store, func(policy.Event) {})
+	keeper, err := policy.Open(t.Context(), dir, nil, store, func(policy.Event) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,7 @@ package audit
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 )
 
@@ -91,6 +92,17 @@ type Entry struct {
 	ResultHash     string `json:"result_hash,omitempty"`
 	Detail         string `json:"detail,omitempty"`
 
+	// What was decided on, whole, so that it can be decided again: JSON. Masked are
+	// the paths at which something was left out ("$.payload.arguments.password").
+	RequestedAt  string          `json:"requested_at,omitempty"`
+	RelyingParty json.RawMessage `json:"relying_party,omitempty"`
+	Payload      json.RawMessage `json:"payload,omitempty"`
+	ToolInfo     json.RawMessage `json:"tool_info,omitempty"` // $.tool of a tool call
+	Masked       []string        `json:"masked,omitempty"`
+	Open         bool            `json:"open,omitempty"`   // allowed when no rule is about it: resources/read, say
+	Round        int             `json:"round,omitempty"`  // a further message of an approved call: the second has 1
+	Unsent       bool            `json:"unsent,omitempty"` // of an outcome: nothing of the call has left the process
+
 	Limits []Limit `json:"limits,omitempty"` // that a decision has touched, or an outcome has given back
 }
 
@@ -109,12 +121,15 @@ type Limit struct {
 
 // maxEntry bounds an entry well below what a line may hold: an entry that was
 // committed and fits no line would stop the log for good.
-const maxEntry = 1 << 20
+const maxEntry = 12 << 20
+
+// MaxPayload is how many bytes of payload an entry has room for, beside all else.
+const MaxPayload = 11 << 20
 
 // Encode writes an entry as the log has it: the object that a line is made of.
-// The store commits these bytes; an entry of more than 1 MiB is refused.
+// The store commits these bytes; an entry of more than 12 MiB is refused.
 func Encode(e Entry) ([]byte, error) {
-	b := e.append(make([]byte, 0, 1536))
+	b := e.append(make([]byte, 0, 1536+len(e.Payload)))
 	if len(b) > maxEntry {
 		return nil, fmt.Errorf("writing the %s entry: it has %d bytes, at most %d can be recorded", e.Event, len(b), maxEntry)
 	}
@@ -128,17 +143,22 @@ type Sequenced struct {
 	Hash [32]byte
 }
 
+// MaxBatch bounds what a Store brings at once, in bytes: an entry may have 12 MiB.
+const MaxBatch = 16 << 20
+
 // Store is what the sequencer needs of the store. Committed entries have an id
 // (their order of commit) and get their place afterwards, by one process at a time.
 type Store interface {
 	// Head returns the last place given, and its line's hash (zero at the start).
 	Head(ctx context.Context) (seq uint64, hash [32]byte, err error)
 	// Unsequenced returns the first committed entries without a place, in order: up
-	// to limit, and those that were committed together with the last of them.
+	// to limit, and those that were committed together with the last of them; and
+	// only so many that they have little more than MaxBatch bytes.
 	Unsequenced(ctx context.Context, limit int) (ids []int64, entries [][]byte, err error)
 	// SetSequenced gives the places, atomically; it fails when Head moved meanwhile.
 	SetSequenced(ctx context.Context, ids []int64, lines []Sequenced) error
-	// Lines returns lines by place, from (inclusive), up to limit.
+	// Lines returns lines by place, from (inclusive), up to limit and to little more
+	// than MaxBatch bytes, but at least one if there is one.
 	Lines(ctx context.Context, from uint64, limit int) ([]Sequenced, error)
 	// LockSequencer takes the one seat, without waiting; ok is false when another process has it.
 	LockSequencer(ctx context.Context) (release func(), ok bool, err error)

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"encoding/json"
 	"strconv"
 	"strings"
 
@@ -44,7 +45,37 @@ func (e *Entry) append(b []byte) []byte {
 	}
 	b = appendUnlessEmpty(b, `,"result_hash":`, e.ResultHash)
 	b = appendUnlessEmpty(b, `,"detail":`, e.Detail)
+	b = e.appendRequest(b)
 	return append(e.appendLimits(b), '}')
+}
+
+// appendRequest writes what was decided on.
+func (e *Entry) appendRequest(b []byte) []byte {
+	b = appendUnlessEmpty(b, `,"requested_at":`, e.RequestedAt)
+	for _, m := range []struct {
+		head  string
+		value json.RawMessage
+	}{{`,"relying_party":`, e.RelyingParty}, {`,"payload":`, e.Payload}, {`,"tool_info":`, e.ToolInfo}} {
+		if len(m.value) > 0 {
+			b = oneLine(append(b, m.head...), m.value)
+		}
+	}
+	for i, path := range e.Masked {
+		b = appendText(append(b, []string{`,`, `,"masked":[`}[max(0, 1-i)]...), path)
+	}
+	if len(e.Masked) > 0 {
+		b = append(b, ']')
+	}
+	if e.Open {
+		b = append(b, `,"open":true`...)
+	}
+	if e.Round != 0 {
+		b = strconv.AppendInt(append(b, `,"round":`...), int64(e.Round), 10)
+	}
+	if e.Unsent {
+		b = append(b, `,"unsent":true`...)
+	}
+	return b
 }
 
 func (e *Entry) appendLimits(b []byte) []byte {
@@ -104,9 +135,14 @@ func appendUnlessEmpty(b []byte, head, s string) []byte {
 func appendText(b []byte, s string) []byte {
 	start := len(b)
 	b = jsontext.AppendString(b, strings.ToValidUTF8(s, "\ufffd"))
-	if !bytes.Contains(b[start:], []byte("\u2028")) && !bytes.Contains(b[start:], []byte("\u2029")) {
-		return b
+	return oneLine(b[:start], b[start:])
+}
+
+// oneLine appends JSON that has no white space between its tokens.
+func oneLine(b, text []byte) []byte {
+	if bytes.Contains(text, []byte("\u2028")) || bytes.Contains(text, []byte("\u2029")) {
+		text = bytes.ReplaceAll(text, []byte("\u2028"), []byte(`\u2028`))
+		text = bytes.ReplaceAll(text, []byte("\u2029"), []byte(`\u2029`))
 	}
-	text := bytes.ReplaceAll(b[start:], []byte("\u2028"), []byte(`\u2028`))
-	return append(b[:start], bytes.ReplaceAll(text, []byte("\u2029"), []byte(`\u2029`))...)
+	return append(b, text...)
 }

@@ -231,13 +231,20 @@ func (s *Sequencer) sequence(ctx context.Context) (fresh []Sequenced, err error)
 		if err := s.store.SetSequenced(ctx, ids, lines); err != nil {
 			return nil, storeErr("giving places to the entries", err)
 		}
-		if len(fresh) > 4*chunk {
+		if len(fresh) > 4*chunk || size(fresh) > 4*MaxBatch {
 			fresh = nil // so many need not be kept at hand: the store has them
 		}
-		if fresh = append(fresh, lines...); len(ids) < chunk {
+		if fresh = append(fresh, lines...); len(ids) < chunk && size(lines) < MaxBatch {
 			return fresh, nil
 		}
 	}
+}
+
+func size(lines []Sequenced) (n int) {
+	for _, l := range lines {
+		n += len(l.Line)
+	}
+	return n
 }
 
 // complete appends to the file what the store has and the file has not: fresh,
@@ -293,9 +300,7 @@ func (s *Sequencer) catchUp(ctx context.Context, f *os.File) (have uint64, err e
 		if have, err = s.append(f, have, lines, torn); err != nil {
 			return 0, err
 		}
-		if torn = nil; len(lines) < chunk {
-			break
-		}
+		torn = nil
 	}
 	if len(torn) > 0 {
 		return 0, s.fault("after line %d, the store's last, it goes on with %.60q", have, torn)

@@ -17,6 +17,8 @@
 //     back only when nothing of the call has left the process, or a limit says
 //     that errors do, or the owner does (release.go): once, on the record, and by no
 //     door that an agent has. Whoever only looks (look.go) charges nothing.
+//   - What was decided on is in the log, whole, but for what looks like a secret
+//     (record.go); what does not fit there is refused.
 //   - Arguments that reach into OpenLeash itself are refused before any policy
 //     is asked (Protection).
 //   - An error, a doubt or a missing part is a refusal with a Code and a Reason.
@@ -25,6 +27,7 @@ package authz
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -162,6 +165,9 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 	a := s.newAttempt(who, req, call)
 	if code, reason := s.unable(); code != "" {
 		return s.refuse(ctx, a, code, reason)
+	}
+	if a.record == nil {
+		return s.refuse(ctx, a, ArgumentsRefused, fmt.Sprintf("there is more in the arguments than the log can keep of one call, %d bytes; send less at a time", audit.MaxPayload))
 	}
 	if call != nil {
 		if reason := s.cfg.Protect.Check(call); reason != "" {

@@ -56,7 +56,7 @@ func newRoom(t testing.TB, policyText string, adjust ...func(*authz.Config)) *ro
 	if r.key, err = proof.NewKey(r.now); err != nil {
 		t.Fatal(err)
 	}
-	if r.keeper, err = policy.Open(t.Context(), r.policies, r.store, func(policy.Event) {}); err != nil {
+	if r.keeper, err = policy.Open(t.Context(), r.policies, nil, r.store, func(policy.Event) {}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.keeper.Close() })

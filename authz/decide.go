@@ -24,6 +24,9 @@ type attempt struct {
 	callHash   action.Hash
 	decisionID string
 	now        time.Time
+	record     *record // nil: there is too much of it for the log
+	roundOf    int     // which further message of an approved call it is; 0: none
+	own        *string // the open request for this call; empty: there is none; nil: not looked for
 
 	shadow   policy.Decision // what would be decided with the policies in the shadow
 	shadowed bool            // there are such policies
@@ -36,6 +39,9 @@ func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt
 		a.intent = action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)
 		a.callHash = action.CallHash(call.Tool, call.Arguments)
 		a.req.ActionID, a.req.RequestedAt = uuid.NewString(), timestamp(a.now)
+	}
+	if r, fits := recorded(a.req, call); fits {
+		a.record = &r
 	}
 	return a
 }
@@ -60,9 +66,31 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 		if !errors.As(err, &limits) {
 			return ans, err
 		}
-		full = merge(full, limits.Full)
+		known, err := s.knowsOwn(ctx, &a)
+		if err != nil {
+			return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
+		}
+		if known {
+			full = merge(full, limits.Full)
+		}
 	}
 	return s.refuse(ctx, a, StoreUnavailable, "the limits kept filling up while this was decided on; call again")
+}
+
+// knowsOwn reports whether what is full was so without what is set aside for this
+// very call. If not, it has found the call's request now, and the limits are to be
+// looked at again.
+func (s *Service) knowsOwn(ctx context.Context, a *attempt) (bool, error) {
+	if a.own != nil {
+		return true, nil
+	}
+	a.own = new(string)
+	open, err := s.openRequest(ctx, *a)
+	if err != nil || open == nil || open.At(a.now) == approvals.Denied {
+		return true, err
+	}
+	a.own = &open.ID
+	return false, nil
 }
 
 // decideWith decides, some limits being known to be full. Its error is a LimitError
@@ -139,6 +167,7 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 		ans.Code = Allowed
 		if open != nil {
 			b.Continue = a.continuation(*open) // it runs: nothing may run by that round again
+			a.roundOf = open.Rounds + 1
 		}
 	case policy.RequireApproval:
 		s.approval(&a, &ans, &b, d, open)
@@ -221,6 +250,7 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 		ans.Reason = "approved by " + open.AnsweredBy
 	case approvals.Redeemed: // only of a round
 		b.Continue = a.continuation(*open)
+		a.roundOf = open.Rounds + 1
 		ans.Outcome, ans.Code = policy.Allow, Allowed
 		ans.Reason = fmt.Sprintf("approved by %s; this is round %d of that call", open.AnsweredBy, open.Rounds+2)
 	case approvals.Denied:

@@ -25,6 +25,10 @@ func (a attempt) entry(ans Answer, bookHash string, proof minting) audit.Entry {
 		e.Server, e.Tool, e.IntentHash = a.call.Server, a.call.Tool, a.intent.String()
 		e.CallHash, e.Detail = a.callHash.String(), a.call.About
 	}
+	if a.record != nil {
+		a.record.fill(&e)
+		e.RequestedAt, e.Round = a.req.RequestedAt, a.roundOf
+	}
 	if a.shadowed {
 		e.ShadowDecision, e.ShadowPolicyID, e.ShadowRuleID = a.shadow.Needed().String(), a.shadow.PolicyID, a.shadow.RuleID
 	}

@@ -29,7 +29,7 @@ func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 		TS: timestamp(s.cfg.Now()), Event: "outcome", ActorType: "agent", ActorID: who.Agent.Name,
 		ActionType: filled(ans.ActionType), ActionID: filled(ans.ActionID), PolicyID: filled(ans.PolicyID),
 		SignatureValid: who.SignatureValid, DecisionID: ans.DecisionID, OwnerID: s.cfg.Owner.ID,
-		ActionHash: ans.ActionHash.String(), Outcome: o.Status, DurationMS: &ms, Detail: o.Detail,
+		ActionHash: ans.ActionHash.String(), Outcome: o.Status, DurationMS: &ms, Detail: o.Detail, Unsent: o.Unsent,
 	}
 	if call != nil {
 		e.Server, e.Tool = call.Server, call.Tool

@@ -49,6 +49,9 @@ func coveredBy(l policy.Limited, approved []approvals.Overshoot) bool {
 // beyond the limits.
 func (a attempt) reservation(l policy.Limited, approved []approvals.Overshoot) *Reservation {
 	r := &Reservation{DecisionID: a.decisionID, AgentID: a.who.Agent.Name, ActionID: a.req.ActionID, ActionHash: a.req.Hash().String(), Now: a.now.UnixMilli()}
+	if a.own != nil {
+		r.Own = *a.own
+	}
 	for _, c := range l.Charges {
 		if c.Doubt == "" {
 			r.Charges = append(r.Charges, a.charge(c, approved))

@@ -207,7 +207,7 @@ func TestLimitsOfAgents(t *testing.T) {
 // reload waits until the folder as it is now is in force.
 func (r *room) reload(t *testing.T) {
 	t.Helper()
-	book, err := policy.Load(r.policies)
+	book, err := policy.Load(r.policies, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,6 +351,24 @@ func TestLimitWantsStepUp(t *testing.T) {
 		t.Errorf("%+v", ans)
 	}
 	wantCode(t, r.call(t, "ask", `{"n":1}`), authz.StepUpUnavailable) // an approval does not meet it
+}
+
+// What is set aside for a call leaves room for that call, also where it is only a
+// limit that makes it wait: while it waits, and when it has been approved.
+func TestSetAsideIsTheCallsOwn(t *testing.T) {
+	r := newRoom(t, withLimits("{id: each, sum: $.payload.arguments.n, max: 10, window: 1h, over: require_approval}, {id: calls, count: true, max: 1, window: 1h, reserve_on_hold: true}"))
+	asked := r.buys(t, 20)
+	wantCode(t, asked, authz.ApprovalRequired)
+	again := r.buys(t, 20)
+	wantCode(t, again, authz.ApprovalRequired)
+	if again.Approval == nil || again.Approval.ID != asked.Approval.ID {
+		t.Errorf("another request: %+v", again)
+	}
+	wantCode(t, r.buys(t, 5), authz.LimitExceeded)
+	r.answer(t, asked.Approval.ID, true)
+	wantCode(t, r.buys(t, 5), authz.LimitExceeded)
+	wantCode(t, r.buys(t, 20), authz.Allowed)
+	wantCode(t, r.buys(t, 20), authz.LimitExceeded)
 }
 
 // With reserve_on_hold what waits is set aside, until it is answered or its time is

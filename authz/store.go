@@ -75,6 +75,7 @@ type Reservation struct {
 	ActionHash string
 	Now        int64 // Unix milliseconds, as all times here
 	Charges    []Charge
+	Own        string // the request for this very call: what is set aside for it does not count
 
 	// RequestID is the request that waits for its owner, when nothing runs yet: then
 	// the condition is looked at, and what has Aside is set aside until the request

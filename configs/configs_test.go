@@ -74,7 +74,7 @@ func TestTemplatesStandTogether(t *testing.T) {
 	if len(suites) < 8 {
 		t.Errorf("only %d templates: %v", len(suites), suites)
 	}
-	book, err := policy.NewBook("", sources)
+	book, err := policy.NewBook("", sources, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,10 +64,13 @@ func HashToken(token string) [32]byte {
 	return sha256.Sum256([]byte(token))
 }
 
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
+// NamePattern is what ValidName asks for, as a regular expression.
+const NamePattern = `^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`
 
-// ValidName reports whether a name may be an agent's or a server's: 1 to 64 of
-// a-z A-Z 0-9 . _ -, beginning with a letter or digit.
+var validName = regexp.MustCompile(NamePattern)
+
+// ValidName reports whether a name may be an agent's, a group's or a server's: 1
+// to 64 of a-z A-Z 0-9 . _ -, beginning with a letter or digit.
 func ValidName(s string) bool {
 	return validName.MatchString(s)
 }

@@ -17,19 +17,30 @@ type asking struct {
 	look     look                // what a limit finds at a path
 	found    []found             // by slot
 	touched  []int               // slots of found that are set
+	answers  []answer            // by test
+	answered []int               // tests of answers that are set
 	lists    [][]int             // of candidates
 	near     *bound              // the first allow rule that only the amount keeps from matching
 }
 
 // found is what a path leads to.
 type found struct {
-	value action.Value
-	ok    bool
-	known bool // looked up already
+	value    action.Value
+	ok       bool
+	known    bool // looked up already
+	isNumber bool // value is number
+	isAmount bool // number is an amount
+	number   number
+}
+
+// answer is what a test said.
+type answer struct {
+	truth truth
+	known bool // it was asked already
 }
 
 func newAsking(s *Set) *asking {
-	a := &asking{set: s, found: make([]found, len(s.places))}
+	a := &asking{set: s, found: make([]found, len(s.places)), answers: make([]answer, len(s.tests))}
 	a.document = a.root
 	a.look = func(path action.Path) (action.Value, bool) {
 		f := a.find(s.slots[path.String()])
@@ -45,9 +56,12 @@ func (a *asking) end() {
 	for _, slot := range a.touched {
 		a.found[slot] = found{}
 	}
+	for _, i := range a.answered {
+		a.answers[i] = answer{}
+	}
 	clear(a.lists)
 	a.req, a.env, a.object, a.near = nil, Env{}, action.Value{}, nil
-	a.touched, a.lists = a.touched[:0], a.lists[:0]
+	a.touched, a.answered, a.lists = a.touched[:0], a.answered[:0], a.lists[:0]
 }
 
 // find resolves a path once.
@@ -56,6 +70,8 @@ func (a *asking) find(slot int) *found {
 	if !f.known {
 		f.value, f.ok = a.lookup(&a.set.places[slot])
 		f.known = true
+		f.number, f.isNumber = numberOf(f.value)
+		f.isAmount = f.isNumber && f.number.isAmount()
 		a.touched = append(a.touched, slot)
 	}
 	return f

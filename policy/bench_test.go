@@ -113,7 +113,7 @@ func BenchmarkLoad(b *testing.B) {
 				sources = append(sources, policy.Source{Name: fmt.Sprintf("p%d.yaml", from), Text: text.String()})
 			}
 			for b.Loop() {
-				book, err := policy.NewBook("p", sources)
+				book, err := policy.NewBook("p", sources, nil)
 				if err != nil {
 					b.Fatal(err)
 				}

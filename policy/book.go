@@ -1,16 +1,12 @@
 package policy
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -26,11 +22,14 @@ type Book struct {
 	// Hash names the exact content: sha256 over names and sources.
 	Hash string
 
-	sources []Source
-	owner   []Binding
-	agents  map[string][]Binding // by agent, only those with policies of their own
-	sets    map[string]func() *Set
-	rest    func() *Set // for all other agents
+	sources  []Source
+	groups   Groups
+	policies map[string]*Policy     // by the names of their sources
+	bound    map[Scope][]*Policy    // in the order in which they are asked
+	sets     map[string]func() *Set // by agent, only those whom more than the owner's policies bind
+	rest     func() *Set            // for all other agents
+	made     sync.Map               // func() *Set by what binds: agents whom the same binds share it
+	asked    sync.Map               // agents whose set was compiled, one of those who share it; "": rest was
 }
 
 // Source is one policy file as it was read.
@@ -45,51 +44,46 @@ type Snapshots interface {
 	LastPolicies(ctx context.Context) (sources []Source, err error) // nil: none yet
 }
 
-// agentsDir is the folder of the policies that are one agent's.
-const agentsDir = "agents"
-
-// maxFile is what Load reads of one file.
-const maxFile = 1 << 20
-
-// looksLikePolicy tells a policy from tests.
-func looksLikePolicy(file, text string) bool {
-	doc, err := strictyaml.Parse(file, []byte(text))
-	return err == nil && fieldsOf(doc.Root)["rules"] != nil
-}
-
 // Load reads a folder: every *.yaml and *.yml directly in it is of the owner's
-// layer, those in agents/<name>/ of that agent's. Names that begin with a dot,
-// and suites (IsSuite), are not looked at; a policy anywhere else is a fault, because nobody would
+// layer, those in agents/<name>/ of that agent's, those in groups/<name>/ of that
+// group's; in other folders, and directly in it, a policy says itself whom it
+// binds. Names that begin with a dot, and suites (IsSuite), are not looked at; a
+// policy that says nothing in such a folder is a fault, because nobody would
 // notice that it binds no one. The error lists all faults of all files.
-func Load(dir string) (*Book, error) {
+func Load(dir string, groups Groups) (*Book, error) {
 	sources, faults, err := read(dir)
 	if err != nil {
 		return nil, err
 	}
-	return newBook(dir, sources, faults)
+	return newBook(dir, sources, groups, faults)
 }
 
 // NewBook makes a book of sources that come from elsewhere: the last good set,
 // or the policies inside the program. dir is where a person would put policies.
-func NewBook(dir string, sources []Source) (*Book, error) { return newBook(dir, sources, nil) }
+func NewBook(dir string, sources []Source, groups Groups) (*Book, error) {
+	return newBook(dir, sources, groups, nil)
+}
 
 // Alone is a book of one policy, which binds every agent and is enforced, also
-// when it is one for the shadow: for tests of it.
+// when it is one for the shadow, or for some agents: for tests of it.
 func Alone(file string, src []byte) (*Book, error) {
 	p, err := Parse(policyID(filepath.Base(file)), file, src)
 	if err != nil {
 		return nil, err
 	}
-	b := &Book{Hash: hashSources(nil), owner: []Binding{{p.Enforced(), OwnerLayer}}}
+	p = p.Enforced()
+	p.Scope = owners
+	b := &Book{Hash: hashSources(nil), bound: map[Scope][]*Policy{owners: {p}}}
 	b.compile(filepath.Dir(file))
 	return b, nil
 }
 
-func newBook(dir string, sources []Source, faults strictyaml.ErrorList) (*Book, error) {
+func newBook(dir string, sources []Source, groups Groups, faults strictyaml.ErrorList) (*Book, error) {
 	b := &Book{
-		sources: slices.SortedFunc(slices.Values(sources), bySourceName),
-		agents:  make(map[string][]Binding),
-		sets:    make(map[string]func() *Set),
+		sources:  slices.SortedFunc(slices.Values(sources), bySourceName),
+		groups:   groups,
+		policies: make(map[string]*Policy),
+		bound:    make(map[Scope][]*Policy),
 	}
 	b.Hash = hashSources(b.sources)
 	names := make(map[string]string)
@@ -101,16 +95,20 @@ func newBook(dir string, sources []Source, faults strictyaml.ErrorList) (*Book, 
 			continue
 		}
 		names[id] = src.Name
-		p, err := Parse(id, file, []byte(src.Text))
+		p, err := placed(dir, file, src)
 		if err != nil {
 			faults = append(faults, faultsOf(file, err)...)
 			continue
 		}
-		b.bind(src.Name, p)
+		b.policies[src.Name] = p
+		b.bound[p.Scope] = append(b.bound[p.Scope], p)
 	}
 	if len(faults) > 0 {
 		slices.SortStableFunc(faults, func(x, y strictyaml.Error) int { return cmp.Compare(x.File, y.File) })
 		return nil, faults
+	}
+	for _, list := range b.bound {
+		slices.SortStableFunc(list, byRank)
 	}
 	b.compile(dir)
 	return b, nil
@@ -134,33 +132,66 @@ func faultsOf(file string, err error) strictyaml.ErrorList {
 	return strictyaml.ErrorList{fault(file, "%v", err)}
 }
 
-func (b *Book) bind(name string, p *Policy) {
-	if agent, ok := agentOf(name); ok {
-		b.agents[agent] = append(b.agents[agent], Binding{p, AgentLayer})
-		return
-	}
-	b.owner = append(b.owner, Binding{p, OwnerLayer})
-}
-
-// agentOf gives the agent whose file a name is, if it is one agent's.
-func agentOf(name string) (agent string, ok bool) {
-	parts := strings.Split(name, "/")
-	return path.Base(path.Dir(name)), len(parts) == 3 && parts[0] == agentsDir
-}
-
-// compile prepares a set for each agent that has policies, and one for the
-// others; each is compiled when it is first asked for.
+// compile prepares a set for each agent whom more than the owner's policies bind,
+// and one for the others; each is compiled when it is first asked for.
 func (b *Book) compile(dir string) {
-	for agent, own := range b.agents {
-		b.sets[agent] = sync.OnceValue(func() *Set { return Compile(slices.Concat(own, b.owner)) })
-	}
 	b.rest = sync.OnceValue(func() *Set {
-		s := Compile(b.owner)
-		if len(b.owner) == 0 {
+		b.asked.Store("", true)
+		s := Compile(b.owner())
+		if len(b.bound[owners]) == 0 {
 			s.fallback.Reason = fmt.Sprintf("No policy is bound to this agent, so everything is denied: put a policy file into %s.", dir)
 		}
 		return s
 	})
+	b.sets = make(map[string]func() *Set)
+	in := b.groups.byAgent()
+	for agent := range in {
+		b.sets[agent] = b.set(agent, in[agent])
+	}
+	for scope := range b.bound {
+		if scope.Layer == AgentLayer {
+			b.sets[scope.Name] = b.set(scope.Name, in[scope.Name])
+		}
+	}
+}
+
+// set is that of an agent in those groups.
+func (b *Book) set(agent string, groups []string) func() *Set {
+	near := b.near(agent, groups)
+	if len(near) == 0 {
+		return b.rest
+	}
+	var names []string
+	for _, bind := range near {
+		names = append(names, bind.Policy.ID)
+	}
+	set, _ := b.made.LoadOrStore(strings.Join(names, "\x00"), sync.OnceValue(func() *Set {
+		b.asked.Store(agent, true)
+		return Compile(slices.Concat(near, b.owner()))
+	}))
+	return set.(func() *Set)
+}
+
+// near are the policies of an agent's own, then those of its groups: by rank, then
+// by the groups' names, then by the files'.
+func (b *Book) near(agent string, groups []string) []Binding {
+	own := bindings(b.bound[Scope{AgentLayer, agent}])
+	var shared []*Policy
+	for _, group := range slices.Compact(slices.Sorted(slices.Values(groups))) {
+		shared = append(shared, b.bound[Scope{GroupLayer, group}]...)
+	}
+	slices.SortStableFunc(shared, byRank)
+	return append(own, bindings(shared)...)
+}
+
+func (b *Book) owner() []Binding { return bindings(b.bound[owners]) }
+
+// bindings puts policies into the layers of their scopes.
+func bindings(policies []*Policy) (list []Binding) {
+	for _, p := range policies {
+		list = append(list, Binding{p, p.Scope.Layer})
+	}
+	return list
 }
 
 // For returns the set that binds an agent.
@@ -171,18 +202,54 @@ func (b *Book) For(agent string) *Set {
 	return b.rest()
 }
 
-// Policies returns all policies: the owner's, then each agent's.
-func (b *Book) Policies() []*Policy {
-	var list []*Policy
-	for _, bind := range b.owner {
-		list = append(list, bind.Policy)
+// prepare compiles what was asked for in the book before, so that no decision has to
+// wait for it when this one comes into force.
+func (b *Book) prepare(before *Book) {
+	if before == nil {
+		return
 	}
-	for _, agent := range slices.Sorted(maps.Keys(b.agents)) {
-		for _, bind := range b.agents[agent] {
-			list = append(list, bind.Policy)
-		}
+	before.asked.Range(func(agent, _ any) bool {
+		b.For(agent.(string))
+		return true
+	})
+}
+
+// Member returns the set that would bind an agent if it were in these groups and no
+// others: for tests, and for what-if.
+func (b *Book) Member(agent string, groups []string) *Set { return b.set(agent, groups)() }
+
+// Policies returns all policies: the owner's, then each group's, then each
+// agent's, in the order in which they are asked.
+func (b *Book) Policies() (list []*Policy) {
+	for _, scope := range b.scopes() {
+		list = append(list, b.bound[scope]...)
 	}
 	return list
+}
+
+// scopes are those that have policies, the farthest first.
+func (b *Book) scopes() []Scope {
+	return slices.SortedFunc(maps.Keys(b.bound), func(x, y Scope) int {
+		return cmp.Or(cmp.Compare(y.Layer, x.Layer), cmp.Compare(x.Name, y.Name))
+	})
+}
+
+// Policy returns that of a source, by the source's name.
+func (b *Book) Policy(name string) *Policy { return b.policies[name] }
+
+// Groups returns who is in which group. Nobody may change it.
+func (b *Book) Groups() Groups { return b.groups }
+
+// GroupNames are the groups that policies or the configuration name, sorted.
+func (b *Book) GroupNames() []string {
+	names := slices.Collect(maps.Keys(b.groups))
+	for scope := range b.bound {
+		if scope.Layer == GroupLayer {
+			names = append(names, scope.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Warnings are those of all policies, and those about what policies make of each
@@ -191,9 +258,8 @@ func (b *Book) Warnings() (list []strictyaml.Error) {
 	for _, p := range b.Policies() {
 		list = append(list, p.Warnings...)
 	}
-	for _, agent := range slices.Sorted(maps.Keys(b.agents)) {
-		list = append(list, lintLayers(b.agents[agent], b.owner)...)
-	}
+	list = append(list, b.lintGroups()...)
+	list = append(list, b.lintLayers()...)
 	slices.SortStableFunc(list, func(x, y strictyaml.Error) int { return cmp.Or(cmp.Compare(x.File, y.File), byPlace(x, y)) })
 	return list
 }
@@ -208,111 +274,4 @@ func hashSources(sources []Source) string {
 		fmt.Fprintf(h, "%d %s %d %s\n", len(s.Name), s.Name, len(s.Text), s.Text)
 	}
 	return fmt.Sprintf("sha256:%x", h.Sum(nil))
-}
-
-// read gives the sources of a folder, and what is wrong with single files.
-func read(dir string) ([]Source, strictyaml.ErrorList, error) {
-	r := reader{dir: dir}
-	switch err := r.walk("", 0); {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil, fmt.Errorf("reading policies: %w: make the folder and put a policy file into it", err)
-	case err != nil:
-		return nil, nil, fmt.Errorf("reading policies: %w", err)
-	}
-	slices.SortFunc(r.sources, bySourceName)
-	return r.sources, r.faults, nil
-}
-
-type reader struct {
-	dir     string
-	sources []Source
-	faults  strictyaml.ErrorList
-}
-
-// walk reads the folder, agents/ and what is in it, and looks one level into
-// all others, for policies that are in the wrong place.
-func (r *reader) walk(below string, depth int) error {
-	entries, err := os.ReadDir(filepath.Join(r.dir, filepath.FromSlash(below)))
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		name := path.Join(below, e.Name())
-		if strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		info, err := os.Stat(r.file(name)) // follows links
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && e.Type()&fs.ModeSymlink == 0:
-			continue // removed meanwhile
-		case err != nil:
-			r.faults = append(r.faults, fault(r.file(name), "%v", err))
-		case info.IsDir():
-			err = r.folder(name, depth+1)
-		case isPolicyName(name):
-			r.take(name, info)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *reader) file(name string) string { return filepath.Join(r.dir, filepath.FromSlash(name)) }
-
-func (r *reader) folder(name string, depth int) error {
-	const deepest = 3 // agents/<name>/<folder>
-	if depth > deepest {
-		return nil
-	}
-	return r.walk(name, depth)
-}
-
-func isPolicyName(name string) bool {
-	ext := strings.ToLower(path.Ext(name))
-	return ext == ".yaml" || ext == ".yml"
-}
-
-func (r *reader) take(name string, info fs.FileInfo) {
-	file := r.file(name)
-	if _, ok := agentOf(name); !ok && strings.Contains(name, "/") {
-		r.faults = append(r.faults, fault(file, "a policy in this place binds nobody: move it to %s for all agents, or to %s for one",
-			r.dir, r.file(agentsDir+"/NAME")))
-		return
-	}
-	if !info.Mode().IsRegular() {
-		r.faults = append(r.faults, fault(file, "want a file, got %s", info.Mode().Type()))
-		return
-	}
-	text, err := readFile(file)
-	if err != nil {
-		r.faults = append(r.faults, fault(file, "%v", err))
-		return
-	}
-	if IsSuite(name) {
-		if looksLikePolicy(file, text) {
-			r.faults = append(r.faults, fault(file, "a name that ends in %s is that of tests, which bind nobody, and this is a policy: rename it", suiteEnding))
-		}
-		return
-	}
-	r.sources = append(r.sources, Source{Name: name, Text: text})
-}
-
-// readFile reads a file of at most maxFile bytes.
-func readFile(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	var buf bytes.Buffer
-	n, err := io.Copy(&buf, io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return "", err
-	}
-	if n > maxFile {
-		return "", fmt.Errorf("the file is larger than %d bytes; split it", maxFile)
-	}
-	return buf.String(), nil
 }

@@ -56,7 +56,7 @@ func TestLoad(t *testing.T) {
 		".hidden.yaml":          "not: [read",
 		".git/x.yaml":           "not: [read",
 	})
-	book, err := policy.Load(dir)
+	book, err := policy.Load(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestLoad(t *testing.T) {
 	if diff := cmp.Diff([]string{"b", "c", "agents/bot/own", "agents/other/own"}, ids); diff != "" {
 		t.Error(diff)
 	}
-	again, err := policy.NewBook(dir, book.Sources())
+	again, err := policy.NewBook(dir, book.Sources(), nil)
 	if err != nil || again.Hash != book.Hash {
 		t.Errorf("the same sources give %v, %v", again, err)
 	}
@@ -93,7 +93,7 @@ func TestLoadFaults(t *testing.T) {
 		"z.yaml":              strings.Repeat("# 34567890123456789012345678901\n", 1<<15) + allowAll,
 		"good.yaml":           allowAll,
 	})
-	_, err := policy.Load(dir)
+	_, err := policy.Load(dir, nil)
 	if err == nil {
 		t.Fatal("loaded")
 	}
@@ -105,10 +105,10 @@ func TestLoadFaults(t *testing.T) {
 	want := []string{
 		`a.yaml:2:10: default: want allow, deny, passthrough, require_approval, got "maybe"`,
 		`a.yaml:3:8: rules: want a list like [a, b], got 5`,
-		`agents/bot.yaml:1:1: a policy in this place binds nobody: move it to DIR for all agents, or to agents/NAME for one`,
-		`agents/bot/x/y.yaml:1:1: a policy in this place binds nobody: move it to DIR for all agents, or to agents/NAME for one`,
+		`agents/bot.yaml:1:1: a policy in this place binds nobody: say whom by applies_to: owner, {agent: NAME} or {group: NAME}; or move it to DIR for all agents, to agents/NAME for one, to groups/NAME for a group`,
+		`agents/bot/x/y.yaml:1:1: a policy in this place binds nobody: say whom by applies_to: owner, {agent: NAME} or {group: NAME}; or move it to DIR for all agents, to agents/NAME for one, to groups/NAME for a group`,
 		`mail.yml:1:1: mail.yaml gives the policy the same name, "mail"; rename one of them`,
-		`old/shop.yaml:1:1: a policy in this place binds nobody: move it to DIR for all agents, or to agents/NAME for one`,
+		`old/shop.yaml:1:1: a policy in this place binds nobody: say whom by applies_to: owner, {agent: NAME} or {group: NAME}; or move it to DIR for all agents, to agents/NAME for one, to groups/NAME for a group`,
 		`z.yaml:1:1: the file is larger than 1048576 bytes; split it`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -118,7 +118,7 @@ func TestLoadFaults(t *testing.T) {
 
 func TestLoadEmptyFolder(t *testing.T) {
 	dir := folder(t, map[string]string{"agents/bot/own.yaml": allowAll})
-	book, err := policy.Load(dir)
+	book, err := policy.Load(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestLoadEmptyFolder(t *testing.T) {
 }
 
 func TestLoadNoFolder(t *testing.T) {
-	if _, err := policy.Load(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "make the folder") {
+	if _, err := policy.Load(filepath.Join(t.TempDir(), "none"), nil); err == nil || !strings.Contains(err.Error(), "make the folder") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -150,14 +150,14 @@ func TestLoadLinks(t *testing.T) {
 		}
 		t.Fatal(err)
 	}
-	book, err := policy.Load(dir)
+	book, err := policy.Load(dir, nil)
 	if err != nil || decide(book, "x").PolicyID != "mail" {
 		t.Errorf("%v", err)
 	}
 	if err := os.Remove(elsewhere); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := policy.Load(dir); err == nil || !strings.Contains(err.Error(), "mail.yaml:1:1:") {
+	if _, err := policy.Load(dir, nil); err == nil || !strings.Contains(err.Error(), "mail.yaml:1:1:") {
 		t.Errorf("a broken link: %v", err)
 	}
 }
@@ -173,7 +173,7 @@ func TestHash(t *testing.T) {
 		{{Name: "a.yaml", Text: allowAll + "#"}},
 		{{Name: "a.yaml", Text: allowAll}, {Name: "b.yaml", Text: denyAll}},
 	} {
-		book, err := policy.NewBook("policies", sources)
+		book, err := policy.NewBook("policies", sources, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ default: deny
 rules:
 - {id: x, effect: allow, action: "*", when: {match: {path: $.payload.shop, op: eq, value: x}}}
 - {id: y, effect: allow, action: "*", when: {match: {path: $.payload.shop, op: eq, value: y}}}
-`}})
+`}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func TestDecide(t *testing.T) {
 				req, env = readRequest(t, f.Data)
 			}
 		}
-		book, err := policy.NewBook("policies", sources)
+		book, err := policy.NewBook("policies", sources, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,8 @@ type Set struct {
 	others   index
 	places   []place // every path that a rule or a limit reads, once
 	slots    map[string]int
-	limits   []*Limit // of all policies, nearest first
+	tests    []prepared // every test of a rule, once, however many rules ask it
+	limits   []*Limit   // of all policies, nearest first
 	fallback Decision
 	scratch  sync.Pool // of *asking
 	shadow   *Set      // the same with the policies in the shadow; nil without any
@@ -28,9 +29,25 @@ type Set struct {
 type bound struct {
 	*rule
 	policy   *Policy
-	decision Decision  // what it gives when it matches
-	rest     condition // of the when and of all constraints but the amount; nil: none
-	money    condition // of the amount; nil: none
+	tests    []int       // of Set.tests: all must hold
+	others   []condition // and so must these, which are more than one test
+	money    int         // the test of the amount, which is apart; -1: none
+	decision *Decision   // what it gives when it matches
+}
+
+// A condition is a compiled expression.
+type condition func(*asking) truth
+
+// A prepared test has its paths looked up once for all tests, and gives its answer
+// once for all rules.
+type prepared struct {
+	*test
+	slots []int // of its paths
+	// Of a test that is an interval, what settles nearly all numbers at a glance.
+	ranged    bool
+	money     bool  // only amounts
+	slot      int   // slots[0]
+	low, high int64 // interval.wholes
 }
 
 // Compile builds a Set. Bindings of one layer keep their order.
@@ -56,7 +73,7 @@ func compile(bindings []Binding) *Set {
 	s := &Set{bindings: slices.Clone(bindings)}
 	slices.SortStableFunc(s.bindings, func(a, b Binding) int { return cmp.Compare(a.Layer, b.Layer) })
 	s.slots = make(map[string]int)
-	c := compiler{set: s, slots: s.slots}
+	c := compiler{set: s, slots: s.slots, known: make(map[string]int)}
 	for _, b := range s.bindings {
 		for _, r := range b.Policy.rules {
 			s.rules = append(s.rules, c.bind(b.Policy, r))
@@ -139,7 +156,7 @@ func (a *asking) decide() Decision {
 	for _, x := range []*index{&a.set.finals, &a.set.others} {
 		a.collect(x)
 		for r := a.next(); r != nil; r = a.next() {
-			if v.take(r, a.ask(r)) {
+			if t := a.ask(r); t != no && v.take(r, t) {
 				return v.decision
 			}
 		}
@@ -150,182 +167,58 @@ func (a *asking) decide() Decision {
 // ask puts the conditions of a rule whose pattern matches.
 func (a *asking) ask(r *bound) truth {
 	t := yes
-	if r.rest != nil {
-		if t = r.rest(a); t == no {
+	for _, i := range r.tests {
+		if t = t.and(a.answer(i)); t == no {
 			return no
 		}
 	}
-	if r.money == nil {
+	for _, other := range r.others {
+		if t = t.and(other(a)); t == no {
+			return no
+		}
+	}
+	if r.money < 0 {
 		return t
 	}
-	m := r.money(a)
-	if m == no && t == yes && r.allow && a.near == nil {
+	m := a.answer(r.money)
+	if m == no && t == yes && a.near == nil && r.allow {
 		a.near = r
 	}
 	return t.and(m)
 }
 
-// A condition is a compiled expression.
-type condition func(*asking) truth
-
-// A place is a path, prepared: most lead into the payload or the tool, and can
-// be followed without building the whole request.
-type place struct {
-	path  action.Path // as written
-	root  root
-	below action.Path // from the root on, when root is not whole
-}
-
-type root uint8
-
-const (
-	whole   root = iota // of the whole request: path
-	payload             // the payload: below, or itself when below is empty
-	tool                // the same for the tool
-	party               // $.relying_party.domain
-	kind                // $.action_type
-	clock               // clockPath
-)
-
-type compiler struct {
-	set   *Set
-	slots map[string]int // path → its index in set.places
-}
-
-func (c *compiler) slot(path action.Path) int {
-	text := path.String()
-	if i, ok := c.slots[text]; ok {
-		return i
-	}
-	i := len(c.set.places)
-	c.slots[text] = i
-	c.set.places = append(c.set.places, newPlace(path))
-	return i
-}
-
-func newPlace(path action.Path) place {
-	switch text := path.String(); {
-	case text == partyPath:
-		return place{path: path, root: party}
-	case text == "$.action_type":
-		return place{path: path, root: kind}
-	case text == clockPath:
-		return place{path: path, root: clock}
-	case firstKey(path) == "payload":
-		return below(path, payload, "$.payload")
-	case firstKey(path) == "tool":
-		return below(path, tool, "$.tool")
-	}
-	return place{path: path}
-}
-
-func below(path action.Path, from root, prefix string) place {
-	rest := path.String()[len(prefix):]
-	if rest == "" {
-		return place{path: path, root: from}
-	}
-	sub, err := action.ParsePath("$" + rest)
-	if err != nil {
-		return place{path: path} // $.payload["my-key"]: no path of its own
-	}
-	return place{path: path, root: from, below: sub}
-}
-
-func (c *compiler) bind(p *Policy, r *rule) *bound {
-	b := &bound{rule: r, policy: p, decision: decisionOf(p, r)}
-	var parts []condition
-	if r.when != nil {
-		parts = append(parts, c.expr(r.when))
-	}
-	for _, t := range r.constraints {
-		parts = append(parts, c.test(t))
-	}
-	if len(parts) > 0 {
-		b.rest = allOf(parts)
-	}
-	if r.amount != nil {
-		b.money = c.test(r.amount)
-	}
-	return b
-}
-
-// limit prepares the paths that a limit reads.
-func (c *compiler) limit(l *Limit) {
-	if !l.Counts {
-		c.slot(l.sum)
-		c.slot(currencyAt)
-	}
-	for _, part := range l.per {
-		for _, path := range part.paths {
-			c.slot(path)
+// answer is what a test says of the request. Of a number it is seen sooner than
+// remembered.
+func (a *asking) answer(i int) truth {
+	p := &a.set.tests[i]
+	if f := &a.found[p.slot]; p.ranged && f.isNumber && (f.isAmount || !p.money) {
+		switch whole := f.number.whole; {
+		case whole < p.low || whole > p.high:
+			return no
+		case whole > p.low && whole < p.high:
+			return yes
 		}
 	}
+	t := &a.answers[i]
+	if !t.known {
+		t.truth, t.known = a.put(p), true
+		a.answered = append(a.answered, i)
+	}
+	return t.truth
 }
 
-func (c *compiler) expr(e *expr) condition {
-	switch e.op {
-	case opTest:
-		return c.test(e.test)
-	case opNot:
-		sub := c.expr(e.subs[0])
-		return func(a *asking) truth { return sub(a).not() }
-	}
-	subs := make([]condition, len(e.subs))
-	for i, sub := range e.subs {
-		subs[i] = c.expr(sub)
-	}
-	if e.op == opAny {
-		return anyOf(subs)
-	}
-	return allOf(subs)
-}
-
-// allOf stops at the first false: nothing that follows can change it.
-func allOf(subs []condition) condition {
-	if len(subs) == 1 {
-		return subs[0]
-	}
-	return func(a *asking) truth {
-		t := yes
-		for _, sub := range subs {
-			if t = t.and(sub(a)); t == no {
-				break
-			}
+// put puts a test to the request.
+func (a *asking) put(p *prepared) truth {
+	for _, slot := range p.slots {
+		switch f := a.find(slot); {
+		case !f.ok:
+			return unknown
+		case f.value.Kind() == action.Missing:
+		case p.within != nil && f.isNumber:
+			return p.within.judge(&f.number)
+		default:
+			return p.judge(f.value)
 		}
-		return t
 	}
-}
-
-func anyOf(subs []condition) condition {
-	if len(subs) == 1 {
-		return subs[0]
-	}
-	return func(a *asking) truth {
-		t := no
-		for _, sub := range subs {
-			if t = t.or(sub(a)); t == yes {
-				break
-			}
-		}
-		return t
-	}
-}
-
-func (c *compiler) test(t *test) condition {
-	slots := make([]int, len(t.paths))
-	for i, path := range t.paths {
-		slots[i] = c.slot(path)
-	}
-	judge, absent := t.judge, t.absent
-	return func(a *asking) truth {
-		for _, slot := range slots {
-			switch f := a.find(slot); {
-			case !f.ok:
-				return unknown
-			case f.value.Kind() != action.Missing:
-				return judge(f.value)
-			}
-		}
-		return absent
-	}
+	return p.absent
 }

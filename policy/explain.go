@@ -2,6 +2,8 @@ package policy
 
 import (
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/internal/strictyaml"
@@ -107,6 +109,8 @@ func (t *test) failing(doc action.Value) string {
 		case !ok:
 			return fmt.Sprintf("want %s; %s cannot be followed", t.text, path)
 		case v.Kind() == action.Missing:
+		case t.isClock():
+			return fmt.Sprintf("want %s; it is %s", t.text, clockText(v))
 		case truth == unknown:
 			return fmt.Sprintf("want %s; it is %s: %s, not %s", t.text, short(string(v.Canonical())), kindName(v), t.wants)
 		default:
@@ -117,6 +121,15 @@ func (t *test) failing(doc action.Value) string {
 		return "want " + t.text + "; what time it is is not known"
 	}
 	return "want " + t.text + "; it is not there"
+}
+
+// clockText writes the time that the clock shows.
+func clockText(v action.Value) string {
+	ms, err := strconv.ParseInt(v.Text(), 10, 64)
+	if err != nil {
+		return v.Text()
+	}
+	return time.UnixMilli(ms).UTC().Format("Mon 2006-01-02T15:04:05Z")
 }
 
 // ParseAction reads an action from a file of YAML or JSON, in the form that

@@ -26,10 +26,14 @@ rules:
 - {effect: deny, id: c, action: "*"}
 
 default: deny
+rank: 5
+applies_to: {agent: bot}
 version: 1
 `
 	const want = `# mine
 version: 1
+applies_to: {agent: bot}
+rank: 5
 default: deny
 
 rules:

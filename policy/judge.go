@@ -36,7 +36,7 @@ func (l literal) equal(v action.Value) bool {
 		return v.IsTrue() == l.value.IsTrue()
 	case action.Number:
 		n, ok := parseNumber(v.Text())
-		return ok && n.compare(l.number) == 0
+		return ok && n.compare(&l.number) == 0
 	}
 	return v.Text() == l.value.Text()
 }
@@ -45,7 +45,7 @@ func (l literal) equal(v action.Value) bool {
 // does not hold is unknown: "5" is not 5, but nobody can say that it is another.
 // null is a kind of its own, and whether a value is null can always be said.
 func judgeIn(list []literal) func(action.Value) truth {
-	kinds := make(map[action.Kind]bool)
+	var kinds [action.Object + 1]bool
 	onlyNull := true
 	for _, l := range list {
 		kinds[l.value.Kind()] = true
@@ -73,18 +73,12 @@ func readable(v action.Value) bool {
 	return ok
 }
 
-// judgeOrder is lt, lte, gt and gte: want says which results of compare hold.
-func judgeOrder(limit number, want func(int) bool) func(action.Value) truth {
-	return func(v action.Value) truth {
-		if v.Kind() != action.Number {
-			return unknown
-		}
-		n, ok := parseNumber(v.Text())
-		if !ok {
-			return unknown
-		}
-		return truthOf(want(n.compare(limit)))
+// numberOf reads a value that is a number which can be compared.
+func numberOf(v action.Value) (n number, ok bool) {
+	if v.Kind() != action.Number {
+		return n, false
 	}
+	return parseNumber(v.Text())
 }
 
 func judgeRegexp(re *regexp.Regexp) func(action.Value) truth {
@@ -102,52 +96,36 @@ func negate(judge func(action.Value) truth) func(action.Value) truth {
 	return func(v action.Value) truth { return judge(v).not() }
 }
 
-// asMoney lets judge see whole amounts from zero up only: anything else that
+// asMoney lets a test see whole amounts from zero up only: anything else that
 // stands where an amount belongs is no amount.
-func asMoney(judge func(action.Value) truth) func(action.Value) truth {
-	return func(v action.Value) truth {
-		if _, ok := moneyOf(v); !ok {
+func (t *test) asMoney() {
+	t.wants, t.equals = wantsMoney, nil
+	if t.within != nil {
+		t.within.money = true
+		return
+	}
+	judge := t.judge
+	t.judge = func(v action.Value) truth {
+		if n, ok := numberOf(v); !ok || !n.isAmount() {
 			return unknown
 		}
 		return judge(v)
 	}
 }
 
-// moneyOf reads an amount in minor units.
-func moneyOf(v action.Value) (n number, ok bool) {
-	if v.Kind() != action.Number {
-		return n, false
-	}
-	n, ok = parseNumber(v.Text())
-	return n, ok && n.isWhole() && n.sign() >= 0
-}
-
 const wantsMoney = "a whole number of minor units, not negative"
 
 // amountTest is amount_min and amount_max; either may be nil.
 func amountTest(low, high *int64) *test {
-	var least, most number
-	if low != nil {
-		least, _ = parseNumber(fmt.Sprint(*low))
-	}
-	if high != nil {
-		most, _ = parseNumber(fmt.Sprint(*high))
-	}
-	under := func(n number) bool { return low != nil && n.compare(least) < 0 }
-	over := func(n number) bool { return high != nil && n.compare(most) > 0 }
+	within := &interval{low: endAt(low), high: endAt(high), money: true}
 	return &test{
 		paths:  []action.Path{mustPath(amountPath)},
 		absent: missing,
 		wants:  wantsMoney,
-		judge: func(v action.Value) truth {
-			n, ok := moneyOf(v)
-			if !ok {
-				return unknown
-			}
-			return truthOf(!under(n) && !over(n))
-		},
+		judge:  within.judgeValue,
+		within: within,
 		limit: func(v action.Value) string {
-			if n, _ := moneyOf(v); over(n) {
+			if n, _ := numberOf(v); within.over(&n) {
 				return fmt.Sprintf("over %d", *high)
 			}
 			return fmt.Sprintf("under %d", *low)
@@ -211,7 +189,8 @@ func (t *test) ofEach(item action.Path) {
 		}
 		return unanimous(v, absent, one)
 	}
-	t.wants, t.equals = fmt.Sprintf("a list whose [*]%s are all on one side: %s", strings.TrimPrefix(item.String(), "$"), t.wants), nil
+	t.wants = fmt.Sprintf("a list whose [*]%s are all on one side: %s", strings.TrimPrefix(item.String(), "$"), t.wants)
+	t.equals, t.within = nil, nil
 }
 
 // unanimous is what one says of all items of a list.

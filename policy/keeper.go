@@ -26,6 +26,7 @@ const (
 // A Keeper holds the book in force and follows the folder (fsnotify).
 type Keeper struct {
 	dir     string
+	groups  Groups
 	last    Snapshots
 	onEvent func(Event)
 	state   atomic.Pointer[state]
@@ -56,15 +57,15 @@ type Event struct {
 // Open loads dir and falls back to the last good set, with the event that says
 // so. With neither, Current is nil: everything is refused, Err says why. last
 // may be nil. Open itself fails only when the store cannot be asked or the
-// system lets nobody watch files. onEvent is called by one goroutine at a time
-// and must not call Close. The Keeper follows the folder until Close, or until
-// ctx ends.
-func Open(ctx context.Context, dir string, last Snapshots, onEvent func(Event)) (*Keeper, error) {
+// system lets nobody watch files. The groups stay as they are until Close.
+// onEvent is called by one goroutine at a time and must not call Close. The
+// Keeper follows the folder until Close, or until ctx ends.
+func Open(ctx context.Context, dir string, groups Groups, last Snapshots, onEvent func(Event)) (*Keeper, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("opening policies: %w", err)
 	}
-	k := &Keeper{dir: dir, last: last, onEvent: onEvent, done: make(chan struct{})}
+	k := &Keeper{dir: dir, groups: groups, last: last, onEvent: onEvent, done: make(chan struct{})}
 	k.state.Store(&state{})
 	before, err := k.lastSources(ctx)
 	if err != nil {
@@ -95,14 +96,20 @@ func (k *Keeper) start(ctx context.Context, before []Source) {
 	var lastGood *Book
 	var lastErr error
 	if before != nil {
-		if lastGood, lastErr = NewBook(k.dir, before); lastErr != nil {
+		if lastGood, lastErr = NewBook(k.dir, before, k.groups); lastErr != nil {
 			lastErr = fmt.Errorf("the last good policies from the store: %w", lastErr)
 		}
 	}
 	k.state.Store(&state{book: lastGood, err: lastErr})
 	k.reload(ctx)
-	if s := k.state.Load(); s.book == nil && lastErr != nil {
+	switch s := k.state.Load(); {
+	case s.book == nil && lastErr != nil:
 		k.state.Store(&state{err: errors.Join(s.err, lastErr)})
+	case s.book != nil && s.book == lastGood && s.err == nil:
+		// Nobody was told of it. The groups may be others than they were.
+		if odd := s.book.lintGroups(); len(odd) > 0 {
+			k.tell(Event{Hash: s.book.Hash, Warnings: odd})
+		}
 	}
 }
 
@@ -184,13 +191,14 @@ func (k *Keeper) reload(ctx context.Context) {
 	}
 	var book *Book
 	if err == nil {
-		book, err = newBook(k.dir, sources, faults)
+		book, err = newBook(k.dir, sources, k.groups, faults)
 	}
 	if err != nil {
 		k.state.Store(&state{book: now.book, err: err})
 		k.announceFault(now.book, err)
 		return
 	}
+	book.prepare(now.book)
 	k.state.Store(&state{book: book})
 	k.announce(ctx, now.book, book)
 }
@@ -289,8 +297,10 @@ func (k *Keeper) folders() []string {
 		switch {
 		case err != nil || !e.IsDir():
 			return nil
-		case strings.Count(strings.TrimPrefix(name, k.dir), string(filepath.Separator)) > 2:
+		case name != k.dir && strings.HasPrefix(e.Name(), "."):
 			return fs.SkipDir
+		case len(list) > maxFolders:
+			return fs.SkipAll
 		}
 		list = append(list, name)
 		return nil

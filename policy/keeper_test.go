@@ -48,8 +48,13 @@ func (s *snapshots) saved() string {
 // keep opens a keeper whose events go to a channel.
 func keep(t *testing.T, dir string, last policy.Snapshots) (*policy.Keeper, chan policy.Event) {
 	t.Helper()
+	return keepGroups(t, dir, nil, last)
+}
+
+func keepGroups(t *testing.T, dir string, groups policy.Groups, last policy.Snapshots) (*policy.Keeper, chan policy.Event) {
+	t.Helper()
 	events := make(chan policy.Event, 100)
-	k, err := policy.Open(t.Context(), dir, last, func(e policy.Event) { events <- e })
+	k, err := policy.Open(t.Context(), dir, groups, last, func(e policy.Event) { events <- e })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +134,10 @@ func TestKeeperFollows(t *testing.T) {
 	step("a change in it", policy.Deny, nil, []string{"agents/bot/own"}, func() {
 		write(t, filepath.Join(dir, "agents", "bot", "own.yaml"), denyAll)
 	})
-	step("removed", policy.Deny, []string{"agents/bot/own"}, nil, func() {
+	deep := filepath.Join(dir, "agents", "bot", "a", "b", "c", "own.yaml")
+	step("folders in it", policy.Allow, nil, []string{"agents/bot/a/b/c/own"}, func() { write(t, deep, headed("applies_to: {agent: bot}")) })
+	step("a change there", policy.Deny, nil, []string{"agents/bot/a/b/c/own"}, func() { write(t, deep, "applies_to: {agent: bot}\n"+denyAll) })
+	step("removed", policy.Deny, []string{"agents/bot/a/b/c/own", "agents/bot/own"}, nil, func() {
 		if err := os.RemoveAll(filepath.Join(dir, "agents")); err != nil {
 			t.Fatal(err)
 		}
@@ -144,8 +152,8 @@ func TestKeeperFollows(t *testing.T) {
 		}
 	})
 	quiet(t, events)
-	if took := time.Since(begun); took > 12*time.Second {
-		t.Errorf("12 changes took %v: they were found by looking every 2 s, not by events", took)
+	if took := time.Since(begun); took > 14*time.Second {
+		t.Errorf("14 changes took %v: they were found by looking every 2 s, not by events", took)
 	}
 }
 
@@ -283,4 +291,39 @@ func TestKeeperTellsOfRenamedLimits(t *testing.T) {
 	if e := next(t, events); len(e.Warnings) != 1 || !strings.Contains(e.Warnings[0].Error(), `main.yaml:4:15: limit "b" was "a" before`) {
 		t.Errorf("renamed: %v", e.Warnings)
 	}
+}
+
+// TestKeeperGroups: members are bound by their groups' policies, also by the last
+// good ones after a restart; a group that is not there is told of.
+func TestKeeperGroups(t *testing.T) {
+	dir := folder(t, map[string]string{"main.yaml": denyAll, "groups/buyers/own.yaml": allowAll})
+	store, groups := &snapshots{}, policy.Groups{"buyers": {"bot"}}
+	k, events := keepGroups(t, dir, groups, store)
+	if e := next(t, events); e.Err != nil || len(e.Warnings) > 0 {
+		t.Fatalf("%+v", e)
+	}
+	bound := func(k *policy.Keeper, want policy.Outcome) {
+		t.Helper()
+		if got, other := outcome(k), decide(k.Current(), "other").Outcome; got != want || other != policy.Deny {
+			t.Fatalf("bot: %v, other: %v; want %v, DENY", got, other, want)
+		}
+	}
+	bound(k, policy.Allow)
+	write(t, filepath.Join(dir, "groups", "buyers", "own.yaml"), "version: 1\n")
+	if e := next(t, events); e.Err == nil {
+		t.Fatalf("%+v", e)
+	}
+	bound(k, policy.Allow)
+	again, events := keepGroups(t, dir, groups, store)
+	if e := next(t, events); e.Err == nil {
+		t.Fatalf("%+v", e)
+	}
+	bound(again, policy.Allow)
+
+	write(t, filepath.Join(dir, "groups", "buyers", "own.yaml"), allowAll)
+	without, events := keepGroups(t, dir, policy.Groups{"buyer": {"bot"}}, store)
+	if e := next(t, events); e.Err != nil || len(e.Warnings) != 1 || !strings.Contains(e.Warnings[0].Message, `no group "buyers" (did you mean "buyer"?)`) {
+		t.Fatalf("%+v", e)
+	}
+	bound(without, policy.Deny)
 }

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -159,20 +158,20 @@ func (l *Limit) charge(at look) Charge {
 
 func (l *Limit) amount(at look) (n int64, doubt string) {
 	v, ok := at(l.sum)
-	amount, isMoney := moneyOf(v)
+	amount, isNumber := numberOf(v)
 	switch {
 	case ok && v.Kind() == action.Missing:
 		return 0, fmt.Sprintf("%s is missing", l.sum)
-	case !ok || !isMoney:
+	case !ok || !isNumber || !amount.isAmount():
 		return 0, fmt.Sprintf("%s is not %s", l.sum, wantsMoney)
 	}
-	if n, ok = amount.int64(); !ok || n > maxAmount {
+	if amount.whole > maxAmount {
 		return 0, fmt.Sprintf("%s is more than %d", l.sum, maxAmount)
 	}
 	if l.Currency == "" {
-		return n, ""
+		return amount.whole, ""
 	}
-	return n, l.otherCurrency(at)
+	return amount.whole, l.otherCurrency(at)
 }
 
 func (l *Limit) otherCurrency(at look) (doubt string) {
@@ -186,18 +185,6 @@ func (l *Limit) otherCurrency(at look) (doubt string) {
 		return fmt.Sprintf("%s is %q, not %s", currencyPath, short(v.Text()), l.Currency)
 	}
 	return fmt.Sprintf("%s is not %s", currencyPath, l.Currency)
-}
-
-// int64 is the number, if it is whole and fits.
-func (n number) int64() (i int64, ok bool) {
-	if n.digits == "" {
-		return 0, true
-	}
-	if n.negative || !n.isWhole() || n.exp > 18 {
-		return 0, false
-	}
-	i, err := strconv.ParseInt(n.digits+strings.Repeat("0", n.exp-len(n.digits)), 10, 64)
-	return i, err == nil
 }
 
 // maxKey bounds a part of a key in the store and in the log.

@@ -16,7 +16,7 @@ limits:
 `
 
 func TestLimitsAreReadToPeople(t *testing.T) {
-	b, err := NewBook("policies", []Source{{"shop.yaml", shownLimits}, {"shadow.yaml", strings.Replace(shownLimits, "default", "mode: shadow\ndefault", 1)}})
+	b, err := NewBook("policies", []Source{{"shop.yaml", shownLimits}, {"shadow.yaml", strings.Replace(shownLimits, "default", "mode: shadow\ndefault", 1)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestLimitsAreReadToPeople(t *testing.T) {
 
 // A refusal says for whom, and money as people write it.
 func TestExcessIsReadToPeople(t *testing.T) {
-	b, err := NewBook("policies", []Source{{"shop.yaml", shownLimits}})
+	b, err := NewBook("policies", []Source{{"shop.yaml", shownLimits}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -159,7 +159,7 @@ func TestLimitWarnings(t *testing.T) {
 // A limit that got another id is told of, one that got another maximum is not.
 func TestRenamedLimits(t *testing.T) {
 	book := func(limits string) *Book {
-		b, err := NewBook("p", []Source{{"p.yaml", "version: 1\ndefault: deny\nrules: []\nlimits: [" + limits + "]\n"}})
+		b, err := NewBook("p", []Source{{"p.yaml", "version: 1\ndefault: deny\nrules: []\nlimits: [" + limits + "]\n"}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

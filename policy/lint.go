@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -375,25 +376,96 @@ func (l *linter) allowsWithout(i int, paths []string) string {
 	return ""
 }
 
-// lintLayers warns of allows of an agent's own policies that override denies of
-// the owner's.
-func lintLayers(near, far []Binding) (list []strictyaml.Error) {
-	for a := range allRules(near) {
-		for d := range allRules(far) {
-			if len(list) < maxWarnings && a.allow && !d.allow && !d.final && (a.pattern.covers(d.pattern) || d.pattern.covers(a.pattern)) {
-				list = append(list, a.remark("rule %q comes before rule %q of policy %q and allows what that denies: an agent's own policies are asked first. If the deny must hold, make it final",
-					a.id, d.id, d.policy.ID))
+// lintGroups warns of policies for groups that are not there.
+func (b *Book) lintGroups() (list []strictyaml.Error) {
+	if b.groups == nil {
+		return nil
+	}
+	for _, scope := range b.scopes() {
+		if _, known := b.groups[scope.Name]; known || scope.Layer != GroupLayer {
+			continue
+		}
+		for _, p := range b.bound[scope] {
+			w := p.header
+			if w.Line == 0 {
+				w = fault(p.File, "")
+			}
+			w.Message = fmt.Sprintf("the configuration names no group %q%s, so this policy binds nobody: add it under groups", scope.Name,
+				strictyaml.DidYouMean(scope.Name, slices.Collect(maps.Keys(b.groups))))
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// lintLayers warns of allows of nearer policies that override denies of farther
+// ones, for all who are bound by both.
+func (b *Book) lintLayers() (list []strictyaml.Error) {
+	in := b.groups.byAgent()
+	for _, scope := range b.scopes() {
+		near := b.bound[scope]
+		switch scope.Layer {
+		case AgentLayer:
+			for _, group := range in[scope.Name] {
+				list = append(list, lintOver(near, b.bound[Scope{GroupLayer, group}], "an agent's own policies are asked first")...)
+			}
+			list = append(list, lintOver(near, b.bound[owners], "an agent's own policies are asked first")...)
+		case GroupLayer:
+			list = append(list, lintOver(near, b.bound[owners], "a group's policies are asked before the owner's")...)
+		}
+	}
+	return append(list, b.lintShared(in)...)
+}
+
+// lintShared warns of what policies of two groups make of each other for agents
+// that are in both.
+func (b *Book) lintShared(in map[string][]string) (list []strictyaml.Error) {
+	done, met := make(map[[2]*Policy]bool), make(map[string]bool)
+	for _, agent := range slices.Sorted(maps.Keys(in)) {
+		groups := strings.Join(in[agent], "\x00")
+		if met[groups] {
+			continue
+		}
+		met[groups] = true
+		shared := b.near("", in[agent])
+		for i, first := range shared {
+			for _, then := range shared[i+1:] {
+				pair := [2]*Policy{first.Policy, then.Policy}
+				if done[pair] || pair[0].Scope == pair[1].Scope {
+					continue
+				}
+				done[pair] = true
+				list = append(list, lintOver(pair[:1], pair[1:], fmt.Sprintf("agent %q is in both groups, of whose policies the one of the lower rank is asked first, then by the groups' names", agent))...)
 			}
 		}
 	}
 	return list
 }
 
-func allRules(bindings []Binding) func(yield func(*bound) bool) {
+// lintOver looks at policies that are asked before others.
+func lintOver(near, far []*Policy, why string) (list []strictyaml.Error) {
+	for a := range allRules(near) {
+		if !a.allow {
+			continue
+		}
+		for d := range allRules(far) {
+			if len(list) == maxWarnings {
+				return list
+			}
+			if !d.allow && !d.final && (a.pattern.covers(d.pattern) || d.pattern.covers(a.pattern)) {
+				list = append(list, a.remark("rule %q comes before rule %q of policy %q and allows what that denies: %s. If the deny must hold, make it final",
+					a.id, d.id, d.policy.ID, why))
+			}
+		}
+	}
+	return list
+}
+
+func allRules(policies []*Policy) func(yield func(*bound) bool) {
 	return func(yield func(*bound) bool) {
-		for _, b := range bindings {
-			for _, r := range b.Policy.rules {
-				if !yield(&bound{rule: r, policy: b.Policy}) {
+		for _, p := range policies {
+			for _, r := range p.rules {
+				if !yield(&bound{rule: r, policy: p}) {
 					return
 				}
 			}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -105,20 +106,69 @@ func only(effect, match string) string {
 	return "default: deny\nrules:\n- {id: a, effect: " + effect + ", action: x, when: {match: " + match + "}}"
 }
 
-func TestLintLayers(t *testing.T) {
-	b, err := NewBook("/p", []Source{
-		{"all.yaml", "version: 1\ndefault: deny\nrules:\n- {id: no-mail, effect: deny, action: mail.*}\n- {id: no-shop, effect: deny, final: true, action: purchase}\n"},
-		{"agents/bot/own.yaml", "version: 1\ndefault: passthrough\nrules:\n- {id: mail, effect: allow, action: mail.send}\n- {id: shop, effect: allow, action: purchase}\n- {id: read, effect: allow, action: file.read}\n"},
-	})
+// warningsOf are a book's, without the folder.
+func warningsOf(t *testing.T, groups Groups, sources ...Source) (list []string) {
+	t.Helper()
+	b, err := NewBook("/p", sources, groups)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
 	for _, w := range b.Warnings() {
-		got = append(got, w.Error())
+		list = append(list, strings.TrimPrefix(filepath.ToSlash(w.Error()), "/p/"))
 	}
-	want := []string{`/p/agents/bot/own.yaml:4:8: rule "mail" comes before rule "no-mail" of policy "all" and allows what that denies: an agent's own policies are asked first. If the deny must hold, make it final`}
+	return list
+}
+
+func TestLintLayers(t *testing.T) {
+	got := warningsOf(t, nil,
+		Source{"all.yaml", "version: 1\ndefault: deny\nrules:\n- {id: no-mail, effect: deny, action: mail.*}\n- {id: no-shop, effect: deny, final: true, action: purchase}\n"},
+		Source{"agents/bot/own.yaml", "version: 1\ndefault: passthrough\nrules:\n- {id: mail, effect: allow, action: mail.send}\n- {id: shop, effect: allow, action: purchase}\n- {id: read, effect: allow, action: file.read}\n"},
+	)
+	want := []string{`agents/bot/own.yaml:4:8: rule "mail" comes before rule "no-mail" of policy "all" and allows what that denies: an agent's own policies are asked first. If the deny must hold, make it final`}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestLintGroups: allows of nearer layers over denies of farther ones, for those
+// who are bound by both, and policies of groups that are not there.
+func TestLintGroups(t *testing.T) {
+	rule := func(effect string, header ...string) string {
+		return "version: 1\n" + strings.Join(append(header, ""), "\n") + "default: passthrough\nrules: [{id: " + effect + ", effect: " + effect + ", action: a}]\n"
+	}
+	const own, group = "an agent's own policies are asked first", "a group's policies are asked before the owner's"
+	over := func(file, other, why string) string {
+		return file + `.yaml:3:14: rule "allow" comes before rule "deny" of policy "` + other + `" and allows what that denies: ` + why + ". If the deny must hold, make it final"
+	}
+	shared := func(agent string) string {
+		return `agent "` + agent + `" is in both groups, of whose policies the one of the lower rank is asked first, then by the groups' names`
+	}
+	ranked := func(s string) string { return strings.Replace(s, ":3:14:", ":4:14:", 1) }
+	for _, tc := range []struct {
+		name    string
+		groups  Groups
+		sources []Source
+		want    []string
+	}{
+		{"an agent over its group", Groups{"g": {"bot"}, "h": {"cat"}}, []Source{{"agents/bot/a.yaml", rule("allow")}, {"groups/g/g.yaml", rule("deny")}, {"groups/h/h.yaml", rule("deny")}},
+			[]string{over("agents/bot/a", "groups/g/g", own)}},
+		{"a group over the owner", Groups{"g": {"bot"}}, []Source{{"groups/g/g.yaml", rule("allow")}, {"o.yaml", rule("deny")}}, []string{over("groups/g/g", "o", group)}},
+		{"whoever is in it", nil, []Source{{"groups/g/g.yaml", rule("allow")}, {"o.yaml", rule("deny")}}, []string{over("groups/g/g", "o", group)}},
+		{"not the other way round", Groups{"g": {"bot"}}, []Source{{"groups/g/g.yaml", rule("deny")}, {"o.yaml", rule("allow")}, {"agents/bot/a.yaml", rule("deny")}}, nil},
+		{"the layer comes before the rank", Groups{"g": {"bot"}}, []Source{{"groups/g/g.yaml", rule("allow", "rank: 1000")}, {"o.yaml", rule("deny", "rank: 0")}}, []string{ranked(over("groups/g/g", "o", group))}},
+		{"two groups of an agent", Groups{"g": {"bot", "cat"}, "h": {"bot", "cat"}}, []Source{{"groups/g/g.yaml", rule("allow")}, {"groups/h/h.yaml", rule("deny")}}, []string{over("groups/g/g", "groups/h/h", shared("bot"))}},
+		{"by their names", Groups{"g": {"bot"}, "h": {"bot"}}, []Source{{"groups/h/h.yaml", rule("allow")}, {"groups/g/g.yaml", rule("deny")}}, nil},
+		{"by their ranks", Groups{"g": {"bot"}, "h": {"bot"}}, []Source{{"groups/h/h.yaml", rule("allow", "rank: 99")}, {"groups/g/g.yaml", rule("deny")}}, []string{ranked(over("groups/h/h", "groups/g/g", shared("bot")))}},
+		{"groups without an agent in both", Groups{"g": {"bot"}, "h": {"cat"}}, []Source{{"groups/g/g.yaml", rule("allow")}, {"groups/h/h.yaml", rule("deny")}}, nil},
+		{"within a group the order is its owner's", Groups{"g": {"bot"}}, []Source{{"groups/g/a.yaml", rule("allow")}, {"groups/g/b.yaml", rule("deny")}}, nil},
+		{"no such group", Groups{"buyers": {"bot"}}, []Source{{"groups/buyer/g.yaml", rule("deny")}, {"x.yaml", rule("deny", "applies_to: {group: sellers}")}}, []string{
+			`groups/buyer/g.yaml:1:1: the configuration names no group "buyer" (did you mean "buyers"?), so this policy binds nobody: add it under groups`,
+			`x.yaml:2:13: the configuration names no group "sellers", so this policy binds nobody: add it under groups`}},
+		{"no group at all", Groups{}, []Source{{"groups/g/g.yaml", rule("deny")}}, []string{`groups/g/g.yaml:1:1: the configuration names no group "g", so this policy binds nobody: add it under groups`}},
+		{"a group that nobody is in, and one without policies", Groups{"g": {}, "h": {"bot"}}, []Source{{"groups/g/g.yaml", rule("deny")}}, nil},
+	} {
+		if diff := cmp.Diff(tc.want, warningsOf(t, tc.groups, tc.sources...)); diff != "" {
+			t.Errorf("%s:\n%s", tc.name, diff)
+		}
 	}
 }

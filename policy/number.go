@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -13,7 +14,13 @@ type number struct {
 	negative bool
 	digits   string
 	exp      int
+	// whole is the number without what follows the point, and MaxInt64, or its
+	// negative, when that has more than maxDigits digits: a greater number has no
+	// smaller one, so most are told apart by it.
+	whole int64
 }
+
+const maxDigits = 18 // as many as an int64 always holds
 
 // parseNumber reads a number as JSON writes it. ok is false for anything else
 // and for exponents that no computer counts to.
@@ -21,24 +28,41 @@ func parseNumber(text string) (n number, ok bool) {
 	if !isJSONNumber(text) {
 		return n, false
 	}
-	rest, negative := strings.CutPrefix(text, "-")
-	exp := 0
-	if i := strings.IndexAny(rest, "eE"); i >= 0 {
-		e, err := strconv.ParseInt(strings.TrimPrefix(rest[i+1:], "+"), 10, 32)
-		if err != nil {
-			return n, false
-		}
-		rest, exp = rest[:i], int(e)
+	mantissa, negative := strings.CutPrefix(text, "-")
+	exponent := "0"
+	if i := strings.IndexAny(mantissa, "eE"); i >= 0 {
+		mantissa, exponent = mantissa[:i], mantissa[i+1:]
 	}
-	whole, fraction, _ := strings.Cut(rest, ".")
-	digits := whole + fraction
+	if strings.Trim(mantissa, "0.") == "" {
+		return n, true // whatever the exponent
+	}
+	exp, err := strconv.ParseInt(strings.TrimPrefix(exponent, "+"), 10, 32)
+	if err != nil {
+		return n, false
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits := whole + strings.TrimRight(fraction, "0")
 	trimmed := strings.TrimLeft(digits, "0")
-	exp += len(whole) - (len(digits) - len(trimmed))
-	trimmed = strings.TrimRight(trimmed, "0")
-	if trimmed == "" {
-		return number{}, true
+	n = number{negative: negative, digits: strings.TrimRight(trimmed, "0"), exp: int(exp) + len(whole) - (len(digits) - len(trimmed))}
+	n.whole = n.cut()
+	return n, true
+}
+
+// cut finds whole.
+func (n *number) cut() (whole int64) {
+	for i := range min(n.exp, maxDigits) {
+		whole *= 10
+		if i < len(n.digits) {
+			whole += int64(n.digits[i] - '0')
+		}
 	}
-	return number{negative, trimmed, exp}, true
+	if n.exp > maxDigits {
+		whole = math.MaxInt64
+	}
+	if n.negative {
+		return -whole
+	}
+	return whole
 }
 
 // isJSONNumber holds text against the grammar of RFC 8259, section 6.
@@ -75,7 +99,7 @@ func leadingDigits(s string) int {
 	return n
 }
 
-func (n number) sign() int {
+func (n *number) sign() int {
 	switch {
 	case n.digits == "":
 		return 0
@@ -85,10 +109,16 @@ func (n number) sign() int {
 	return 1
 }
 
-func (n number) isWhole() bool { return n.digits == "" || n.exp >= len(n.digits) }
+// isAmount tells whether a number can be an amount in minor units.
+func (n *number) isAmount() bool { return n.isWhole() && n.sign() >= 0 }
+
+func (n *number) isWhole() bool { return n.digits == "" || n.exp >= len(n.digits) }
 
 // compare gives -1, 0 or 1.
-func (n number) compare(m number) int {
+func (n *number) compare(m *number) int {
+	if c := cmp.Compare(n.whole, m.whole); c != 0 {
+		return c
+	}
 	if c := cmp.Compare(n.sign(), m.sign()); c != 0 || n.digits == "" {
 		return c
 	}

@@ -28,14 +28,19 @@ func Parse(id, file string, src []byte) (*Policy, error) {
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
-	pol.ID, pol.File = id, file
+	p.finish(pol, id)
+	return pol, nil
+}
+
+// finish names a policy, and looks for what is probably not meant.
+func (p *parser) finish(pol *Policy, id string) {
+	pol.ID, pol.File = id, p.File
 	for _, l := range pol.allLimits() {
 		l.ID = id + "/" + l.name
 	}
 	p.lintLimits()
 	pol.Warnings = append(p.warnings, pol.lint()...)
 	slices.SortStableFunc(pol.Warnings, byPlace)
-	return pol, nil
 }
 
 // A parser reads one document. Its methods note faults and go on, so that all
@@ -56,6 +61,7 @@ func (p *parser) policy(n *yaml.Node) *Policy {
 	if v, ok := p.Int(f["version"], "version"); ok && v != 1 {
 		p.Errorf(f["version"], "version: want 1, the only version there is, got %d", v)
 	}
+	p.header(pol, f)
 	mode, _ := p.OneOf(f["mode"], "mode", modes...)
 	pol.shadow = mode == "shadow"
 	pol.fallback, pol.passthrough = p.fallback(f["default"])

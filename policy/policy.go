@@ -14,7 +14,8 @@
 //     but what it asks for is asked for if a later rule, or the default, allows:
 //     writing 25000 as "25000" must not get round a limit.
 //   - The order: final denies of all layers first; then agent, group, owner, and
-//     within a layer the order of the bindings and of the rules in the file. The
+//     within a layer the order of the bindings (in a Book: by rank, then by name)
+//     and of the rules in the file. The
 //     first rule that matches decides; else the first default that is not
 //     passthrough (or, when Env is Open, Allow); else Deny.
 //   - A limit of a policy binds what is allowed by whichever policy's rule, and so
@@ -106,6 +107,17 @@ type Decision struct {
 	Charges []Charge
 }
 
+// By names who decided: a rule as POLICY/RULE, or a default.
+func (d Decision) By() string {
+	switch {
+	case d.PolicyID == "":
+		return "no policy"
+	case d.RuleID == "":
+		return "the default of " + d.PolicyID
+	}
+	return d.PolicyID + "/" + d.RuleID
+}
+
 // Asks reports whether an obligation of that type comes with the decision. A
 // rule may ask for an approval and a step-up: the Outcome is then
 // RequireApproval, and the step-up has to be met all the same.
@@ -125,12 +137,16 @@ type Policy struct {
 	ID   string // the file's name without its ending, unique in a Book
 	File string
 
+	Scope Scope // whom it binds, as it says itself; in a Book, also as its place says
+	Rank  int   // lower is asked earlier within its layer
+
 	// Warnings are about what is valid and probably not meant, in file order.
 	Warnings []strictyaml.Error
 
-	shadow      bool    // it decides nothing
-	fallback    Outcome // its default
-	passthrough bool    // its default is to leave it to the next policy
+	header      strictyaml.Error // the place of applies_to; of line 0: there is none
+	shadow      bool             // it decides nothing
+	fallback    Outcome          // its default
+	passthrough bool             // its default is to leave it to the next policy
 	rules       []*rule
 	limits      []*Limit
 }

@@ -114,22 +114,6 @@ rules:
 	}
 }
 
-// TestDecideAllocates: nothing in the common case, however many rules there are
-// (the pool gives now and then nothing back under the race detector).
-func TestDecideAllocates(t *testing.T) {
-	for _, n := range []int{10, 1000} {
-		p, err := policy.Parse("p", "p.yaml", []byte(ruleSet(n)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		set := policy.Compile([]policy.Binding{{Policy: p}})
-		req := purchase(t, fmt.Sprintf(`{"shop":"shop-%d","items":3,"amount_minor":4200,"currency":"EUR"}`, n-1))
-		if got := testing.AllocsPerRun(200, func() { set.Decide(&req, policy.Env{}) }); got > 3 {
-			t.Errorf("%d rules: %v allocations", n, got)
-		}
-	}
-}
-
 // TestNothingIsKept: what one request left behind is not seen by the next.
 func TestNothingIsKept(t *testing.T) {
 	p, err := policy.Parse("p", "p.yaml", []byte(`version: 1

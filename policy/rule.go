@@ -69,6 +69,8 @@ type test struct {
 	paths []action.Path
 	// judge says what a value that is there means.
 	judge func(action.Value) truth
+	// within is set for a test that asks nothing but whether a number is in it.
+	within *interval
 	// absent is what it means that no path leads to a value.
 	absent truth
 	// wants names what judge can read, for the note on one that it cannot.

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	_ "time/tzdata" // the names of time zones, also where the system has none
 
@@ -44,7 +45,7 @@ func (p *parser) expires(n *yaml.Node, what string) *test {
 	if !ok {
 		return nil
 	}
-	return clockTest("expires "+end.UTC().Format(time.RFC3339), func(now time.Time) bool { return now.Before(end) })
+	return clockTest("expires "+end.UTC().Format(time.RFC3339Nano), func(now time.Time) bool { return now.Before(end) })
 }
 
 // instant reads a time with its zone; like is one, for the message.
@@ -85,7 +86,21 @@ func (p *parser) schedule(n *yaml.Node, what string) *test {
 		p.Errorf(n, "%s: want days or hours, or both", what)
 	}
 	s := schedule{zone: p.zone(f["timezone"], what), days: p.days(f["days"], what), hours: p.hours(f["hours"], what)}
-	return clockTest(fmt.Sprintf("schedule %v %v %v", s.days, s.hours, s.zone), s.holds)
+	return clockTest(s.String(), s.holds)
+}
+
+// String writes a schedule as its rule does: {days: [mon, tue], hours: [09:00-17:00], timezone: UTC}.
+func (s schedule) String() string {
+	var days, times []string
+	for i := range weekdays {
+		if day := (i + 1) % 7; s.days[day] { // from Monday
+			days = append(days, weekdays[day])
+		}
+	}
+	for _, h := range s.hours {
+		times = append(times, fmt.Sprintf("%02d:%02d-%02d:%02d", h.from/60, h.from%60, h.to/60, h.to%60))
+	}
+	return fmt.Sprintf("schedule {days: [%s], hours: [%s], timezone: %s}", strings.Join(days, ", "), strings.Join(times, ", "), s.zone)
 }
 
 func (p *parser) zone(n *yaml.Node, what string) *time.Location {

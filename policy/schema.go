@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/openleash/openleash-go/identity"
 )
 
 // The form of a policy as types: what keys there are, which must be there, and
@@ -15,11 +17,18 @@ import (
 // and so does the schema, so that neither knows one that the other does not.
 
 type policyForm struct {
-	Version int         `json:"version" jsonschema:"the version of the language: 1"`
-	Mode    string      `json:"mode,omitempty" jsonschema:"shadow: the log says what it would have decided, and it decides nothing"`
-	Default string      `json:"default" jsonschema:"what holds when no rule matches; passthrough leaves it to the next policy"`
-	Rules   []ruleForm  `json:"rules" jsonschema:"asked from top to bottom: the first that matches decides"`
-	Limits  []limitForm `json:"limits,omitempty" jsonschema:"they bind whatever is allowed, by whichever policy's rule"`
+	Version   int         `json:"version" jsonschema:"the version of the language: 1"`
+	AppliesTo any         `json:"applies_to,omitempty" jsonschema:"whom it binds: owner (every agent), {agent: NAME} or {group: NAME}; without it the place of the file says so"`
+	Rank      *int        `json:"rank,omitempty" jsonschema:"a lower one is asked earlier among policies of the same layer (agent, group, owner); without it 100"`
+	Mode      string      `json:"mode,omitempty" jsonschema:"shadow: the log says what it would have decided, and it decides nothing"`
+	Default   string      `json:"default" jsonschema:"what holds when no rule matches; passthrough leaves it to the next policy"`
+	Rules     []ruleForm  `json:"rules" jsonschema:"asked from top to bottom: the first that matches decides"`
+	Limits    []limitForm `json:"limits,omitempty" jsonschema:"they bind whatever is allowed, by whichever policy's rule"`
+}
+
+type scopeForm struct {
+	Agent string `json:"agent,omitempty" jsonschema:"the name of the one agent that it binds"`
+	Group string `json:"group,omitempty" jsonschema:"the name of a group of the configuration, whose agents it binds"`
 }
 
 type ruleForm struct {
@@ -140,6 +149,9 @@ func Schema() ([]byte, error) {
 	root.Schema, root.Title = "https://json-schema.org/draft/2020-12/schema", "OpenLeash policy, version 1"
 	root.Defs = map[string]*jsonschema.Schema{"condition": condition}
 	restrict(root, condition)
+	if err := restrictScope(root); err != nil {
+		return nil, err
+	}
 	return json.MarshalIndent(root, "", "  ")
 }
 
@@ -203,6 +215,22 @@ func restrict(root, condition *jsonschema.Schema) {
 	}
 	withoutNull(root)
 	withoutNull(condition)
+}
+
+// restrictScope says for whom a policy may be, and its rank.
+func restrictScope(root *jsonschema.Schema) error {
+	named, err := formOf[scopeForm]()
+	if err != nil {
+		return err
+	}
+	for _, p := range named.Properties {
+		p.Pattern = identity.NamePattern
+	}
+	named.MinProperties, named.MaxProperties = jsonschema.Ptr(1), jsonschema.Ptr(1)
+	root.Properties["applies_to"].OneOf = []*jsonschema.Schema{{Enum: []any{"owner"}}, named}
+	rank := root.Properties["rank"]
+	rank.Minimum, rank.Maximum = jsonschema.Ptr(0.0), jsonschema.Ptr(float64(maxRank))
+	return nil
 }
 
 func restrictLimits(limit *jsonschema.Schema) {

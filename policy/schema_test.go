@@ -89,14 +89,29 @@ func TestSchemaTakesWhatParseTakes(t *testing.T) {
 
 // What the schema can know it refuses as the parser does.
 func TestSchemaRefuses(t *testing.T) {
-	const good = "version: 1\ndefault: deny\nrules: [{id: a, effect: allow, action: x.*, when: {not: {match: {path: $.payload.n, op: in, value: [1]}}}, constraints: {amount_max: 5, currency: [EUR]}, requirements: {min_assurance_level: LOW}, obligations: [{type: HUMAN_APPROVAL, params: {n: 1}, note: x}], proof: {required: false, ttl_seconds: 60}, limits: [{id: own, count: true, max: 3, window: 30m}]}]\nlimits: [{id: day, action: y, sum: $.payload.n, currency: CHF, max: 5000, per: [vendor], window: week, timezone: UTC, over: require_approval, on_error: release, reserve_on_hold: true, explain: minimal}]\n"
+	const good = "version: 1\napplies_to: {agent: bot.1}\nrank: 5\ndefault: deny\nrules: [{id: a, effect: allow, action: x.*, when: {not: {match: {path: $.payload.n, op: in, value: [1]}}}, constraints: {amount_max: 5, currency: [EUR]}, requirements: {min_assurance_level: LOW}, obligations: [{type: HUMAN_APPROVAL, params: {n: 1}, note: x}], proof: {required: false, ttl_seconds: 60}, limits: [{id: own, count: true, max: 3, window: 30m}]}]\nlimits: [{id: day, action: y, sum: $.payload.n, currency: CHF, max: 5000, per: [vendor], window: week, timezone: UTC, over: require_approval, on_error: release, reserve_on_hold: true, explain: minimal}]\n"
 	s := schema(t)
 	if err := fits(t, s, good); err != nil {
 		t.Fatal(err)
 	}
+	for _, whom := range []string{"owner", "{group: g}"} {
+		if err := fits(t, s, strings.Replace(good, "{agent: bot.1}", whom, 1)); err != nil {
+			t.Errorf("%s: %v", whom, err)
+		}
+	}
 	for _, tc := range []struct{ from, to string }{
 		{"version: 1", "version: 2"},
 		{"version: 1\n", ""},
+		{"{agent: bot.1}", "{agent: bot, group: g}"},
+		{"{agent: bot.1}", "{}"},
+		{"{agent: bot.1}", "bot"},
+		{"{agent: bot.1}", "[owner]"},
+		{"{agent: bot.1}", "{owner: bot}"},
+		{"{agent: bot.1}", "{group: 5}"},
+		{"bot.1", "'a bot'"},
+		{"rank: 5", "rank: -5"},
+		{"rank: 5", "rank: 1000001"},
+		{"rank: 5", "rank: first"},
 		{"default: deny", "default: reject"},
 		{"default: deny", "defalt: deny"},
 		{"id: a, ", ""},

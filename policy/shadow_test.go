@@ -11,7 +11,7 @@ func TestShadow(t *testing.T) {
 	const shadow = "version: 1\nmode: shadow\ndefault: allow\nrules:\n- {id: no-y, effect: deny, action: y}\n"
 	const enforced = "version: 1\ndefault: deny\nrules:\n- {id: y, effect: allow, action: y}\n"
 	book := func(sources ...policy.Source) *policy.Set {
-		b, err := policy.NewBook("p", sources)
+		b, err := policy.NewBook("p", sources, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

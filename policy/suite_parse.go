@@ -35,6 +35,7 @@ func (p *suiteParser) test(n *yaml.Node) (t SuiteTest) {
 	if name, ok := p.String(f["agent"], what+": agent"); ok {
 		t.Agent = name
 	}
+	t.Groups = p.groups(f["groups"], what)
 	a := p.about(f["action"], what)
 	t.Request, t.Env = a.req, a.env
 	t.Request.AgentID, t.Env.Now = t.Agent, p.at(f["at"], what)
@@ -49,7 +50,58 @@ func (p *suiteParser) test(n *yaml.Node) (t SuiteTest) {
 		t.obligations = append(t.obligations, word)
 	}
 	slices.Sort(t.obligations)
+	t.anyOver = f["over"] == nil
+	for _, item := range p.List(f["over"], what+": over") {
+		id, _ := p.String(item, what+": over")
+		t.over = append(t.over, id)
+	}
+	slices.Sort(t.over)
+	for _, item := range p.List(f["history"], what+": history") {
+		t.history = append(t.history, p.event(item, what+": history", t))
+	}
 	return t
+}
+
+func (p *suiteParser) groups(n *yaml.Node, what string) (names []string) {
+	for _, item := range p.List(n, what+": groups") {
+		names = append(names, p.scopeName(item, what+": groups"))
+	}
+	return names
+}
+
+// event reads something that was asked for before a test.
+func (p *suiteParser) event(n *yaml.Node, what string, t SuiteTest) (e suiteEvent) {
+	f := p.Fields(n, what, keysIn[suiteEventForm]()...)
+	if f == nil {
+		return e
+	}
+	p.require(n, f, what, "action")
+	e.line, e.agent, e.groups, e.times, e.outcome = n.Line, t.Agent, t.Groups, 1, "ok"
+	if name, ok := p.String(f["agent"], what+": agent"); ok {
+		e.agent, e.groups = name, nil
+	}
+	if f["groups"] != nil {
+		e.groups = p.groups(f["groups"], what)
+	}
+	a := p.about(f["action"], what)
+	e.request, e.env = a.req, a.env
+	e.request.AgentID, e.env.Now = e.agent, t.Env.Now
+	if f["at"] != nil {
+		e.env.Now = p.at(f["at"], what)
+	}
+	if e.env.Now.After(t.Env.Now) {
+		p.Errorf(f["at"], "%s: want a time before that of the test, %s", what, t.Env.Now.Format(time.RFC3339))
+	}
+	if times, ok := p.Int(f["times"], what+": times"); ok {
+		e.times = times
+		if times < 1 || times > maxTimes {
+			p.Errorf(f["times"], "%s: times: want 1 to %d, got %d", what, maxTimes, times)
+		}
+	}
+	if word, ok := p.OneOf(f["outcome"], what+": outcome", "ok", "error", "unsent", "waiting"); ok {
+		e.outcome = word
+	}
+	return e
 }
 
 // about reads an action: a name, or the action itself.

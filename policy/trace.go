@@ -10,7 +10,7 @@ import (
 // Trace decides by the slow, naive way and tells about every rule. It is also
 // the oracle of the fuzz test of Decide: it shares with it what a single value
 // means and what a matching rule gives, but neither compiled conditions nor
-// index nor prepared paths.
+// index nor prepared paths nor answers that were given already.
 func (s *Set) Trace(req *action.Request, env Env) (d Decision, traces []RuleTrace) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -34,7 +34,7 @@ func (v *verdict) take(r *bound, t truth) bool {
 	if !t.matches(r.allow) {
 		return false
 	}
-	v.decision = v.charge(v.finish(r.decision), r, false)
+	v.decision = v.charge(v.finish(*r.decision), r, false)
 	if t == unknown {
 		v.decision.Reason += " (It cannot be judged: " + v.why(r) + ".)"
 	}
@@ -74,7 +74,7 @@ func (v *verdict) finish(d Decision) Decision {
 		}
 	}
 	if d.Outcome == Allow && first != nil {
-		d = first.decision
+		d = *first.decision
 		d.Reason += " (It cannot be judged: " + v.why(first) + ".)"
 	}
 	d.Errors, d.Obligations, d.Outcome = v.notes, duties, obliges(duties)
@@ -82,8 +82,8 @@ func (v *verdict) finish(d Decision) Decision {
 }
 
 // decisionOf is what a rule gives when it matches.
-func decisionOf(p *Policy, r *rule) Decision {
-	d := Decision{Outcome: r.outcome, PolicyID: p.ID, RuleID: r.id, Reason: reasonOf(r), Final: r.final}
+func decisionOf(p *Policy, r *rule) *Decision {
+	d := &Decision{Outcome: r.outcome, PolicyID: p.ID, RuleID: r.id, Reason: reasonOf(r), Final: r.final}
 	if r.allow {
 		d.Obligations, d.NoProof, d.ProofTTL = slices.Clip(r.obligations), r.noProof, r.proofTTL
 	}

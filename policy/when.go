@@ -80,7 +80,7 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 		return t // a fault, and noted
 	}
 	if len(items) == 0 && samePlace(*path, amountPath) && op != "exists" {
-		t.judge, t.wants, t.equals = asMoney(t.judge), wantsMoney, nil
+		t.asMoney()
 	}
 	t.place = path.String()
 	for _, item := range items {
@@ -200,13 +200,12 @@ func (p *parser) order(t *test, op string, value *yaml.Node, what string) {
 		p.Errorf(value, "%s: want a number, got %s", what, describe(value))
 		return
 	}
-	t.wants = "a number"
-	t.judge = judgeOrder(l.number, map[string]func(int) bool{
-		"lt":  func(c int) bool { return c < 0 },
-		"lte": func(c int) bool { return c <= 0 },
-		"gt":  func(c int) bool { return c > 0 },
-		"gte": func(c int) bool { return c >= 0 },
-	}[op])
+	e := end{at: l.number, there: true, open: op == "lt" || op == "gt"}
+	t.within = &interval{low: e}
+	if op == "lt" || op == "lte" {
+		t.within = &interval{high: e}
+	}
+	t.judge, t.wants = t.within.judgeValue, "a number"
 }
 
 // regexp compiles a pattern of RE2.

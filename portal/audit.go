@@ -56,18 +56,22 @@ func (p *portal) lastLines(r *http.Request) ([]line, uint64, error) {
 	if head > maxLines {
 		from = head - maxLines + 1
 	}
-	sequenced, err := p.Store.Lines(r.Context(), from, maxLines)
-	if err != nil {
-		return nil, 0, err
-	}
-	lines := make([]line, 0, len(sequenced))
-	for _, sq := range slices.Backward(sequenced) {
-		l, err := readLine(sq)
-		if err != nil {
+	lines := make([]line, 0, maxLines)
+	for from <= head {
+		some, err := p.Store.Lines(r.Context(), from, maxLines)
+		if err != nil || len(some) == 0 {
 			return nil, 0, err
 		}
-		lines = append(lines, l)
+		for _, sq := range some {
+			l, err := readLine(sq)
+			if err != nil {
+				return nil, 0, err
+			}
+			lines = append(lines, l)
+		}
+		from = some[len(some)-1].Seq + 1
 	}
+	slices.Reverse(lines)
 	return lines, head, nil
 }
 
@@ -76,6 +80,7 @@ func readLine(sq audit.Sequenced) (line, error) {
 	if err := json.Unmarshal(sq.Line, &l.Entry); err != nil {
 		return l, fmt.Errorf("reading line %d of the log: %w", sq.Seq, err)
 	}
+	l.Payload, l.ToolInfo = nil, nil           // not shown, and large
 	l.Time, _ = time.Parse(time.RFC3339, l.TS) // the zero time is shown as the text that it is
 	l.Level, l.Subject = level(l.Entry), subject(l.Entry)
 	return l, nil

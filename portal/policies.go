@@ -1,8 +1,8 @@
 package portal
 
 import (
+	"fmt"
 	"net/http"
-	"path"
 	"strings"
 
 	"github.com/openleash/openleash-go/identity"
@@ -20,7 +20,8 @@ type policiesPage struct {
 
 type policyFile struct {
 	policy.Source
-	For string // whom it binds
+	For  string // whom it binds
+	Rank string // empty: the one of a policy that names none
 }
 
 func (p *portal) policies(w http.ResponseWriter, r *http.Request, s identity.Session) error {
@@ -46,11 +47,23 @@ func (p *portal) policies(w http.ResponseWriter, r *http.Request, s identity.Ses
 func policyFiles(book *policy.Book) []policyFile {
 	var list []policyFile
 	for _, src := range book.Sources() {
-		f := policyFile{Source: src, For: "every agent"}
-		if dir := path.Dir(src.Name); dir != "." {
-			f.For = "agent " + strings.TrimPrefix(dir, "agents/")
+		p := book.Policy(src.Name)
+		f := policyFile{Source: src, For: p.Scope.String()}
+		if p.Scope.Layer == policy.GroupLayer {
+			f.For += members(book.Groups()[p.Scope.Name])
+		}
+		if p.Rank != policy.DefaultRank {
+			f.Rank = fmt.Sprintf("rank %d", p.Rank)
 		}
 		list = append(list, f)
 	}
 	return list
+}
+
+// members are a group's agents, behind its name.
+func members(agents []string) string {
+	if len(agents) == 0 {
+		return ", in which is nobody"
+	}
+	return ": " + strings.Join(agents, ", ")
 }

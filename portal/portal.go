@@ -1,6 +1,6 @@
 // Package portal is the owner's pages: what waits for an answer, everything
-// that will run if the answer is yes, how full limits are, the log, and the
-// policies in force.
+// that will run if the answer is yes, how full limits are, the log, the policies in
+// force, and a playground in which they can be tried.
 //
 // It promises:
 //
@@ -125,6 +125,7 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("POST /limits/release", p.signedIn(p.releaseCharge))
 	mux.Handle("GET /audit", p.signedIn(p.audit))
 	mux.Handle("GET /policies", p.signedIn(p.policies))
+	mux.Handle("GET /playground", p.signedIn(p.playground))
 
 	mux.Handle("/", p.open(p.noPage))
 	form := door.Carries{MediaType: "application/x-www-form-urlencoded", Bytes: maxForm, Refuse: door.Text}

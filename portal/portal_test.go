@@ -16,6 +16,7 @@ import (
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/policy"
 )
 
 func wantStatus(t *testing.T, what string, got answer, want int) {
@@ -155,7 +156,7 @@ func TestWithoutSession(t *testing.T) {
 	w := newWorld(t)
 	r := w.hold(`{"sku":"secret-sku"}`)
 	forms := []struct{ method, path string }{
-		{"GET", "/"}, {"GET", "/inbox/count"}, {"GET", "/audit"}, {"GET", "/policies"}, {"GET", "/limits"}, {"GET", "/limits/charges"}, {"GET", "/approvals/" + r.ID},
+		{"GET", "/"}, {"GET", "/inbox/count"}, {"GET", "/audit"}, {"GET", "/policies"}, {"GET", "/playground"}, {"GET", "/limits"}, {"GET", "/limits/charges"}, {"GET", "/approvals/" + r.ID},
 		{"POST", "/approvals/" + r.ID + "/approve"}, {"POST", "/approvals/" + r.ID + "/deny"}, {"POST", "/limits/release"},
 	}
 	for _, f := range forms {
@@ -553,6 +554,35 @@ func TestPoliciesPage(t *testing.T) {
 	wantText(t, "every page's header", v.get("/"), "Policy files broken")
 }
 
+// Whom each policy binds, its rank, and what groups there are not.
+func TestPoliciesPageSaysForWhom(t *testing.T) {
+	w := newWorld(t)
+	const text = "default: passthrough\nrules: []\n"
+	write(t, filepath.Join(w.policies, "agents/bot/own.yaml"), "version: 1\nrank: 7\n"+text)
+	write(t, filepath.Join(w.policies, "groups/buyers/own.yaml"), "version: 1\nrank: 100\n"+text)
+	write(t, filepath.Join(w.policies, "tree/empty.yaml"), "version: 1\napplies_to: {group: empty}\n"+text)
+	write(t, filepath.Join(w.policies, "tree/gone.yaml"), "version: 1\napplies_to: {group: gone}\n"+text)
+	keeper, err := policy.Open(t.Context(), w.policies, policy.Groups{"buyers": {"ann", "bob"}, "empty": {}}, nil, func(policy.Event) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { keeper.Close() })
+	w.keeper = keeper
+	w.serve(w.sequence())
+	got := w.signedIn().get("/policies")
+	for _, want := range []string{
+		`<code>shopping.yaml</code> <span class="aside">for every agent</span>`,
+		`<code>agents/bot/own.yaml</code> <span class="aside">for agent bot, rank 7</span>`,
+		`<code>groups/buyers/own.yaml</code> <span class="aside">for group buyers: ann, bob</span>`,
+		`<code>tree/empty.yaml</code> <span class="aside">for group empty, in which is nobody</span>`,
+		`the configuration names no group &#34;gone&#34;`,
+	} {
+		if !strings.Contains(got.Body, want) {
+			t.Errorf("%s is not in\n%s", want, got.Body)
+		}
+	}
+}
+
 func TestPoliciesPageWithoutPolicies(t *testing.T) {
 	w := newWorld(t)
 	pages, err := New(Config{Service: w.service, Store: w.store, Base: w.base})
@@ -569,6 +599,44 @@ func TestPoliciesPageWithoutPolicies(t *testing.T) {
 	if rec.Code != 200 || !strings.Contains(rec.Body.String(), "everything is refused") {
 		t.Errorf("status %d\n%s", rec.Code, rec.Body)
 	}
+}
+
+// A story is told with the policies that it was written for, or with those in force.
+func TestPlaygroundPage(t *testing.T) {
+	w := newWorld(t)
+	v := w.signedIn()
+	got := v.get("/playground")
+	wantText(t, "the list", got, `<option value="purchase-caps">Small purchases add up</option>`, "with the policies in force")
+	if strings.Contains(got.Body, "<li class=\"card\">") {
+		t.Error("a story is told that nobody has chosen")
+	}
+
+	got = v.get("/playground?scenario=purchase-caps")
+	wantText(t, "a story", got, `<option value="purchase-caps" selected>`, "Told with the policies <code>purchases</code>.",
+		`<span class="says good">ALLOW</span>`, "purchases/small", `<span class="says wait">REQUIRE_APPROVAL</span>`, "Its owner denies it.",
+		"purchases/each-shop: 150.00 EUR of 200.00 EUR taken, 24h, for agent kitchen at shop.example",
+		`<strong>decides</strong> allow <code>purchases/small</code>`, `<strong>no</strong> deny <code>purchases/never-here</code>`)
+	if strings.Contains(got.Body, "The story tells") {
+		t.Error("it is not as told")
+	}
+	wantText(t, "another", v.get("/playground?scenario=shadow"), "In the shadow: REQUIRE_APPROVAL", "shadow/nothing-over-20")
+
+	got = v.get("/playground?scenario=purchase-small&policies=own")
+	wantText(t, "one's own policies", got, "told with those in force", `name="policies" value="own" checked`,
+		"Orders over 500 kr need your word.", "shopping/large-orders", "The story tells ALLOW.")
+
+	write(t, filepath.Join(w.policies, "shopping.yaml"), strings.Replace(somePolicy, "Orders over 500 kr", `<b>oops</b>`, 1))
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if got = v.get("/playground?scenario=purchase-small&policies=own"); strings.Contains(got.Body, "&lt;b&gt;oops") {
+			break
+		}
+		if time.Now().After(deadline) || strings.Contains(got.Body, "<b>oops") {
+			t.Fatalf("the policy's text does not come through as text:\n%s", got.Body)
+		}
+	}
+
+	wantStatus(t, "an unknown story", v.get("/playground?scenario=nope"), 404)
+	wantText(t, "what waits after all this", v.get("/inbox/count"), `"pending":0`)
 }
 
 func TestHeaders(t *testing.T) {

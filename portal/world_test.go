@@ -64,7 +64,7 @@ func newWorld(t *testing.T) *world {
 	if w.owner, err = w.store.EnsureOwner(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
 	}
-	if w.keeper, err = policy.Open(t.Context(), w.policies, w.store, func(policy.Event) {}); err != nil {
+	if w.keeper, err = policy.Open(t.Context(), w.policies, nil, w.store, func(policy.Event) {}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.keeper.Close() })
@@ -113,6 +113,9 @@ func (w *world) pass(d time.Duration) { w.clock.Add(int64(d / time.Second)) }
 
 func write(t *testing.T, file, text string) {
 	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -95,6 +95,10 @@ type Child struct {
 // than the 4 s after which hosts kill us.
 const closeGrace = time.Second
 
+// fateWithin is how long it may take until the end of a server is known whose input
+// does not take anything any more: on a busy machine the pipe breaks long before.
+const fateWithin = 5 * time.Second
+
 // StartChild launches a server. The process, and all that it starts, ends with
 // Close, and with us, whatever ends us (package watchdog says how far).
 func StartChild(c Command) (*Child, error) {
@@ -218,7 +222,7 @@ func (ch *Child) ended() bool {
 // Send fails once the process has ended.
 func (ch *Child) Send(ctx context.Context, m Message) error {
 	if err := ch.lines.Send(ctx, m); err != nil {
-		if ch.waited(closeGrace) { // it is ending, most likely
+		if ch.waited(fateWithin) { // it is ending, most likely
 			return ch.fate
 		}
 		return fmt.Errorf("writing to its standard input: %w", err)

@@ -58,7 +58,7 @@ func realProxyAt(t testing.TB, dir, policyYAML string, adjust ...func(*authz.Con
 	store := must(sqlite.Open(t.Context(), dir))(t)
 	t.Cleanup(func() { store.Close() })
 	owner := must(store.EnsureOwner(t.Context(), "alice"))(t)
-	keeper := must(policy.Open(t.Context(), filepath.Join(dir, "policies"), store, func(policy.Event) {}))(t)
+	keeper := must(policy.Open(t.Context(), filepath.Join(dir, "policies"), nil, store, func(policy.Event) {}))(t)
 	t.Cleanup(func() { keeper.Close() })
 	config := authz.Config{Store: store, Owner: owner, Policies: keeper, Key: must(proof.NewKey(time.Now()))(t), Protect: authz.NewProtection([]string{dir}, nil)}
 	for _, f := range adjust {

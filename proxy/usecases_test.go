@@ -173,7 +173,7 @@ func TestUseCasePurchaseCaps(t *testing.T) {
 		{"shop.example", ""}, {"SHOP.example.", ""}, {"shop.example", ""}, {"Shop.Example", ""},
 		{"shop.example", "APPROVAL_REQUIRED"}, // 200.00 at this shop
 		{"www.shop.example", ""}, {"www.shop.example", ""},
-		{"www.shop.example", "APPROVAL_REQUIRED"}, // 300.00 at all
+		{"www.shop.example", "STEP_UP_UNAVAILABLE"}, // 300.00 at all
 	} {
 		if got := buy(tt.shop); got != tt.want {
 			t.Errorf("purchase %d, at %s: got %q, want %q", i+1, tt.shop, got, tt.want)

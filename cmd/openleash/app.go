@@ -101,7 +101,7 @@ func (a *app) openParts(ctx context.Context, adjust func(*app) error) (err error
 	if err = a.firstPolicy(ctx); err != nil {
 		return err
 	}
-	a.policies, err = policy.Open(ctx, a.config.Policies, a.store, a.announce)
+	a.policies, err = policy.Open(ctx, a.config.Policies, a.config.Groups, a.store, a.announce)
 	return err
 }
 
@@ -238,15 +238,21 @@ func (a *app) close() error {
 // caller is an agent that came over a channel which carries no token.
 func (a *app) caller(ctx context.Context, agent string) (authz.Caller, error) {
 	if !identity.ValidName(agent) {
-		return authz.Caller{}, fmt.Errorf("agent %q: a name has letters, digits, dots, dashes and underscores, 64 at the most", agent)
+		return authz.Caller{}, fmt.Errorf("agent %q: %s", agent, validNames)
 	}
 	known, err := a.store.EnsureAgent(ctx, agent, a.owner)
 	return authz.Caller{Agent: known}, err
 }
 
-// started notes that the program begins its work; close notes the end.
+// started notes that the program begins its work, and by which groups it decides;
+// close notes the end.
 func (a *app) started(as string) {
-	a.record("start", as+", "+version())
+	detail := as + ", " + version()
+	if groups := a.config.Groups; len(groups) > 0 {
+		detail += ", groups: " + groups.String()
+		a.log.Info().Str("groups", groups.String()).Msg("agents are in groups")
+	}
+	a.record("start", detail)
 	a.running = as
 }
 

@@ -57,7 +57,7 @@ func (a *app) tailLog(cmd *cobra.Command, n int, follow bool) error {
 			fmt.Fprintln(cmd.OutOrStdout(), printable(string(l.Line)))
 			from = l.Seq + 1
 		}
-		if len(lines) == 500 {
+		if len(lines) > 0 {
 			continue
 		}
 		if !follow {

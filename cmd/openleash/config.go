@@ -19,6 +19,7 @@ import (
 	"github.com/openleash/openleash-go/internal/home"
 	"github.com/openleash/openleash-go/internal/oauth"
 	"github.com/openleash/openleash-go/internal/strictyaml"
+	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proxy"
 )
 
@@ -43,6 +44,8 @@ type Config struct {
 	Children int
 	// Servers are the upstream MCP servers (mcpServers), by name.
 	Servers map[string]Server
+	// Groups are the agents of each group that policies may be for. Default: none.
+	Groups policy.Groups
 	// Mapping turns tool calls into actions; first match wins.
 	Mapping []proxy.Rule
 }
@@ -78,11 +81,14 @@ const (
 	defaultListen       = "127.0.0.1:8787"
 	defaultMessageBytes = 16 << 20
 	defaultChildren     = 64
+	// maxMembers is of all groups together: they must fit into the log's entry about
+	// the start.
+	maxMembers = 10_000
 )
 
 // loadConfig reads the configuration; a missing file is an empty one.
 func loadConfig(h home.Home) (*Config, error) {
-	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, Servers: map[string]Server{}}
+	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, Servers: map[string]Server{}, Groups: policy.Groups{}}
 	src, err := os.ReadFile(h.Config())
 	if errors.Is(err, os.ErrNotExist) {
 		return c, nil
@@ -106,7 +112,7 @@ var comment = regexp.MustCompile(`(?m)^\s*#.*$`)
 func withoutComments(s string) string { return comment.ReplaceAllString(s, "") }
 
 func (c *Config) read(d *strictyaml.Doc, h home.Home) {
-	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "list", "limits", "mcpServers", "mapping")
+	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "list", "limits", "mcpServers", "mapping")
 	if s, ok := d.String(f["listen"], "listen"); ok {
 		c.Listen = s
 		if err := loopback(s); err != nil {
@@ -124,6 +130,9 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 		if !filepath.IsAbs(s) {
 			c.Policies = filepath.Join(h.Dir, s)
 		}
+	}
+	if n := f["groups"]; n != nil && n.Tag != "!!null" { // null: all of them are comments
+		c.readGroups(d, n)
 	}
 	if s, ok := d.OneOf(f["list"], "list", "all", "hide_denied"); ok {
 		c.HideDenied = s == "hide_denied"
@@ -151,6 +160,35 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 	}
 }
 
+// readGroups reads who is in which group.
+func (c *Config) readGroups(d *strictyaml.Doc, n *yaml.Node) {
+	all := 0
+	for _, e := range d.Entries(n, "groups") {
+		if !identity.ValidName(e.Key) {
+			d.Errorf(e.KeyNode, "groups: %q: %s", e.Key, validNames)
+		}
+		c.Groups[e.Key] = []string{}
+		for _, item := range d.List(e.Value, "group "+e.Key) {
+			agent, ok := d.String(item, "group "+e.Key)
+			switch {
+			case !ok:
+				continue
+			case !identity.ValidName(agent):
+				d.Errorf(item, "group %s: agent %q: %s", e.Key, agent, validNames)
+			case slices.Contains(c.Groups[e.Key], agent):
+				d.Errorf(item, "group %s: agent %q stands there already", e.Key, agent)
+			}
+			c.Groups[e.Key] = append(c.Groups[e.Key], agent)
+			all++
+		}
+	}
+	if all > maxMembers {
+		d.Errorf(n, "groups: want at most %d agents in all groups together, got %d", maxMembers, all)
+	}
+}
+
+const validNames = "a name has letters, digits, dots, dashes and underscores, 64 at the most"
+
 // loopback refuses an address that other machines can reach: agents' tokens
 // would travel in the clear.
 func loopback(addr string) error {
@@ -175,7 +213,7 @@ func (c *Config) readServers(d *strictyaml.Doc, n *yaml.Node) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name := n.Content[i].Value
 		if !identity.ValidName(name) {
-			d.Errorf(n.Content[i], "mcpServers: %q: a name has letters, digits, dots, dashes and underscores, 64 at the most", name)
+			d.Errorf(n.Content[i], "mcpServers: %q: %s", name, validNames)
 			continue
 		}
 		c.Servers[name] = readServer(d, name, n.Content[i+1])

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/openleash/openleash-go/configs"
 	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proxy"
 )
 
@@ -47,6 +49,10 @@ func TestConfig(t *testing.T) {
 		{"hold", "hold: 1m30s\n", func(c *Config) { c.Hold = 90 * time.Second }},
 		{"policies beside it", "policies: mine\n", func(c *Config) { c.Policies = "mine" }},
 		{"policies elsewhere", "policies: /srv/policies\n", func(c *Config) { c.Policies = "/srv/policies" }},
+		{"groups", "groups:\n  buyers: [bot, cat.2]\n  nobody: []\n", func(c *Config) {
+			c.Groups = policy.Groups{"buyers": {"bot", "cat.2"}, "nobody": {}}
+		}},
+		{"groups that are comments", "groups:\n  # buyers: [bot]\n", func(*Config) {}},
 		{"list", "list: hide_denied\n", func(c *Config) { c.HideDenied = true }},
 		{"list all", "list: all\n", func(*Config) {}},
 		{"limits", "limits: {message_bytes: 65536, children: 10000}\n", func(c *Config) { c.MessageBytes, c.Children = 65536, 10_000 }},
@@ -117,6 +123,14 @@ func TestConfigFaults(t *testing.T) {
 		{"a secret as a number", "mcpServers: {a: {url: \"http://y\", oauth: {client_id: y, client_secret: 1234567}}}\n", "client_secret: want ${NAME}"},
 		{"a secret of nobody", "mcpServers: {a: {url: \"http://y\", oauth: {client_secret: \"${S}\"}}}\n", "client_secret: goes with client_id"},
 		{"two scopes in one", "mcpServers: {a: {url: \"http://y\", oauth: {scopes: [\"a b\"]}}}\n", `want a list of scopes, each a word without spaces, got "a b"`},
+		{"groups as a list", "groups: [ann]\n", "config.yaml:1:9: groups: want a mapping (name: value), got a list"},
+		{"a group's key", "group: {a: [ann]}\n", `config.yaml:1:1: the configuration: unknown key "group" (did you mean "groups"?)`},
+		{"a group of nothing", "groups: {a: }\n", "group a: want a list like [a, b], got nothing"},
+		{"a group of another name", "groups: {\"a/b\": [ann]}\n", `config.yaml:1:10: groups: "a/b": a name has letters`},
+		{"a group twice", "groups:\n  a: [ann]\n  a: [bob]\n", `config.yaml:3:3: the key "a" stands here a second time`},
+		{"no agent's name", "groups: {a: [\"a b\"]}\n", `config.yaml:1:14: group a: agent "a b": a name has letters`},
+		{"an agent twice", "groups: {a: [ann, bob, ann]}\n", `config.yaml:1:24: group a: agent "ann" stands there already`},
+		{"too many members", manyMembers(10_001), "groups: want at most 10000 agents in all groups together, got 10001"},
 		{"mapping rule", "mapping:\n  - {tool: x, action_typ: y}\n", `did you mean "action_type"?`},
 	}
 	for _, tt := range tests {
@@ -130,6 +144,19 @@ func TestConfigFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// manyMembers are n agents in groups of a hundred.
+func manyMembers(n int) string {
+	var b strings.Builder
+	b.WriteString("groups:")
+	for i := range n {
+		if i%100 == 0 {
+			fmt.Fprintf(&b, "\n  g%d:", i)
+		}
+		fmt.Fprintf(&b, "\n  - a%d", i)
+	}
+	return b.String() + "\n"
 }
 
 func TestLoopback(t *testing.T) {

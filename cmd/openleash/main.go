@@ -110,7 +110,7 @@ Everything lives in $OPENLEASH_HOME, or ~/.openleash when that is not set.`,
 		SilenceErrors: true,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(startCommand(), stdioCommand(), connectCommand(), openCommand(), loginCommand(), logoutCommand(), demoCommand(), initCommand(), policyCommand(),
+	cmd.AddCommand(startCommand(), stdioCommand(), connectCommand(), openCommand(), loginCommand(), logoutCommand(), demoCommand(), initCommand(), policyCommand(), playgroundCommand(),
 		approvalsCommand(), limitsCommand(), auditCommand(), agentsCommand(), keysCommand(), versionCommand(), sampleCommand())
 	mindful(cmd)
 	return cmd

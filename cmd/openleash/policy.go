@@ -16,8 +16,8 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Check, test and explain policies, and print ones to start from"}
-	cmd.AddCommand(policyTestCommand(), policyExplainCommand(), policyFmtCommand(), policyTemplateCommand())
+	cmd := &cobra.Command{Use: "policy", Short: "Check, test, explain and replay policies, and print ones to start from"}
+	cmd.AddCommand(policyTestCommand(), policyExplainCommand(), policyReplayCommand(), policyFmtCommand(), policyTemplateCommand())
 	cmd.AddCommand(&cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of policies, for editors",
@@ -39,18 +39,18 @@ completes and explains by it, when it stands beside the policies and they begin 
 		Short: "Say whether policies are valid, with every mistake and its place",
 		Long: `Reads each file, or a folder of policies as the program would, and prints every
 error and every warning with its place. A folder is also looked at as a whole: what
-an agent's own policies make of the owner's. Without an argument it is the folder
-of this installation.
+policies of agents and groups make of those that are asked after them. Without an
+argument it is the folder of this installation, and its groups are known.
 
 Exit code 0: all is well; 1: there are errors; 2: there are only warnings.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			args, err := orOwnPolicies(args)
+			args, groups, err := orOwnPolicies(args)
 			if err != nil {
 				return err
 			}
 			c := checker{out: cmd.OutOrStdout(), complain: cmd.ErrOrStderr()}
 			for _, name := range args {
-				c.check(name)
+				c.check(name, groups)
 			}
 			return c.verdict()
 		},
@@ -58,21 +58,21 @@ Exit code 0: all is well; 1: there are errors; 2: there are only warnings.`,
 	return cmd
 }
 
-// orOwnPolicies are the files and folders that were named, or else the folder of
-// the configuration.
-func orOwnPolicies(named []string) ([]string, error) {
+// orOwnPolicies are the files and folders that were named, of whose groups nobody
+// knows, or else the folder and the groups of the configuration.
+func orOwnPolicies(named []string) ([]string, policy.Groups, error) {
 	if len(named) > 0 {
-		return named, nil
+		return named, nil, nil
 	}
 	dir, err := home.Locate(os.Getenv("OPENLEASH_HOME"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	config, err := loadConfig(home.Home{Dir: dir})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return []string{config.Policies}, nil
+	return []string{config.Policies}, config.Groups, nil
 }
 
 // checker prints what is wrong with policies.
@@ -81,8 +81,8 @@ type checker struct {
 	errors, warnings int
 }
 
-func (c *checker) check(name string) {
-	warnings, err := lintPolicies(name)
+func (c *checker) check(name string, groups policy.Groups) {
+	warnings, err := lintPolicies(name, groups)
 	var list strictyaml.ErrorList
 	switch {
 	case errors.As(err, &list):
@@ -99,9 +99,9 @@ func (c *checker) check(name string) {
 }
 
 // lintPolicies reads a file, or a folder.
-func lintPolicies(name string) ([]strictyaml.Error, error) {
+func lintPolicies(name string, groups policy.Groups) ([]strictyaml.Error, error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		book, err := policy.Load(name)
+		book, err := policy.Load(name, groups)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,19 +15,20 @@ import (
 )
 
 func policyExplainCommand() *cobra.Command {
-	var file, agent, at string
+	var e explainer
 	cmd := &cobra.Command{
 		Use:   "explain --action FILE [POLICY or FOLDER]",
 		Short: "Say what policies make of an action, rule by rule",
 		Long: `Decides about the action in FILE (YAML or JSON; - is standard input), and says of every
 rule whether it matched: if not, the first condition that failed, what was wanted
-and what was there. Without an argument the policies of this installation decide.
+and what was there. Without an argument the policies of this installation decide,
+and the agent is in the groups of its configuration, unless --group names others.
 Nothing is recorded.
 
   {"action_type": "purchase", "payload": {"amount_minor": 1250, "currency": "EUR"}}`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := explain(cmd.OutOrStdout(), cmd.InOrStdin(), file, agent, at, args)
+			err := e.explain(cmd.OutOrStdout(), cmd.InOrStdin(), args)
 			var list strictyaml.ErrorList
 			if errors.As(err, &list) {
 				(&checker{complain: cmd.ErrOrStderr()}).print("error", list)
@@ -35,37 +37,63 @@ Nothing is recorded.
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&file, "action", "", "the action, a file of YAML or JSON (required)")
-	cmd.Flags().StringVar(&agent, "agent", "local", "the agent that asks")
-	cmd.Flags().StringVar(&at, "at", "", "the time of asking, like 2026-11-23T09:00:00Z (default now)")
+	cmd.Flags().StringVar(&e.file, "action", "", "the action, a file of YAML or JSON (required)")
+	cmd.Flags().StringVar(&e.agent, "agent", "local", "the agent that asks")
+	cmd.Flags().StringArrayVar(&e.groups, "group", nil, "a group that it is in (may be repeated; default those of the configuration)")
+	cmd.Flags().StringVar(&e.at, "at", "", "the time of asking, like 2026-11-23T09:00:00Z (default now)")
 	cobra.CheckErr(cmd.MarkFlagRequired("action"))
 	return cmd
 }
 
-func explain(out io.Writer, in io.Reader, file, agent, at string, args []string) error {
-	now, err := timeOr(at, time.Now())
+// explainer is the flags of explain.
+type explainer struct {
+	file, agent, at string
+	groups          []string
+}
+
+func (e *explainer) explain(out io.Writer, in io.Reader, args []string) error {
+	now, err := timeOr("--at", e.at, time.Now())
 	if err != nil {
 		return err
 	}
-	src, err := readOr(in, file)
+	src, err := readOr(in, e.file)
 	if err != nil {
 		return err
 	}
-	req, env, err := policy.ParseAction(file, src)
+	req, env, err := policy.ParseAction(e.file, src)
 	if err != nil {
 		return err
 	}
-	if args, err = orOwnPolicies(args); err != nil {
-		return err
-	}
-	book, err := bookOf(args[0])
+	args, groups, err := orOwnPolicies(args)
 	if err != nil {
 		return err
 	}
-	req.AgentID, env.Now = agent, now
-	d, rules := book.For(agent).Explain(&req, env)
+	book, err := bookOf(args[0], groups)
+	if err != nil {
+		return err
+	}
+	set, err := e.set(book)
+	if err != nil {
+		return err
+	}
+	req.AgentID, env.Now = e.agent, now
+	d, rules := set.Explain(&req, env)
 	printExplained(out, req.ActionType, d, rules)
 	return nil
+}
+
+// set is that of the agent, in the groups that were named or those of the book.
+func (e *explainer) set(book *policy.Book) (*policy.Set, error) {
+	if e.groups == nil {
+		return book.For(e.agent), nil
+	}
+	known := book.GroupNames()
+	for _, name := range e.groups {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("--group %s: neither a policy nor the configuration names this group%s", name, strictyaml.DidYouMean(name, known))
+		}
+	}
+	return book.Member(e.agent, e.groups), nil
 }
 
 func printExplained(out io.Writer, actionType string, d policy.Decision, rules []policy.Explanation) {
@@ -89,13 +117,13 @@ func printExplained(out io.Writer, actionType string, d policy.Decision, rules [
 	}
 }
 
-func timeOr(text string, otherwise time.Time) (time.Time, error) {
+func timeOr(flag, text string, otherwise time.Time) (time.Time, error) {
 	if text == "" {
 		return otherwise, nil
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return at, fmt.Errorf("--at: want a time with its zone, like 2026-11-23T09:00:00Z, got %q", text)
+		return at, fmt.Errorf("%s: want a time with its zone, like 2026-11-23T09:00:00Z, got %q", flag, text)
 	}
 	return at, nil
 }

@@ -24,7 +24,7 @@ func policyFmtCommand() *cobra.Command {
 names the files that it has changed. Comments stay. Of a folder all policies are
 formatted, suites are not; without an argument those of this installation.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			args, err := orOwnPolicies(args)
+			args, _, err := orOwnPolicies(args)
 			if err != nil {
 				return err
 			}
@@ -67,11 +67,15 @@ func policiesIn(name string) (files []string, err error) {
 		return []string{name}, err
 	}
 	err = filepath.WalkDir(name, func(file string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+		hidden := file != name && strings.HasPrefix(e.Name(), ".")
+		switch {
+		case err == nil && e.IsDir() && hidden:
+			return fs.SkipDir
+		case err != nil || e.IsDir() || hidden:
 			return err
 		}
 		ext := filepath.Ext(file)
-		if (ext == ".yaml" || ext == ".yml") && !strings.HasPrefix(e.Name(), ".") && !policy.IsSuite(e.Name()) {
+		if (ext == ".yaml" || ext == ".yml") && !policy.IsSuite(e.Name()) {
 			files = append(files, file)
 		}
 		return nil

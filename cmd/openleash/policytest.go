@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -24,9 +25,10 @@ func policyTestCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test [FILE or FOLDER…]",
 		Short: "Run the tests that stand beside policies",
-		Long: `Runs suites: files named *_test.yaml. Of a folder all are run, of the agents' folders
-below it too; without an argument those of this installation. NAME_test.yaml tests the
-policy NAME.yaml beside it by itself; where there is none, the folder as a whole.
+		Long: `Runs suites: files named *_test.yaml. Of a folder all are run, of the folders below it
+too; without an argument those of this installation. NAME_test.yaml tests the policy
+NAME.yaml beside it by itself; where there is none, the folder as a whole. In which
+groups an agent is, a test says itself.
 
 Exit code 0: all passed, and as much was met as --coverage wants; 1: not.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -34,7 +36,7 @@ Exit code 0: all passed, and as much was met as --coverage wants; 1: not.`,
 			if err != nil {
 				return fmt.Errorf("--run: %w", err)
 			}
-			if args, err = orOwnPolicies(args); err != nil {
+			if args, _, err = orOwnPolicies(args); err != nil {
 				return err
 			}
 			t := suiteRun{out: cmd.OutOrStdout(), complain: cmd.ErrOrStderr(), only: only}
@@ -118,7 +120,7 @@ func (t *suiteRun) suites(dir string, files []string) error {
 		}
 		of := aboutPolicy(dir, file)
 		if books[of] == nil {
-			if books[of], err = bookOf(of); err != nil {
+			if books[of], err = bookOf(of, nil); err != nil {
 				return t.broken(err)
 			}
 		}
@@ -146,9 +148,9 @@ func aboutPolicy(dir, file string) string {
 }
 
 // bookOf reads a policy by itself, for all agents, or a folder.
-func bookOf(name string) (*policy.Book, error) {
+func bookOf(name string, groups policy.Groups) (*policy.Book, error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		return policy.Load(name)
+		return policy.Load(name, groups)
 	}
 	src, err := os.ReadFile(name)
 	if err != nil {
@@ -174,9 +176,9 @@ func (t *suiteRun) run(suite *policy.Suite, book *policy.Book) {
 		if !t.only.MatchString(r.Name) {
 			continue
 		}
-		rule := r.Decision.RuleID
-		if rule == "" {
-			rule = "(default)"
+		rule := cmp.Or(r.Decision.RuleID, "(default)")
+		for _, e := range r.Decision.Over {
+			rule += ", over " + e.Limit.ID
 		}
 		c := junitCase{Name: r.Name, Class: suite.File}
 		if len(r.Faults) == 0 {

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -47,20 +46,19 @@ type entry struct {
 // Unsequenced returns the first entries that wait for their place: those that
 // a transaction has brought into the database, then those of the journal.
 func (s *Store) Unsequenced(ctx context.Context, limit int) (ids []int64, entries [][]byte, err error) {
-	// One query, so that both answers are of one moment.
-	rows, err := list(ctx, s, readWaiting, `SELECT journal.upto, e.id, e.body FROM journal
-		LEFT JOIN (SELECT id, body FROM entries ORDER BY id LIMIT ?) e ON true ORDER BY e.id`, limit)
+	// One query, so that both answers are of one moment; the first row is the journal's.
+	room := audit.MaxBatch
+	rows, err := listWhile(ctx, s, func(row waitingRow) bool { room -= len(row.body); return room > 0 }, readWaiting,
+		"SELECT upto, 0 AS id, NULL AS body FROM journal UNION ALL SELECT 0, id, body FROM entries ORDER BY id LIMIT ?", limit+1)
 	if err != nil || len(rows) == 0 {
 		return nil, nil, err
 	}
 	waiting := make([]entry, 0, len(rows))
-	for _, row := range rows {
-		if row.body != nil {
-			waiting = append(waiting, row.entry)
-		}
+	for _, row := range rows[1:] {
+		waiting = append(waiting, row.entry)
 	}
 	inTable := len(waiting)
-	if inTable < limit {
+	if inTable < limit && room > 0 {
 		more, err := s.journal.waiting(ctx, rows[0].upto, limit-inTable)
 		if err != nil {
 			return nil, nil, err
@@ -117,9 +115,7 @@ type waitingRow struct {
 }
 
 func readWaiting(scan scan) (row waitingRow, err error) {
-	var id sql.NullInt64
-	err = scan(&row.upto, &id, &row.body)
-	row.id = id.Int64
+	err = scan(&row.upto, &row.id, &row.body)
 	return row, err
 }
 
@@ -192,7 +188,9 @@ func (t *tx) addLines(lines []audit.Sequenced) error {
 
 // Lines returns lines by place.
 func (s *Store) Lines(ctx context.Context, from uint64, limit int) ([]audit.Sequenced, error) {
-	return list(ctx, s, readLine, selectLines+" WHERE seq >= ? ORDER BY seq LIMIT ?", int64(from), limit)
+	room := audit.MaxBatch
+	return listWhile(ctx, s, func(l audit.Sequenced) bool { room -= len(l.Line); return room > 0 },
+		readLine, selectLines+" WHERE seq >= ? ORDER BY seq LIMIT ?", int64(from), limit)
 }
 
 // LockSequencer takes the sequencer's seat if it is free.

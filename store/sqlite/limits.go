@@ -63,7 +63,7 @@ func (t *tx) charge(r authz.Reservation, hash action.Hash, c authz.Charge) (stat
 			return state, true, err
 		}
 	}
-	if state, fits, err = room(t, r.Now, c); !fits || err != nil {
+	if state, fits, err = room(t, moment{r.Now, r.Own}, c); !fits || err != nil {
 		return state, false, err
 	}
 	switch {
@@ -99,20 +99,27 @@ func end(c authz.Charge) int64 {
 	return c.To
 }
 
+// A moment is when a limit is looked at, and for which waiting request, if it is for
+// one: what is set aside for that does not count.
+type moment struct {
+	now int64
+	own string
+}
+
 // room tells how full the limit of a charge is, and whether it fits: if not, when.
-func room(q querier, now int64, c authz.Charge) (state policy.LimitState, fits bool, err error) {
-	if state, err = limitState(q, now, c); err != nil {
+func room(q querier, at moment, c authz.Charge) (state policy.LimitState, fits bool, err error) {
+	if state, err = limitState(q, at, c); err != nil {
 		return state, false, err
 	}
 	if left := c.Max - state.Used - state.Held; c.Amount >= 0 && c.Amount <= left {
 		return state, true, nil
 	}
-	state.Retry, err = retry(q, now, c, state)
+	state.Retry, err = retry(q, at, c, state)
 	return state, false, err
 }
 
 // limitState adds up what counts for a charge.
-func limitState(q querier, now int64, c authz.Charge) (s policy.LimitState, err error) {
+func limitState(q querier, at moment, c authz.Charge) (s policy.LimitState, err error) {
 	s.Limit, s.Key = c.Limit, c.Key
 	var all sums
 	for _, p := range partsOf(c.From, c.To) {
@@ -123,7 +130,7 @@ func limitState(q querier, now int64, c authz.Charge) (s policy.LimitState, err 
 		all.add(part)
 	}
 	aside, err := inTx(q, errNone, readSums, `SELECT coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 4294967295), 0), 0, 0
-		FROM asides WHERE limit_id = ? AND key = ? AND until > ?`, c.Limit, c.Key, now)
+		FROM asides WHERE limit_id = ? AND key = ? AND until > ? AND request_id <> ?`, c.Limit, c.Key, at.now, at.own)
 	s.Held = whole(all.highHeld, all.lowHeld)
 	s.Used = whole(all.high, all.low) - s.Held
 	s.Held = min(s.Held+whole(aside.high, aside.low), maxSum)
@@ -211,18 +218,18 @@ const retryLooks = 500
 // retry finds when a charge fits that does not fit now: when as much as it lacks has
 // left the window, or the next one begins. Where more charges than it looks at have
 // to leave, it is when all have.
-func retry(q querier, now int64, c authz.Charge, s policy.LimitState) (int64, error) {
+func retry(q querier, at moment, c authz.Charge, s policy.LimitState) (int64, error) {
 	if c.Amount > c.Max {
 		return 0, nil
 	}
 	rest := s.Used + s.Held
-	list, err := leavingFrom(q, "SELECT until, amount FROM asides WHERE limit_id = ? AND key = ? AND until > ? ORDER BY until", c.Limit, c.Key, now)
+	list, err := leavingFrom(q, "SELECT until, amount FROM asides WHERE limit_id = ? AND key = ? AND until > ? AND request_id <> ? ORDER BY until", c.Limit, c.Key, at.now, at.own)
 	if err != nil {
 		return 0, err
 	}
 	end := c.To
 	if c.Trailing > 0 {
-		end = now + c.Trailing
+		end = at.now + c.Trailing
 		charges, err := leavingFrom(q, "SELECT at + ?, amount FROM charges WHERE limit_id = ? AND key = ? AND at >= ? ORDER BY at LIMIT ?",
 			c.Trailing, c.Limit, c.Key, c.From, retryLooks)
 		if err != nil {

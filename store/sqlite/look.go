@@ -13,7 +13,7 @@ import (
 func (s *Store) Room(ctx context.Context, now int64, charges []authz.Charge) (rooms []authz.Room, err error) {
 	err = s.atOnce(ctx, func(q querier) error {
 		for _, c := range charges {
-			state, fits, err := room(q, now, c)
+			state, fits, err := room(q, moment{now: now}, c)
 			if err != nil {
 				return err
 			}
@@ -98,7 +98,7 @@ func texts(q querier, query string, args ...any) ([]string, error) {
 }
 
 func keyState(q querier, now int64, c authz.Charge) (k authz.KeyState, err error) {
-	state, err := limitState(q, now, c)
+	state, err := limitState(q, moment{now: now}, c)
 	if err != nil {
 		return k, err
 	}

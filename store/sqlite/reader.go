@@ -66,6 +66,25 @@ func list[T any](ctx context.Context, s *Store, read func(scan) (T, error), quer
 	return out, s.explain(err)
 }
 
+// listWhile reads rows up to the first after which more says no.
+func listWhile[T any](ctx context.Context, s *Store, more func(T) bool, read func(scan) (T, error), query string, args ...any) (out []T, err error) {
+	rows, err := s.reader.query(ctx, query, args...)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		v, err := read(rows.Scan)
+		if err != nil {
+			return nil, s.explain(err)
+		}
+		if out = append(out, v); !more(v) {
+			return out, nil
+		}
+	}
+	return out, s.explain(rows.Err())
+}
+
 // one reads the first row of a query, or answers with none.
 func one[T any](ctx context.Context, s *Store, none error, read func(scan) (T, error), query string, args ...any) (T, error) {
 	rows, err := s.reader.query(ctx, query, args...)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/openleash/openleash-go/audit"
@@ -95,6 +96,38 @@ func testSequencing(t *testing.T, open Open) {
 	commit(t, s, note("five"))
 	wantEntries(t, s, "five")
 	wantHead(t, s, all[3])
+}
+
+// What is brought at once is bounded in bytes: calls may be large.
+func testSequencingLarge(t *testing.T, open Open) {
+	s := open(t, t.TempDir())
+	large := audit.Entry{Event: "decision", Payload: []byte(`"` + strings.Repeat("a", 6<<20) + `"`)}
+	for range 5 {
+		commit(t, s, authz.Batch{Entries: []audit.Entry{large}})
+	}
+	commit(t, s, note("small"))
+	given := 0
+	for _, want := range []int{3, 3} { // the third passes 16 MiB
+		ids, entries, err := s.Unsequenced(t.Context(), 100)
+		if err != nil || len(ids) != want {
+			t.Fatalf("%d entries at once, want %d: %v", len(ids), want, err)
+		}
+		var places []audit.Sequenced
+		for i, e := range entries {
+			places = append(places, audit.Sequenced{Seq: uint64(given + i + 1), Line: e})
+		}
+		if err := s.SetSequenced(t.Context(), ids, places); err != nil {
+			t.Fatal(err)
+		}
+		given += len(ids)
+	}
+	wantEntries(t, s)
+	for from, want := range map[uint64]int{1: 3, 4: 3, 6: 1} {
+		got, err := s.Lines(t.Context(), from, 100)
+		if err != nil || len(got) != want || got[0].Seq != from {
+			t.Errorf("%d lines from %d, want %d: %v", len(got), from, want, err)
+		}
+	}
 }
 
 // SetSequenced does all of it or nothing, and only what comes next.

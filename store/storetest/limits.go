@@ -305,6 +305,20 @@ func testAside(t *testing.T, open Open) {
 			t.Errorf("what is asked for is over the limit: %v", err)
 		}
 	})
+	t.Run("its own", func(t *testing.T) { // it is not in the way of the call that it is for
+		s := open(t, t.TempDir())
+		b := ask(request("old", "bot", 1))
+		b.Reserve = &r
+		commit(t, s, b)
+		own := hourly("own", 100, minute)
+		own.Own = "other"
+		wantFull(t, "another's", s.Commit(t.Context(), reserving(own)), policy.LimitState{Limit: "p/hourly", Key: "[]", Held: 60, Retry: r.Until})
+		own.Own = "old"
+		own.Charges[0].Amount = 101
+		wantFull(t, "its own", s.Commit(t.Context(), reserving(own)), policy.LimitState{Limit: "p/hourly", Key: "[]"})
+		own.Charges[0].Amount = 100
+		commit(t, s, reserving(own))
+	})
 	t.Run("redeemed and charged", func(t *testing.T) { // in one batch the one makes room for the other
 		s := open(t, t.TempDir())
 		commit(t, s, reserving(r), ask(request("old", "bot", 1)))

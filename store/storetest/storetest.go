@@ -85,6 +85,7 @@ func Run(t *testing.T, open Open) {
 		{"WaitAcrossProcesses", testWaitAcrossProcesses},
 		{"CommitCancelled", testCommitCancelled},
 		{"Sequencing", testSequencing},
+		{"SequencingLarge", testSequencingLarge},
 		{"SequencingMoved", testSequencingMoved},
 		{"SequencingWhileOthersLook", testSequencingWhileOthersLook},
 		{"SequencerSeat", testSequencerSeat},

@@ -1,0 +1,21 @@
+package authz
+
+import (
+	"testing"
+
+	"github.com/openleash/openleash-go/action"
+)
+
+func BenchmarkRecorded(b *testing.B) {
+	args, err := action.Parse([]byte(`{"to":["anna@example.com"],"subject":"The report","body":"Dear Anna, here is the report of the third quarter, as you have asked. Best wishes","attachments":[{"path":"/home/me/reports/q3.pdf","inline":false}],"priority":3}`), action.Limits{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	req := action.Request{ActionID: "8e3b", ActionType: "mcp.mail.send", Payload: action.ObjectValue(action.Member{Key: "arguments", Value: args})}
+	call := &Call{Server: "mail", Tool: "send", Arguments: args, Info: OpenInfo("mail", "send")}
+	for b.Loop() {
+		if _, fits := recorded(req, call); !fits {
+			b.Fatal("it does not fit")
+		}
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package policy
+
+const mostRules = 10_000
