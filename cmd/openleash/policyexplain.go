@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/strictyaml"
 	"github.com/openleash/openleash-go/policy"
 )
@@ -21,14 +22,15 @@ func policyExplainCommand() *cobra.Command {
 		Short: "Say what policies make of an action, rule by rule",
 		Long: `Decides about the action in FILE (YAML or JSON; - is standard input), and says of every
 rule whether it matched: if not, the first condition that failed, what was wanted
-and what was there. Without an argument the policies of this installation decide,
-and the agent is in the groups of its configuration, unless --group names others.
-Nothing is recorded.
+and what was there; of every limit that would be charged, how full it is. Without an
+argument the policies of this installation decide, and the agent is in the groups of
+its configuration, unless --group names others. Of policies that are named nobody
+knows how full their limits are: they count as empty. Nothing is recorded or spent.
 
   {"action_type": "purchase", "payload": {"amount_minor": 1250, "currency": "EUR"}}`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := e.explain(cmd.OutOrStdout(), cmd.InOrStdin(), args)
+			err := e.explain(cmd, args)
 			var list strictyaml.ErrorList
 			if errors.As(err, &list) {
 				(&checker{complain: cmd.ErrOrStderr()}).print("error", list)
@@ -51,12 +53,12 @@ type explainer struct {
 	groups          []string
 }
 
-func (e *explainer) explain(out io.Writer, in io.Reader, args []string) error {
+func (e *explainer) explain(cmd *cobra.Command, args []string) error {
 	now, err := timeOr("--at", e.at, time.Now())
 	if err != nil {
 		return err
 	}
-	src, err := readOr(in, e.file)
+	src, err := readOr(cmd.InOrStdin(), e.file)
 	if err != nil {
 		return err
 	}
@@ -64,6 +66,7 @@ func (e *explainer) explain(out io.Writer, in io.Reader, args []string) error {
 	if err != nil {
 		return err
 	}
+	own := len(args) == 0
 	args, groups, err := orOwnPolicies(args)
 	if err != nil {
 		return err
@@ -78,8 +81,36 @@ func (e *explainer) explain(out io.Writer, in io.Reader, args []string) error {
 	}
 	req.AgentID, env.Now = e.agent, now
 	d, rules := set.Explain(&req, env)
-	printExplained(out, req.ActionType, d, rules)
+	rooms, err := roomsFor(cmd, own, now, d.Charges)
+	if err != nil {
+		return err
+	}
+	var full []policy.LimitState
+	for _, r := range rooms {
+		if !r.Fits {
+			full = append(full, r.LimitState)
+		}
+	}
+	printExplained(cmd.OutOrStdout(), req.ActionType, d.Within(full), rules, rooms)
 	return nil
+}
+
+// roomsFor tells how full the limits are that a decision is charged to: those of this
+// installation, or empty ones.
+func roomsFor(cmd *cobra.Command, own bool, now time.Time, charges []policy.Charge) (rooms []authz.Room, err error) {
+	if own && len(charges) > 0 {
+		err = withApp(cmd, func(a *app) (err error) {
+			rooms, err = authz.RoomFor(cmd.Context(), a.store, now, charges)
+			return err
+		})
+		return rooms, err
+	}
+	var empty policy.Ledger
+	for _, c := range charges {
+		s := empty.State(c, now)
+		rooms = append(rooms, authz.Room{LimitState: s, Fits: c.Doubt == "" && c.Amount <= c.Limit.Max})
+	}
+	return rooms, nil
 }
 
 // set is that of the agent, in the groups that were named or those of the book.
@@ -96,7 +127,7 @@ func (e *explainer) set(book *policy.Book) (*policy.Set, error) {
 	return book.Member(e.agent, e.groups), nil
 }
 
-func printExplained(out io.Writer, actionType string, d policy.Decision, rules []policy.Explanation) {
+func printExplained(out io.Writer, actionType string, d policy.Limited, rules []policy.Explanation, rooms []authz.Room) {
 	by := fmt.Sprintf("rule %q of policy %q", d.RuleID, d.PolicyID)
 	switch {
 	case d.PolicyID == "":
@@ -115,6 +146,28 @@ func printExplained(out io.Writer, actionType string, d policy.Decision, rules [
 			fmt.Fprintf(out, "  %-8s        %s\n", "", e.Why)
 		}
 	}
+	for i, c := range d.Charges {
+		printRoom(out, c, rooms[i])
+	}
+}
+
+// printRoom tells how full a limit is, and what the action takes from it.
+func printRoom(out io.Writer, c policy.Charge, room authz.Room) {
+	verdict := "full"
+	if room.Fits {
+		verdict = "room"
+	}
+	l := c.Limit
+	whose := l.Whose(c.Key)
+	if whose != "" {
+		whose = ", for " + whose
+	}
+	fmt.Fprintf(out, "  %-8s limit  %s: %s%s\n", verdict, l.ID, l.Bound(), whose)
+	if c.Doubt != "" {
+		fmt.Fprintf(out, "  %-8s        it cannot be counted: %s\n", "", c.Doubt)
+		return
+	}
+	fmt.Fprintf(out, "  %-8s        %s used, %s held, and this takes %s\n", "", l.Text(room.Used), l.Text(room.Held), l.Text(c.Amount))
 }
 
 func timeOr(flag, text string, otherwise time.Time) (time.Time, error) {
