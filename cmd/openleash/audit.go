@@ -50,6 +50,9 @@ func (a *app) tailLog(cmd *cobra.Command, n int, follow bool) error {
 	}
 	for {
 		lines, err := a.store.Lines(ctx, from, 500)
+		if follow && ctx.Err() != nil {
+			return nil // interrupted, perhaps in the middle of a look
+		}
 		if err != nil {
 			return err
 		}
