@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -72,12 +71,6 @@ func (a *app) otherKeys(ctx context.Context, v *authz.LimitView, now time.Time) 
 		v.Keys, v.More = append(v.Keys, next.Keys...), next.More
 	}
 	return nil
-}
-
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 // limitJSON is a limit as `limits --json` shows it.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -361,10 +360,7 @@ func (p *playground) writeJSON() error {
 		}
 		all = append(all, told)
 	}
-	enc := json.NewEncoder(p.out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(all)
+	return printJSON(p.out, all)
 }
 
 func (p *playground) stepJSON(r *policy.StepResult) stepJSON {

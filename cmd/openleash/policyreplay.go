@@ -26,8 +26,9 @@ func policyReplayCommand() *cobra.Command {
 		Long: `Decides what is in a log again, in its order and at its times, with limits and
 with the answers that owners gave, and tells what would be decided otherwise.
 Without --from it is the log of this installation, without --policy its policies as
-they are now; groups are those of its configuration. A single file is taken as the only policy, for all agents; to try a
-file among others, give a folder. Nothing is recorded or spent.
+they are now; groups are those of its configuration. A single file is taken as the
+only policy, for all agents; to try a file among others, give a folder. Nothing is
+recorded or spent.
 
 Exit code 0: all would be the same; 1: something would differ; 2: nothing is known
 to differ, but something is undecidable, because the record lacks what it depends on.`,
@@ -50,7 +51,7 @@ to differ, but something is undecidable, because the record lacks what it depend
 			case err != nil:
 				return err
 			case asJSON:
-				err = writeJSON(cmd.OutOrStdout(), report)
+				err = printJSON(cmd.OutOrStdout(), report)
 			default:
 				printReport(cmd.OutOrStdout(), report)
 			}
@@ -154,7 +155,8 @@ func printGroups(out io.Writer, title string, groups []replay.Group) {
 	}
 }
 
-func writeJSON(out io.Writer, v any) error {
+// printJSON is how every --json is written.
+func printJSON(out io.Writer, v any) error {
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
