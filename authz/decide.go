@@ -26,7 +26,8 @@ type attempt struct {
 	now        time.Time
 	record     *record // nil: there is too much of it for the log
 	roundOf    int     // which further message of an approved call it is; 0: none
-	own        *string // the open request for this call; empty: there is none; nil: not looked for
+	own        string  // the open request for this call, when it was looked for and there is one
+	looked     bool    // own was looked for
 
 	shadow   policy.Decision // what would be decided with the policies in the shadow
 	shadowed bool            // there are such policies
@@ -81,15 +82,15 @@ func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 // very call. If not, it has found the call's request now, and the limits are to be
 // looked at again.
 func (s *Service) knowsOwn(ctx context.Context, a *attempt) (bool, error) {
-	if a.own != nil {
+	if a.looked {
 		return true, nil
 	}
-	a.own = new(string)
+	a.looked = true
 	open, err := s.openRequest(ctx, *a)
 	if err != nil || open == nil || open.At(a.now) == approvals.Denied {
 		return true, err
 	}
-	a.own = &open.ID
+	a.own = open.ID
 	return false, nil
 }
 

@@ -48,10 +48,7 @@ func coveredBy(l policy.Limited, approved []approvals.Overshoot) bool {
 // reservation charges what the decision is charged to. approved is what may be had
 // beyond the limits.
 func (a attempt) reservation(l policy.Limited, approved []approvals.Overshoot) *Reservation {
-	r := &Reservation{DecisionID: a.decisionID, AgentID: a.who.Agent.Name, ActionID: a.req.ActionID, ActionHash: a.req.Hash().String(), Now: a.now.UnixMilli()}
-	if a.own != nil {
-		r.Own = *a.own
-	}
+	r := &Reservation{DecisionID: a.decisionID, AgentID: a.who.Agent.Name, ActionID: a.req.ActionID, ActionHash: a.req.Hash().String(), Now: a.now.UnixMilli(), Own: a.own}
 	for _, c := range l.Charges {
 		if c.Doubt == "" {
 			r.Charges = append(r.Charges, a.charge(c, approved))
