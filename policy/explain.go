@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/openleash/openleash-go/action"
@@ -96,31 +97,45 @@ func (e *expr) failing(doc action.Value) string {
 				return sub.failing(doc)
 			}
 		}
+	case opAny:
+		var each []string
+		for _, sub := range e.subs {
+			each = append(each, sub.failing(doc))
+		}
+		if len(each) > 0 {
+			return strings.Join(each, "; or ")
+		}
+	case opNot:
+		if sub := e.subs[0]; sub.op == opTest {
+			return "want not " + sub.test.text + "; " + sub.test.there(doc)
+		}
 	}
 	return fmt.Sprintf("%s is %s", e, evaluate(e, doc))
 }
 
 // failing says what was wanted and what was there.
-func (t *test) failing(doc action.Value) string {
-	truth := consult(t, doc)
+func (t *test) failing(doc action.Value) string { return "want " + t.text + "; " + t.there(doc) }
+
+// there says what a test has found.
+func (t *test) there(doc action.Value) string {
 	for _, path := range t.paths {
 		v, ok := path.Lookup(doc)
 		switch {
 		case !ok:
-			return fmt.Sprintf("want %s; %s cannot be followed", t.text, path)
+			return path.String() + " cannot be followed"
 		case v.Kind() == action.Missing:
 		case t.isClock():
-			return fmt.Sprintf("want %s; it is %s", t.text, clockText(v))
-		case truth == unknown:
-			return fmt.Sprintf("want %s; it is %s: %s, not %s", t.text, short(string(v.Canonical())), kindName(v), t.wants)
+			return "it is " + clockText(v)
+		case consult(t, doc) == unknown:
+			return fmt.Sprintf("it is %s: %s, not %s", short(string(v.Canonical())), kindName(v), t.wants)
 		default:
-			return fmt.Sprintf("want %s; it is %s", t.text, short(string(v.Canonical())))
+			return "it is " + short(string(v.Canonical()))
 		}
 	}
 	if t.isClock() {
-		return "want " + t.text + "; what time it is is not known"
+		return "what time it is is not known"
 	}
-	return "want " + t.text + "; it is not there"
+	return "it is not there"
 }
 
 // clockText writes the time that the clock shows.
