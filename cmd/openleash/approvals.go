@@ -31,7 +31,7 @@ func approvalsList() *cobra.Command {
 	var asJSON, all bool
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List what waits; show has all of one",
+		Short: "List what waits, with everything that would run",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withApp(cmd, func(a *app) error { return a.listApprovals(cmd, all, asJSON) })
