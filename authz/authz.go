@@ -180,14 +180,11 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 			return s.refuse(ctx, a, Protected, reason)
 		}
 	}
-	reason, err := s.leg(ctx, &a)
-	switch {
-	case err != nil:
-		return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
-	case reason != "":
-		return s.refuse(ctx, a, AlreadyRun, reason)
-	}
+	var err error
 	for range attempts {
+		if refusal, reason := s.leg(ctx, &a); refusal != "" {
+			return s.refuse(ctx, a, refusal, reason)
+		}
 		var ans Answer
 		if ans, err = s.decide(ctx, a); !overtaken(err) {
 			return ans, err

@@ -19,12 +19,20 @@ import (
 //
 //	NUMBER.UNTIL.REQUEST.SIGNATURE    unpadded base64url of an Ed25519 signature
 //
-// signed by this installation's key for one agent and one intent, so that nobody
-// else can make one and it is good for nothing else. It lets its bringer do nothing
-// that the same call without it could not do: each leg is decided on anew. It says
-// that the call is one that waits already, and how often it has come back; and it
-// is spent when that call has run: who brings it then is told so, and the owner is
-// not asked a second time.
+// signed by this installation's key, purpose "leg", over these lines:
+//
+//	NUMBER.UNTIL.REQUEST
+//	the agent's name
+//	the method
+//	the hash of the intent (agent, server, tool, arguments)
+//
+// So nobody else can make one, every process of the installation knows it, and it is
+// good for this call alone, until UNTIL (Unix milliseconds). It lets its bringer do
+// nothing that the same call without it could not do: each leg is decided on anew.
+// It says how often the call has come back, and it is spent when the call has run,
+// which is in the store: who brings it then is told so, and the owner is not asked a
+// second time. One that was changed, is another's or is too old counts as none.
+// Where several machines share a store, so does one that another machine has signed.
 
 const (
 	// MaxLegs is how often a host is told to come back. Clients made with go-sdk or
@@ -50,12 +58,16 @@ func (s *Service) NextLeg(who Caller, call *Call, ans Answer) string {
 	}
 	head := fmt.Sprintf("%d.%d.%s", ans.legs+1, s.cfg.Now().Add(legFor).UnixMilli(), ans.Approval.ID)
 	intent := action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)
-	sig := s.cfg.Key.SignText(legPurpose, legText(head, who, intent))
+	sig := s.cfg.Key.SignText(legPurpose, legText(head, who, call, intent))
 	return head + "." + base64.RawURLEncoding.EncodeToString(sig)
 }
 
-func legText(head string, who Caller, intent action.Hash) []byte {
-	return []byte(head + "\n" + who.Agent.Name + "\n" + intent.String())
+func legText(head string, who Caller, call *Call, intent action.Hash) []byte {
+	method := "tools/call"
+	if call.Open {
+		method = call.Tool
+	}
+	return []byte(head + "\n" + who.Agent.Name + "\n" + method + "\n" + intent.String())
 }
 
 // readLeg reads the text that a call has brought back; false for one that is not
@@ -67,7 +79,7 @@ func (s *Service) readLeg(a attempt) (l leg, ok bool) {
 	}
 	sig, err := base64.RawURLEncoding.Strict().DecodeString(fields[3])
 	head := strings.Join(fields[:3], ".")
-	if err != nil || !s.cfg.Key.Public().VerifyText(legPurpose, legText(head, a.who, a.intent), sig) {
+	if err != nil || !s.cfg.Key.Public().VerifyText(legPurpose, legText(head, a.who, a.call, a.intent), sig) {
 		return l, false
 	}
 	number, err1 := strconv.Atoi(fields[0])
@@ -78,23 +90,23 @@ func (s *Service) readLeg(a attempt) (l leg, ok bool) {
 
 // leg notes how often a call has come back, and finds out whether it has run
 // meanwhile: then why it does not run again.
-func (s *Service) leg(ctx context.Context, a *attempt) (reason string, err error) {
+func (s *Service) leg(ctx context.Context, a *attempt) (refusal Code, reason string) {
 	if a.call == nil || a.call.Leg == "" {
-		return "", nil
+		return "", ""
 	}
 	l, ok := s.readLeg(*a)
 	if !ok {
-		return "", nil
+		return "", ""
 	}
 	a.legs = l.number
 	r, err := s.cfg.Store.Approval(ctx, l.request)
 	switch {
 	case errors.Is(err, approvals.ErrNotFound):
-		return "", nil
+		return "", ""
 	case err != nil:
-		return "", err
-	case r.Status == approvals.Redeemed && r.AgentID == a.who.Agent.Name && r.IntentHash == a.intent:
-		return "this call was approved and has run already, for an earlier message; what came of it went to that one", nil
+		return StoreUnavailable, "the approvals cannot be read" + because(err)
+	case r.Status == approvals.Redeemed:
+		return AlreadyRun, "this call was approved and has run already, for an earlier message; what came of it went to that one"
 	}
-	return "", nil
+	return "", ""
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -22,7 +23,7 @@ type sessionAnswer struct {
 // write sends what comes until the response was sent. It is false when the
 // host went away before.
 func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
-	quiet := time.NewTicker(keepAlive)
+	quiet := time.NewTicker(a.s.keepAlive)
 	defer quiet.Stop()
 	for {
 		it, ok, over := st.pop()
@@ -64,7 +65,7 @@ func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
 // that somebody is there: sockets without a byte for minutes are closed by what lies
 // between. It is false when the host has gone.
 func (a *sessionAnswer) alive() bool {
-	if a.events && a.m.Method == "tools/call" {
+	if a.events && slices.Contains(fromHost, a.m.Method) {
 		a.begin()
 	}
 	return !a.began || writeNow(a.w, comment) == nil

@@ -25,7 +25,7 @@ func (p *Proxy) HTTPPassthrough(up HTTPUpstream) http.Handler {
 		up.Name = p.Name
 	}
 	up, err := up.prepare()
-	return &passthrough{p: p, up: up, broken: err, calls: map[hostSession][]*hostCall{}, given: map[hostSession]time.Time{}, asked: map[hostSession]*asked{}, passed: map[hostSession]passed{}}
+	return &passthrough{p: p, up: up, broken: err, calls: map[hostSession][]*hostCall{}, given: map[hostSession]time.Time{}, asked: map[hostSession]*asked{}, passed: map[hostSession]passed{}, listeners: map[hostSession]*exchange{}}
 }
 
 type passthrough struct {
@@ -38,6 +38,8 @@ type passthrough struct {
 	given  map[hostSession]time.Time // sessions by whom the upstream gave them to, and their last use
 	asked  map[hostSession]*asked    // by the upstream, in sessions that it gave
 	passed map[hostSession]passed
+
+	listeners map[hostSession]*exchange // the host's GET in a session, the newest
 }
 
 // passed is what of interest has passed in a session.
@@ -138,7 +140,7 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 	}
 	ctx, c := h.enter(r.Context(), in, m)
 	defer c.cancel()
-	ruled := h.p.rule(ctx, who, m, line{ask: x.askTools, notify: x.progress, quiet: x.quiet, opens: h.known(in).opens})
+	ruled := h.p.rule(ctx, who, m, line{ask: x.askTools, notify: x.progress, quiet: x.quiet, later: h.later(in), opens: h.known(in).opens})
 	c.done, c.wrap = ruled.done, ruled.wrap
 	if ruled.forward == nil {
 		h.leave(in, c)

@@ -25,6 +25,7 @@ type exchange struct {
 	who    authz.Caller
 	modern bool
 	tells  bool // the stream tells of changes (tellWhenHidden)
+	waits  int  // how much is done later that this stream is to bring; of h.mu
 
 	mu     sync.Mutex // held while the answer is written: progress comes from beside
 	began  bool       // the answer has begun, as a stream of events
@@ -150,6 +151,7 @@ const perhapsOlder = "\nOpenLeash: if this server speaks the older HTTP+SSE tran
 func (x *exchange) stream(res *http.Response, c *hostCall) {
 	x.begin(res)
 	if c == nil {
+		defer x.h.listen(x)()
 		x.tellWhenHidden("")
 	}
 	events := newSSEReader(res.Body, maxUpstream)

@@ -80,6 +80,7 @@ type Proxy struct {
 
 	listings   map[string]listing // of tools, by the proxy itself; by agent
 	listWithin time.Duration
+	tellEvery  time.Duration
 
 	hiding hiding
 	away   away
@@ -92,7 +93,7 @@ func New(c Config) *Proxy {
 	if c.Hold == 0 {
 		c.Hold = DefaultHold
 	}
-	return &Proxy{Config: c, tools: map[string]tool{}, listings: map[string]listing{}, listWithin: listWithin,
+	return &Proxy{Config: c, tools: map[string]tool{}, listings: map[string]listing{}, listWithin: listWithin, tellEvery: tellEvery,
 		hiding: hiding{shown: map[string]*shownTools{}, watchers: map[chan struct{}]bool{}}}
 }
 

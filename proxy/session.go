@@ -297,11 +297,11 @@ func (s *session) line(ctx context.Context, stepAside func()) line {
 const maxLater = 64
 
 // later runs what takes longer than a ruling, until the session ends.
-func (s *session) later(wait func(ctx context.Context) []byte) {
+func (s *session) later(wait func(ctx context.Context) []byte) bool {
 	select {
 	case s.waits <- struct{}{}:
 	default:
-		return // the host finds out when it asks again
+		return false
 	}
 	go func() {
 		defer func() { <-s.waits }()
@@ -309,6 +309,7 @@ func (s *session) later(wait func(ctx context.Context) []byte) {
 			s.reply(s.ctx, raw)
 		}
 	}()
+	return true
 }
 
 // leave carries a ruling out, and lets the next one go.

@@ -20,10 +20,12 @@ import (
 //   - a host of the stateless era gets a result that wants input, and none in
 //     particular: it sends the call again by itself, a few times (authz.NextLeg);
 //   - one that can open pages for its user (elicitation.url) gets error -32042 with
-//     our page, and is told when it was answered;
+//     our page, once, and is told when it was answered;
 //   - any other gets a result with isError, by which the model calls again.
 //
-// None of them is asked whether it approves: a host could answer that by itself.
+// None of them is asked whether it approves: a host could answer that by itself. A
+// page is not asked for while the call is held (elicitation/create): hosts give up
+// on the call meanwhile, and what the user does on the page is no answer to it.
 
 // A line leads from a ruling that is being made back to the host of the message.
 // All of it may be nil.
@@ -33,8 +35,9 @@ type line struct {
 	notify   func(raw []byte) // sends a notification to the host, beside the answer to its request
 	quiet    func()           // shows the host that we are still there, where that is no message
 	// later does what takes longer than the ruling: it runs wait, which ends with the
-	// session, and sends the host what that returns, if anything.
-	later func(wait func(ctx context.Context) []byte)
+	// session, and sends the host what that returns, if anything. It is false when it
+	// cannot.
+	later func(wait func(ctx context.Context) []byte) bool
 	opens bool // the host can open a page for its user (elicitation.url)
 }
 
@@ -55,12 +58,17 @@ func (p *Proxy) holdOf(who authz.Caller) time.Duration {
 // tellEvery is how often a held call tells its host that it still waits.
 const tellEvery = 10 * time.Second
 
+// tellAfter is how soon at the earliest a host hears that a page was answered: over
+// HTTP that goes by another stream than the error with the page, which must be there
+// first.
+const tellAfter = time.Second
+
 // hold waits until the request is answered, and reports whether it was before
 // until and before the host went away.
 func (p *Proxy) hold(ctx context.Context, id string, until time.Time, token string, l line) bool {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	defer l.keepTelling(token)()
+	defer l.keepTelling(token, p.tellEvery)()
 	_, err := approvals.Wait(ctx, p.Service.Approvals(), id)
 	return err == nil
 }
@@ -68,7 +76,7 @@ func (p *Proxy) hold(ctx context.Context, id string, until time.Time, token stri
 // keepTelling sends progress, or shows some other sign of life, until stop is called.
 // The values are tiny, so that those of the upstream, which follow, still rise: "The
 // progress value MUST increase with each notification" (MCP, Progress).
-func (l line) keepTelling(token string) (stop func()) {
+func (l line) keepTelling(token string, every time.Duration) (stop func()) {
 	tell := func(int) {}
 	switch {
 	case token != "" && l.notify != nil:
@@ -85,7 +93,7 @@ func (l line) keepTelling(token string) (stop func()) {
 	ended, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
-		ticker := time.NewTicker(tellEvery)
+		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for n := 1; ; n++ {
 			tell(n)
@@ -106,11 +114,11 @@ func (p *Proxy) sendAway(who authz.Caller, c call, made *authz.Call, ans authz.A
 			return p.comeBack(c, ans, leg)
 		}
 	}
-	if l.opens && p.Portal != "" && !c.modern() && !c.open {
-		p.tellWhenAnswered(ans.Approval.ID, l)
+	times := p.away.again(ans.Approval.ID)
+	if times == 1 && p.hasPage(c, l) && p.tellWhenAnswered(ans.Approval.ID, l) {
 		return p.openPage(c, ans)
 	}
-	return p.waiting(c, ans)
+	return p.waiting(c, ans, times)
 }
 
 // comesBack reports whether the host sends the call again by itself when it is told
@@ -131,6 +139,11 @@ func (p *Proxy) comeBack(c call, ans authz.Answer, leg string) []byte {
 		c.ID, wrapState(legPrefix, leg, c.state), RefusalKey, marshal(info))
 }
 
+// hasPage reports whether the host can be asked to open our page for its user.
+func (p *Proxy) hasPage(c call, l line) bool {
+	return l.opens && l.later != nil && p.Portal != "" && !c.modern() && c.fromHost()
+}
+
 // openPage is the error that has the host open a page for its user: "the server MAY
 // return a URLElicitationRequiredError […] to indicate that a URL mode elicitation is
 // required" (2025-11-25, Elicitation).
@@ -143,12 +156,14 @@ func (p *Proxy) openPage(c call, ans authz.Answer) []byte {
 }
 
 // tellWhenAnswered tells the host when a page has served its purpose: "the server
-// MAY send a notifications/elicitation/complete notification".
-func (p *Proxy) tellWhenAnswered(id string, l line) {
-	if l.later == nil {
-		return
-	}
-	l.later(func(ctx context.Context) []byte {
+// MAY send a notifications/elicitation/complete notification". Some wait for that
+// without an end, so who cannot be told gets no page.
+func (p *Proxy) tellWhenAnswered(id string, l line) bool {
+	return l.later(func(ctx context.Context) []byte {
+		select {
+		case <-time.After(tellAfter):
+		case <-ctx.Done():
+		}
 		if _, err := approvals.Wait(ctx, p.Service.Approvals(), id); err != nil {
 			return nil
 		}
@@ -160,11 +175,13 @@ const (
 	// enough is how often in a row a model is told to call again at once; then it is
 	// told to ask its user.
 	enough = 6
-	// maxAway bounds for how many requests it is known how often that was.
+	// maxAway bounds for how many requests it is known how often that was. Beyond it
+	// the counting begins anew: models are told to go on a few times more.
 	maxAway = 10_000
 )
 
-// away counts how often the host of a request was sent away.
+// away counts how often the host of a request was sent away without coming back by
+// itself.
 type away struct {
 	mu    sync.Mutex
 	count map[string]int // by request
@@ -182,9 +199,9 @@ func (a *away) again(id string) int {
 
 // waiting is the result by which the model calls again. It says so to the model in
 // other words when that was in vain for long: models give up, and users wonder.
-func (p *Proxy) waiting(c call, ans authz.Answer) []byte {
+func (p *Proxy) waiting(c call, ans authz.Answer, times int) []byte {
 	info := p.refusalInfo(c, ans)
-	info.Attempts = p.away.again(ans.Approval.ID)
+	info.Attempts = times
 	if info.Attempts >= enough && c.fromHost() {
 		info.Next = askUser(info)
 	}
