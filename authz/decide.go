@@ -258,7 +258,7 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 		ans.Reason = fmt.Sprintf("approved by %s; this is round %d of that call", open.AnsweredBy, open.Rounds+2)
 	case approvals.Denied:
 		ans.Outcome, ans.Code = policy.Deny, ApprovalDenied
-		ans.Reason = deniedReason(*open)
+		ans.Reason = open.Denial()
 	default:
 		ans.Code = ApprovalRequired
 	}
@@ -275,13 +275,6 @@ func (s *Service) outdated(open approvals.Request, a *attempt, ans *Answer, d po
 		return open.ActionHash != ans.ActionHash || !coveredBy(d, open.Overshoots)
 	}
 	return open.ActionHash != ans.ActionHash
-}
-
-func deniedReason(r approvals.Request) string {
-	if r.DenyReason == "" {
-		return "the owner denied this call"
-	}
-	return "the owner denied this call: " + r.DenyReason
 }
 
 func (s *Service) newRequest(a *attempt, ans *Answer) approvals.Request {

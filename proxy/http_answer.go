@@ -65,7 +65,7 @@ func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
 // that somebody is there: sockets without a byte for minutes are closed by what lies
 // between. It is false when the host has gone.
 func (a *sessionAnswer) alive() bool {
-	if a.events && slices.Contains(fromHost, a.m.Method) {
+	if a.events && (slices.Contains(fromHost, a.m.Method) || a.m.Method == "tasks/result") {
 		a.begin()
 	}
 	return !a.began || writeNow(a.w, comment) == nil

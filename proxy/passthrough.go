@@ -46,6 +46,7 @@ type passthrough struct {
 type passed struct {
 	initialized bool // the handshake is complete
 	noTools     bool // the server has none, as it said in it
+	tasks       bool // it has tasks for tools/call, as it said in it
 	opens       bool // the host can open pages, as it said in it
 	listed      bool // the host has asked for the tools
 	told        int  // changesFor, when it did or was told of a change
@@ -140,7 +141,8 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 	}
 	ctx, c := h.enter(r.Context(), in, m)
 	defer c.cancel()
-	ruled := h.p.rule(ctx, who, m, line{ask: x.askTools, notify: x.progress, quiet: x.quiet, later: h.later(in), opens: h.known(in).opens})
+	ruled := h.p.rule(ctx, who, m, line{ask: x.askTools, notify: x.progress, quiet: x.quiet, later: h.later(in), opens: h.known(in).opens,
+		send: x.send, lasting: context.WithoutCancel(r.Context()), tasks: h.known(in).tasks})
 	c.done, c.wrap = ruled.done, ruled.wrap
 	if ruled.forward == nil {
 		h.leave(in, c)

@@ -34,7 +34,11 @@ type exchange struct {
 
 // forward sends a request up and brings its answer back.
 func (x *exchange) forward(c *hostCall, body []byte) {
-	res, sent, err := x.h.up.do(x.r.Context(), http.MethodPost, upHeaders(x.r.Header, x.in), body, nil)
+	up := upHeaders(x.r.Header, x.in)
+	if up.Get(mcp.HeaderName) != "" && concernsTasks(x.m) {
+		mirrorHeaders(up, Message{Raw: body, Method: x.m.Method}) // the server knows the task by another id
+	}
+	res, sent, err := x.h.up.do(x.r.Context(), http.MethodPost, up, body, nil)
 	if err != nil {
 		f := x.orShutDown(x.h.up.unreachable(err, sent), sent)
 		x.h.finish(x.in, c, nil, f)

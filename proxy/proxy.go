@@ -7,8 +7,10 @@
 //   - It is a relay of messages. What is not governed passes as the bytes that
 //     came, in the order in which they came; what changes is named: our key in
 //     params._meta of a forwarded call, the requestState of a call that was
-//     approved (round.go), and anything under our prefix "ai.openleash/" that comes
-//     from elsewhere, which is removed.
+//     approved (round.go), the ids of a server's tasks behind ours (task_names.go), the
+//     extension of tasks in what a server says of itself to a host that knows it,
+//     and anything under our prefix "ai.openleash/" that comes from elsewhere, which
+//     is removed.
 //   - A tools/call is parsed once, strictly (package action). The decision, the
 //     approval page, the hashes in the proof and the forwarded bytes come from
 //     that one parse. A doubt about what another parser would see is a refusal.
@@ -85,6 +87,7 @@ type Proxy struct {
 	hiding hiding
 	away   away
 
+	held     heldTasks
 	mirrored mirroredTools
 }
 
@@ -139,11 +142,14 @@ func (p *Proxy) rule(ctx context.Context, who authz.Caller, m Message, l line) r
 	} else if governed {
 		return p.call(ctx, who, m, l)
 	}
+	if ru, ours := p.ruleTask(ctx, who, m, l); ours {
+		return ru
+	}
 	clean, err := cutPrefix(m.Raw)
 	if err != nil {
 		return ruling{reply: errorReply(m.ID, codeInvalidRequest, "the message uses keys under "+Prefix+", which are OpenLeash's own, and cannot be cleaned of them: "+err.Error())}
 	}
-	return ruling{forward: clean}
+	return ruling{forward: p.held.toServer(who.Agent.ID, clean), wrap: announcing(m)}
 }
 
 // toHost cleans a message of the upstream on its way to the host and learns
@@ -161,7 +167,7 @@ func (p *Proxy) toHost(who authz.Caller, raw []byte) []byte {
 		}
 		return nil
 	}
-	return clean
+	return p.held.toHost(who.Agent.ID, clean)
 }
 
 func sum(b []byte) string {

@@ -37,6 +37,7 @@ type session struct {
 	greeted  bool                // the handshake is complete
 	opens    bool                // the host said in it that it can open pages
 	hasTools bool                // the server said so in it
+	hasTasks bool                // for tools/call, as the server said in it
 	listed   bool                // the host has asked for the tools
 	hostGone bool                // nobody waits any more: what is held is withdrawn
 	closed   bool                // the upstream has gone: no request is taken any more
@@ -196,7 +197,7 @@ func (s *session) take(ctx context.Context, m Message) (decide func()) {
 	}
 	t := &turn{before: s.last, left: make(chan struct{})}
 	s.last = t.left
-	if r == nil || !slices.Contains(fromHost, m.Method) {
+	if r == nil || !slices.Contains(fromHost, m.Method) && !concernsTasks(m) {
 		s.relay(ctx, t, m, r)
 		return nil
 	}
@@ -289,7 +290,7 @@ func (s *session) line(ctx context.Context, stepAside func()) line {
 	defer s.mu.Unlock()
 	return line{
 		ask: s.askTools, departed: stepAside, notify: func(raw []byte) { s.reply(ctx, raw) }, opens: s.opens,
-		later: s.later,
+		later: s.later, send: s.send, lasting: s.ctx, tasks: s.hasTasks,
 	}
 }
 

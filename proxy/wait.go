@@ -39,6 +39,10 @@ type line struct {
 	// cannot.
 	later func(wait func(ctx context.Context) []byte) bool
 	opens bool // the host can open a page for its user (elicitation.url)
+
+	send    func(ctx context.Context, m Message) ([]byte, error) // asks the server something of ours, and returns its answer
+	lasting context.Context                                      // ends when send cannot be used any more
+	tasks   bool                                                 // the server has tasks for tools/call (2025-11-25)
 }
 
 func (l line) stepAside() {
@@ -109,6 +113,9 @@ func (l line) keepTelling(token string, every time.Duration) (stop func()) {
 
 // sendAway answers a call that nobody has answered in time. Its request stays open.
 func (p *Proxy) sendAway(who authz.Caller, c call, made *authz.Call, ans authz.Answer, l line) []byte {
+	if task := p.asTask(who, c, ans, l); task != nil {
+		return task
+	}
 	if c.comesBack() {
 		if leg := p.Service.NextLeg(who, made, ans); leg != "" {
 			return p.comeBack(c, ans, leg)
