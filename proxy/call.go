@@ -30,11 +30,7 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, l line) ru
 		return p.refuseUntranslated(ctx, who, c, call, err)
 	}
 	ans := p.authorize(ctx, who, req, call) // policy, grant, proof, log: one commit
-	hold := p.holdOf(who)
-	if c.asksTask(l) {
-		hold = 0 // its host wants to wait in another way
-	}
-	for until := time.Now().Add(hold); ans.Code == authz.ApprovalRequired; {
+	for until := time.Now().Add(p.holdOf(who)); ans.Code == authz.ApprovalRequired && !c.asksTask(l); {
 		l.stepAside()
 		if !p.hold(ctx, ans.Approval.ID, until, c.progressToken, l) {
 			break // nobody has answered; the request stays open

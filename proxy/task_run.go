@@ -53,7 +53,7 @@ func (p *Proxy) runOnce(ctx context.Context, who authz.Caller, t *heldTask, c ca
 	case ans.Outcome == policy.Allow:
 	case ans.Code == authz.ApprovalRequired, ctx.Err() != nil: // the grant was spent by another, or nobody was asked
 		p.held.change(t, func(s *taskState) {
-			s.running = false
+			s.running, s.call = false, c
 			if ans.Approval != nil {
 				s.held = ans
 			}
