@@ -105,7 +105,7 @@ func (s *Service) leg(ctx context.Context, a *attempt) (refusal Code, reason str
 		return "", ""
 	case err != nil:
 		return StoreUnavailable, "the approvals cannot be read" + because(err)
-	case r.Status == approvals.Redeemed:
+	case r.Status == approvals.Redeemed && r.IntentHash == a.intent:
 		return AlreadyRun, "this call was approved and has run already, for an earlier message; what came of it went to that one"
 	}
 	return "", ""
