@@ -7,7 +7,7 @@
 //   - It is a relay of messages. What is not governed passes as the bytes that
 //     came, in the order in which they came; what changes is named: our key in
 //     params._meta of a forwarded call, the requestState of a call that was
-//     approved (round.go), and anything under our prefix "ai.openleash/" that comes
+//     approved or is held (round.go has its form), and anything under our prefix "ai.openleash/" that comes
 //     from elsewhere, which is removed.
 //   - A tools/call is parsed once, strictly (package action). The decision, the
 //     approval page, the hashes in the proof and the forwarded bytes come from
