@@ -22,7 +22,6 @@ import (
 // signed by this installation's key, purpose "leg", over these lines:
 //
 //	NUMBER.UNTIL.REQUEST
-//	the agent's name
 //	the method
 //	the hash of the intent (agent, server, tool, arguments)
 //
@@ -58,16 +57,16 @@ func (s *Service) NextLeg(who Caller, call *Call, ans Answer) string {
 	}
 	head := fmt.Sprintf("%d.%d.%s", ans.legs+1, s.cfg.Now().Add(legFor).UnixMilli(), ans.Approval.ID)
 	intent := action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)
-	sig := s.cfg.Key.SignText(legPurpose, legText(head, who, call, intent))
+	sig := s.cfg.Key.SignText(legPurpose, legText(head, call, intent))
 	return head + "." + base64.RawURLEncoding.EncodeToString(sig)
 }
 
-func legText(head string, who Caller, call *Call, intent action.Hash) []byte {
+func legText(head string, call *Call, intent action.Hash) []byte {
 	method := "tools/call"
 	if call.Open {
 		method = call.Tool
 	}
-	return []byte(head + "\n" + who.Agent.Name + "\n" + method + "\n" + intent.String())
+	return []byte(head + "\n" + method + "\n" + intent.String())
 }
 
 // readLeg reads the text that a call has brought back; false for one that is not
@@ -79,7 +78,7 @@ func (s *Service) readLeg(a attempt) (l leg, ok bool) {
 	}
 	sig, err := base64.RawURLEncoding.Strict().DecodeString(fields[3])
 	head := strings.Join(fields[:3], ".")
-	if err != nil || !s.cfg.Key.Public().VerifyText(legPurpose, legText(head, a.who, a.call, a.intent), sig) {
+	if err != nil || !s.cfg.Key.Public().VerifyText(legPurpose, legText(head, a.call, a.intent), sig) {
 		return l, false
 	}
 	number, err1 := strconv.Atoi(fields[0])
@@ -105,7 +104,7 @@ func (s *Service) leg(ctx context.Context, a *attempt) (refusal Code, reason str
 		return "", ""
 	case err != nil:
 		return StoreUnavailable, "the approvals cannot be read" + because(err)
-	case r.Status == approvals.Redeemed:
+	case r.Status == approvals.Redeemed && r.IntentHash == a.intent:
 		return AlreadyRun, "this call was approved and has run already, for an earlier message; what came of it went to that one"
 	}
 	return "", ""

@@ -7,17 +7,17 @@
 //   - It is a relay of messages. What is not governed passes as the bytes that
 //     came, in the order in which they came; what changes is named: our key in
 //     params._meta of a forwarded call, the requestState of a call that was
-//     approved (round.go), the ids of a server's tasks behind ours (task_names.go), the
-//     extension of tasks in what a server says of itself to a host that knows it,
-//     and anything under our prefix "ai.openleash/" that comes from elsewhere, which
-//     is removed.
+//     approved or is held (round.go has its form), the ids of a server's tasks behind
+//     ours (task_names.go), the extension of tasks in what a server says of itself to
+//     a host that knows it, and anything under our prefix "ai.openleash/" that comes
+//     from elsewhere, which is removed.
 //   - A tools/call is parsed once, strictly (package action). The decision, the
 //     approval page, the hashes in the proof and the forwarded bytes come from
 //     that one parse. A doubt about what another parser would see is a refusal.
 //   - A call is forwarded only after authz has put its ALLOW on disk; everything
 //     else is answered here. A refusal is a tool result that a model can act on.
 //   - A held call waits Hold at the most; then its host is told how to come back
-//     (wait.go). When its host cancels it or goes away, a later approval never
+//     (wait.go), or what to ask about (task.go). When its host cancels it or goes away, a later approval never
 //     runs it.
 //
 // call.go is the path of a call; listing.go finds out what the server says of its

@@ -21,7 +21,8 @@ import (
 //	"openleash.round.:…"               no token: the server's own looks like ours
 //
 // While a call is held, what its host gets is ours alone (wait.go), and says what
-// the host had sent:
+// the host had sent, which may have a token of a round in it. TEXT is signed, and
+// authz.NextLeg says for what:
 //
 //	"openleash.wait.TEXT:what the host sent, as it was written"
 //	"openleash.wait.TEXT"              it sent none
