@@ -20,6 +20,7 @@ check:
 go:
 	go test -race ./...
 	go test ./policy # with all of its 10,000 rules
+	cd conformance && go test .
 
 # One static binary for each system, without cgo.
 cross:

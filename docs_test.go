@@ -555,9 +555,15 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			return
 		}
 		prefix := "mcpServers.NAME."
-		switch text(call.Args[1]) {
+		what := text(call.Args[1])
+		if named, ok := call.Args[1].(*ast.BinaryExpr); ok {
+			what = text(named.X)
+		}
+		switch what {
 		case "the configuration":
 			prefix = ""
+		case "agent ":
+			prefix = "agents.NAME."
 		case "limits":
 			prefix = "limits."
 		case "oauth":

@@ -26,6 +26,14 @@ func (r Request) Open(now time.Time) bool {
 	return status == Pending || status == Approved
 }
 
+// Denial says that the owner said no, and why.
+func (r Request) Denial() string {
+	if r.DenyReason == "" {
+		return "the owner denied this call"
+	}
+	return "the owner denied this call: " + r.DenyReason
+}
+
 // Answerable returns nil when a counts, and else why it does not: ErrAnswered,
 // or ErrExpired. Only a denial may come late: it takes nothing from anybody,
 // and says no to the next attempt too.

@@ -25,6 +25,7 @@ type attempt struct {
 	decisionID string
 	now        time.Time
 	record     *record // nil: there is too much of it for the log
+	legs       int     // how often it has come back (leg.go)
 	roundOf    int     // which further message of an approved call it is; 0: none
 	own        string  // the open request for this call, when it was looked for and there is one
 	looked     bool    // own was looked for
@@ -161,6 +162,7 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 	ans := Answer{
 		DecisionID: a.decisionID, Outcome: d.Needed(), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
 		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
+		legs: a.legs,
 	}
 	var b Batch
 	switch ans.Outcome {
@@ -256,7 +258,7 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 		ans.Reason = fmt.Sprintf("approved by %s; this is round %d of that call", open.AnsweredBy, open.Rounds+2)
 	case approvals.Denied:
 		ans.Outcome, ans.Code = policy.Deny, ApprovalDenied
-		ans.Reason = deniedReason(*open)
+		ans.Reason = open.Denial()
 	default:
 		ans.Code = ApprovalRequired
 	}
@@ -273,13 +275,6 @@ func (s *Service) outdated(open approvals.Request, a *attempt, ans *Answer, d po
 		return open.ActionHash != ans.ActionHash || !coveredBy(d, open.Overshoots)
 	}
 	return open.ActionHash != ans.ActionHash
-}
-
-func deniedReason(r approvals.Request) string {
-	if r.DenyReason == "" {
-		return "the owner denied this call"
-	}
-	return "the owner denied this call: " + r.DenyReason
 }
 
 func (s *Service) newRequest(a *attempt, ans *Answer) approvals.Request {

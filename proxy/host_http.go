@@ -31,6 +31,8 @@ type HTTPSessions struct {
 	p      *Proxy // nil in front of several servers
 	dial   func(ctx context.Context, who authz.Caller) (Conn, error)
 
+	keepAlive time.Duration // between comments on a quiet answer
+
 	ctx  context.Context // ends with Close
 	stop context.CancelCauseFunc
 	work sync.WaitGroup
@@ -74,7 +76,7 @@ func (h *HTTPSessions) relay(who authz.Caller, host, up Conn) (serve func(contex
 
 func newHTTPSessions(h *HTTPSessions) *HTTPSessions {
 	h.sessions, h.streams = map[string]*hostConn{}, map[string]*sseHost{}
-	h.count, h.shared = map[string]int{}, map[string]*sharedUpstream{}
+	h.count, h.shared, h.keepAlive = map[string]int{}, map[string]*sharedUpstream{}, keepAlive
 	h.ctx, h.stop = context.WithCancelCause(context.Background())
 	return h
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -11,17 +12,18 @@ import (
 // sessionAnswer writes a stream to a host: as plain JSON when the response is
 // all there is, else as events.
 type sessionAnswer struct {
-	s     *hostConn
-	w     http.ResponseWriter
-	m     Message // the request; zero for a GET
-	json  bool    // the host takes plain JSON
-	began bool    // as events
+	s      *hostConn
+	w      http.ResponseWriter
+	m      Message // the request; zero for a GET
+	json   bool    // the host takes plain JSON
+	events bool    // and a stream of events
+	began  bool    // as events
 }
 
 // write sends what comes until the response was sent. It is false when the
 // host went away before.
 func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
-	quiet := time.NewTicker(keepAlive)
+	quiet := time.NewTicker(a.s.keepAlive)
 	defer quiet.Stop()
 	for {
 		it, ok, over := st.pop()
@@ -39,7 +41,7 @@ func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
 		select {
 		case <-st.wake:
 		case <-quiet.C:
-			if a.began && writeNow(a.w, comment) != nil {
+			if !a.alive() {
 				return false
 			}
 		case <-ctx.Done():
@@ -57,6 +59,16 @@ func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
 			return a.cutOff("the session with "+a.s.server+" has ended; begin a new one and look whether the call was done before you repeat it") == nil
 		}
 	}
+}
+
+// alive shows the host of a call that takes long, because it is held or by itself,
+// that somebody is there: sockets without a byte for minutes are closed by what lies
+// between. It is false when the host has gone.
+func (a *sessionAnswer) alive() bool {
+	if a.events && (slices.Contains(fromHost, a.m.Method) || a.m.Method == "tasks/result") {
+		a.begin()
+	}
+	return !a.began || writeNow(a.w, comment) == nil
 }
 
 // farewell waits for what the session says at the end of OpenLeash. It is false

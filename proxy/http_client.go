@@ -256,6 +256,8 @@ func nameMember(method string) string {
 		return "name"
 	case "resources/read":
 		return "uri"
+	case "tasks/get", "tasks/update", "tasks/cancel":
+		return "taskId" // "the client MUST set the Mcp-Name header to the value of params.taskId"
 	}
 	return ""
 }

@@ -18,11 +18,12 @@ import (
 // of Recv, and Send finds the stream that a message belongs to.
 type hostConn struct {
 	inbox
-	id       string // the session's; empty for stateless requests
-	agent    string
-	shared   *idMap // for stateless requests
-	up       Conn
-	askTools lister // nil in front of several servers
+	id        string // the session's; empty for stateless requests
+	keepAlive time.Duration
+	agent     string
+	shared    *idMap // for stateless requests
+	up        Conn
+	askTools  lister // nil in front of several servers
 
 	mu       sync.Mutex
 	version  string             // negotiated by initialize
@@ -91,7 +92,7 @@ const (
 )
 
 func newHostConn(h *HTTPSessions, who authz.Caller, id string, shared *idMap) *hostConn {
-	s := &hostConn{inbox: h.newInbox(), id: id, agent: who.Agent.ID, shared: shared, posts: map[string]*stream{}}
+	s := &hostConn{inbox: h.newInbox(), id: id, keepAlive: h.keepAlive, agent: who.Agent.ID, shared: shared, posts: map[string]*stream{}}
 	s.idle = time.AfterFunc(sessionIdle, s.endIfIdle)
 	return s
 }
@@ -153,7 +154,7 @@ func (s *hostConn) post(w http.ResponseWriter, r *http.Request, m, up Message) {
 		return
 	}
 	defer s.close(up.ID, st)
-	a := &sessionAnswer{s: s, w: w, m: m, json: accepts(r.Header, typeJSON)}
+	a := &sessionAnswer{s: s, w: w, m: m, json: accepts(r.Header, typeJSON), events: accepts(r.Header, typeSSE)}
 	if err := s.take(r.Context(), up); err != nil {
 		a.last(errorReply(m.ID, codeInternal, err.Error()))
 		return

@@ -62,7 +62,7 @@ func checkModern(h http.Header, m Message) error {
 		return &httpError{http.StatusBadRequest, m.ID, codeInvalidParams, "params._meta: a key differs from progressToken only by case; write progressToken"}
 	case m.IsRequest() && h.Get(mcp.HeaderMethod) == "":
 		return mismatch(m, "Mcp-Method is missing")
-	case m.IsRequest() && nameMember(m.Method) != "" && len(h.Values(mcp.HeaderName)) == 0:
+	case m.IsRequest() && nameMember(m.Method) != "" && len(h.Values(mcp.HeaderName)) == 0 && !strings.HasPrefix(m.Method, "tasks/"):
 		return mismatch(m, "Mcp-Name is missing")
 	}
 	return nil

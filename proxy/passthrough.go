@@ -25,7 +25,7 @@ func (p *Proxy) HTTPPassthrough(up HTTPUpstream) http.Handler {
 		up.Name = p.Name
 	}
 	up, err := up.prepare()
-	return &passthrough{p: p, up: up, broken: err, calls: map[hostSession][]*hostCall{}, given: map[hostSession]time.Time{}, asked: map[hostSession]*asked{}, passed: map[hostSession]passed{}}
+	return &passthrough{p: p, up: up, broken: err, calls: map[hostSession][]*hostCall{}, given: map[hostSession]time.Time{}, asked: map[hostSession]*asked{}, passed: map[hostSession]passed{}, listeners: map[hostSession]*exchange{}}
 }
 
 type passthrough struct {
@@ -38,12 +38,16 @@ type passthrough struct {
 	given  map[hostSession]time.Time // sessions by whom the upstream gave them to, and their last use
 	asked  map[hostSession]*asked    // by the upstream, in sessions that it gave
 	passed map[hostSession]passed
+
+	listeners map[hostSession]*exchange // the host's GET in a session, the newest
 }
 
 // passed is what of interest has passed in a session.
 type passed struct {
 	initialized bool // the handshake is complete
 	noTools     bool // the server has none, as it said in it
+	tasks       bool // it has tasks for tools/call, as it said in it
+	opens       bool // the host can open pages, as it said in it
 	listed      bool // the host has asked for the tools
 	told        int  // changesFor, when it did or was told of a change
 }
@@ -55,6 +59,13 @@ func (h *passthrough) note(in hostSession, change func(*passed)) {
 	now := h.passed[in]
 	change(&now)
 	h.passed[in] = now
+}
+
+// known is what is known of a session.
+func (h *passthrough) known(in hostSession) passed {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.passed[in]
 }
 
 // hostSession is a session of one agent; another's is another, whatever its id.
@@ -130,7 +141,8 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 	}
 	ctx, c := h.enter(r.Context(), in, m)
 	defer c.cancel()
-	ruled := h.p.rule(ctx, who, m, x.askTools, func() {}, x.progress)
+	ruled := h.p.rule(ctx, who, m, line{ask: x.askTools, notify: x.progress, quiet: x.quiet, later: h.later(in), opens: h.known(in).opens,
+		send: x.send, lasting: context.WithoutCancel(r.Context()), tasks: h.known(in).tasks})
 	c.done, c.wrap = ruled.done, ruled.wrap
 	if ruled.forward == nil {
 		h.leave(in, c)

@@ -56,7 +56,7 @@ func (x *exchange) learnHello(m Message) {
 		return
 	}
 	_, tools := find(m.Raw, "result", "capabilities", "tools")
-	x.h.note(x.begins, func(p *passed) { p.noTools = !tools })
+	x.h.note(x.begins, func(p *passed) { p.noTools, p.tasks = !tools, runsTasks(m) })
 }
 
 // decideOn returns what the host gets now, or gives it to later.

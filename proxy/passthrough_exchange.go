@@ -25,6 +25,7 @@ type exchange struct {
 	who    authz.Caller
 	modern bool
 	tells  bool // the stream tells of changes (tellWhenHidden)
+	waits  int  // how much is done later that this stream is to bring; of h.mu
 
 	mu     sync.Mutex // held while the answer is written: progress comes from beside
 	began  bool       // the answer has begun, as a stream of events
@@ -33,7 +34,11 @@ type exchange struct {
 
 // forward sends a request up and brings its answer back.
 func (x *exchange) forward(c *hostCall, body []byte) {
-	res, sent, err := x.h.up.do(x.r.Context(), http.MethodPost, upHeaders(x.r.Header, x.in), body, nil)
+	up := upHeaders(x.r.Header, x.in)
+	if up.Get(mcp.HeaderName) != "" && concernsTasks(x.m) {
+		mirrorHeaders(up, Message{Raw: body, Method: x.m.Method}) // the server knows the task by another id
+	}
+	res, sent, err := x.h.up.do(x.r.Context(), http.MethodPost, up, body, nil)
 	if err != nil {
 		f := x.orShutDown(x.h.up.unreachable(err, sent), sent)
 		x.h.finish(x.in, c, nil, f)
@@ -58,6 +63,7 @@ func (x *exchange) learnSession(res *http.Response) {
 	case id != "" && id != x.in.id && res.StatusCode < 300:
 		x.begins.id = id
 		x.h.give(x.begins)
+		x.h.note(x.begins, func(p *passed) { p.opens = declaresURL(x.m) })
 	case x.m.Method == "notifications/initialized" && res.StatusCode < 300:
 		x.h.note(x.in, func(p *passed) { p.initialized = true })
 	case res.StatusCode == http.StatusNotFound && x.in.id != "":
@@ -149,6 +155,7 @@ const perhapsOlder = "\nOpenLeash: if this server speaks the older HTTP+SSE tran
 func (x *exchange) stream(res *http.Response, c *hostCall) {
 	x.begin(res)
 	if c == nil {
+		defer x.h.listen(x)()
 		x.tellWhenHidden("")
 	}
 	events := newSSEReader(res.Body, maxUpstream)
@@ -231,14 +238,27 @@ func (x *exchange) settle(c *hostCall, response []byte, f failure) {
 // progress sends a notification to the host while its call is held. With it
 // the answer becomes a stream.
 func (x *exchange) progress(raw []byte) {
-	x.mu.Lock()
-	if x.closed || !accepts(x.r.Header, typeSSE) {
-		x.mu.Unlock()
+	if x.isOver() || !accepts(x.r.Header, typeSSE) {
 		return
 	}
-	x.mu.Unlock()
 	x.begin(nil)
 	x.write(appendData(nil, raw))
+}
+
+// quiet shows the host of a held call that somebody is there: sockets without a
+// byte for minutes are closed by what lies between.
+func (x *exchange) quiet() {
+	if x.isOver() || !accepts(x.r.Header, typeSSE) {
+		return
+	}
+	x.begin(nil)
+	x.write(comment)
+}
+
+func (x *exchange) isOver() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.closed
 }
 
 // begin makes the answer a stream of events.

@@ -19,14 +19,22 @@ func (x *exchange) askTools(ctx context.Context, call Message, cursor string) ([
 	if !isModern(version) && !x.ready() {
 		return nil, errTooEarly
 	}
-	m, err := listRequest(`"openleash-`+rand.Text()+`"`, call, cursor)
+	m, err := listRequest("0", call, cursor)
 	if err != nil {
 		return nil, err
 	}
+	return x.send(ctx, m)
+}
+
+// send asks the upstream something of ours, under an id of ours, in the host's
+// session.
+func (x *exchange) send(ctx context.Context, m Message) ([]byte, error) {
+	m = withID(m, `"openleash-`+rand.Text()+`"`)
 	h := x.ownHeaders()
-	if isModern(version) {
+	if version := metaVersion(m); isModern(version) {
 		h.Set(mcp.HeaderProtocolVersion, version)
 		mirrorHeaders(h, m)
+		x.h.p.mirrored.set(h, m)
 	}
 	res, _, err := x.h.up.do(ctx, http.MethodPost, h, m.Raw, nil)
 	if err != nil {
@@ -42,14 +50,14 @@ func (x *exchange) answerTo(m Message, res *http.Response) ([]byte, error) {
 		return nil, errors.New(f.detail)
 	}
 	if mediaType(res.Header) == typeSSE {
-		return awaitEvent(res.Body, m.ID)
+		return awaitEvent(res.Body, m)
 	}
-	raw, err := readWhole(io.LimitReader(res.Body, maxListBytes+1), res.ContentLength)
+	raw, err := readWhole(io.LimitReader(res.Body, maxUpstream+1), res.ContentLength)
 	if err != nil {
 		return nil, err
 	}
 	if got := readAny(raw); !got.IsResponse() || got.ID != m.ID {
-		return nil, fmt.Errorf("it answered tools/list with %s%s", res.Status, excerpt(raw))
+		return nil, fmt.Errorf("it answered %s with %s%s", m.Method, res.Status, excerpt(raw))
 	}
 	return raw, nil
 }
@@ -85,14 +93,14 @@ func (x *exchange) ownHeaders() http.Header {
 }
 
 // awaitEvent reads a stream up to the response to a request.
-func awaitEvent(body io.Reader, id string) ([]byte, error) {
-	events := newSSEReader(body, maxListBytes)
+func awaitEvent(body io.Reader, of Message) ([]byte, error) {
+	events := newSSEReader(body, maxUpstream)
 	for {
 		e, err := events.next()
 		if err != nil {
-			return nil, fmt.Errorf("its answer to tools/list broke off: %w", err)
+			return nil, fmt.Errorf("its answer to %s broke off: %w", of.Method, err)
 		}
-		if m := readAny(e.data); m.IsResponse() && m.ID == id {
+		if m := readAny(e.data); m.IsResponse() && m.ID == of.ID {
 			return e.data, nil
 		}
 	}

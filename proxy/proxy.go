@@ -7,15 +7,18 @@
 //   - It is a relay of messages. What is not governed passes as the bytes that
 //     came, in the order in which they came; what changes is named: our key in
 //     params._meta of a forwarded call, the requestState of a call that was
-//     approved (round.go), and anything under our prefix "ai.openleash/" that comes
+//     approved or is held (round.go has its form), the ids of a server's tasks behind
+//     ours (task_names.go), the extension of tasks in what a server says of itself to
+//     a host that knows it, and anything under our prefix "ai.openleash/" that comes
 //     from elsewhere, which is removed.
 //   - A tools/call is parsed once, strictly (package action). The decision, the
 //     approval page, the hashes in the proof and the forwarded bytes come from
 //     that one parse. A doubt about what another parser would see is a refusal.
 //   - A call is forwarded only after authz has put its ALLOW on disk; everything
 //     else is answered here. A refusal is a tool result that a model can act on.
-//   - A held call waits Hold at the most. When its host cancels it or goes
-//     away, a later approval never runs it.
+//   - A held call waits Hold at the most; then its host is told how to come back
+//     (wait.go), or what to ask about (task.go). When its host cancels it or goes away, a later approval never
+//     runs it.
 //
 // call.go is the path of a call; listing.go finds out what the server says of its
 // tools when no host has asked. session.go, session_up.go and session_end.go move
@@ -56,10 +59,11 @@ type Config struct {
 	Name    string // the server's name in actions, limits, proofs
 	Service *authz.Service
 	Mapping *Mapping
-	Hold    time.Duration // how long a held call waits; zero: DefaultHold
-	Portal  string        // base URL for links in refusals; empty: none
-	Limits  action.Limits // of a message from the host
-	Places  []string      // folders that the server was started with (authz.Call)
+	Hold    time.Duration            // how long a held call waits; zero: DefaultHold
+	HoldFor map[string]time.Duration // the same for some agents, by name
+	Portal  string                   // base URL for links in refusals; empty: none
+	Limits  action.Limits            // of a message from the host
+	Places  []string                 // folders that the server was started with (authz.Call)
 
 	// HideDenied leaves out of tools/list what is denied whatever the arguments.
 	// PoliciesChanged then has to be called when other policies are in force.
@@ -78,9 +82,12 @@ type Proxy struct {
 
 	listings   map[string]listing // of tools, by the proxy itself; by agent
 	listWithin time.Duration
+	tellEvery  time.Duration
 
 	hiding hiding
+	away   away
 
+	held     heldTasks
 	mirrored mirroredTools
 }
 
@@ -89,7 +96,7 @@ func New(c Config) *Proxy {
 	if c.Hold == 0 {
 		c.Hold = DefaultHold
 	}
-	return &Proxy{Config: c, tools: map[string]tool{}, listings: map[string]listing{}, listWithin: listWithin,
+	return &Proxy{Config: c, tools: map[string]tool{}, listings: map[string]listing{}, listWithin: listWithin, tellEvery: tellEvery,
 		hiding: hiding{shown: map[string]*shownTools{}, watchers: map[chan struct{}]bool{}}}
 }
 
@@ -127,21 +134,22 @@ type failure struct {
 // forwarded as it came (less anything under our prefix); a tools/call is
 // decided on, held if need be, and forwarded with its proof or answered.
 //
-// It blocks while a call is held; departed is called, once or more, when those
-// behind it need not wait any longer because it is being held. ctx ends when the
-// host cancels the call or goes away: then it is never forwarded.
-// progress, when not nil, sends a notification to the host; ask lists the tools.
-func (p *Proxy) rule(ctx context.Context, who authz.Caller, m Message, ask lister, departed func(), progress func(raw []byte)) ruling {
+// It blocks while a call is held. ctx ends when the host cancels the call or goes
+// away: then it is never forwarded.
+func (p *Proxy) rule(ctx context.Context, who authz.Caller, m Message, l line) ruling {
 	if governed, refusal := isGoverned(m, fromHost); refusal != nil {
 		return ruling{reply: refusal}
 	} else if governed {
-		return p.call(ctx, who, m, ask, departed, progress)
+		return p.call(ctx, who, m, l)
+	}
+	if ru, ours := p.ruleTask(ctx, who, m, l); ours {
+		return ru
 	}
 	clean, err := cutPrefix(m.Raw)
 	if err != nil {
 		return ruling{reply: errorReply(m.ID, codeInvalidRequest, "the message uses keys under "+Prefix+", which are OpenLeash's own, and cannot be cleaned of them: "+err.Error())}
 	}
-	return ruling{forward: clean}
+	return ruling{forward: p.held.toServer(who.Agent.ID, clean), wrap: announcing(m)}
 }
 
 // toHost cleans a message of the upstream on its way to the host and learns
@@ -159,7 +167,7 @@ func (p *Proxy) toHost(who authz.Caller, raw []byte) []byte {
 		}
 		return nil
 	}
-	return clean
+	return p.held.toHost(who.Agent.ID, clean)
 }
 
 func sum(b []byte) string {

@@ -26,13 +26,18 @@ type session struct {
 	last chan struct{} // closed when the message read last has left; owned by readHost
 	room chan struct{} // one for each message on its way
 
+	ctx   context.Context // ends with the session
+	waits chan struct{}   // one for each thing that is done later
+
 	asked asked // by the server
 	own   ownRequests
 
 	mu       sync.Mutex
 	requests map[string]*request // by id: the host's, not answered yet
 	greeted  bool                // the handshake is complete
+	opens    bool                // the host said in it that it can open pages
 	hasTools bool                // the server said so in it
+	hasTasks bool                // for tools/call, as the server said in it
 	listed   bool                // the host has asked for the tools
 	hostGone bool                // nobody waits any more: what is held is withdrawn
 	closed   bool                // the upstream has gone: no request is taken any more
@@ -93,6 +98,7 @@ func (p *Proxy) newSession(who authz.Caller, host, upstream Conn) *session {
 	s := &session{
 		p: p, who: who, host: host, upstream: upstream, own: newOwnRequests(),
 		last: make(chan struct{}), room: make(chan struct{}, maxWaiting), requests: map[string]*request{},
+		ctx: context.Background(), waits: make(chan struct{}, maxLater),
 	}
 	close(s.last)
 	return s
@@ -101,6 +107,7 @@ func (p *Proxy) newSession(who authz.Caller, host, upstream Conn) *session {
 func (s *session) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	s.ctx = ctx
 	defer s.host.Close()
 	defer s.own.end()
 	defer s.upstream.Close()
@@ -190,7 +197,7 @@ func (s *session) take(ctx context.Context, m Message) (decide func()) {
 	}
 	t := &turn{before: s.last, left: make(chan struct{})}
 	s.last = t.left
-	if r == nil || !slices.Contains(fromHost, m.Method) {
+	if r == nil || !slices.Contains(fromHost, m.Method) && !concernsTasks(m) {
 		s.relay(ctx, t, m, r)
 		return nil
 	}
@@ -205,7 +212,7 @@ func (s *session) take(ctx context.Context, m Message) (decide func()) {
 // being decided, or it asks an upstream that is being started again. The host
 // must be read on meanwhile: it may cancel that call.
 func (s *session) relay(ctx context.Context, t *turn, m Message, r *request) {
-	ru := s.p.rule(ctx, s.who, m, nil, func() {}, nil)
+	ru := s.p.rule(ctx, s.who, m, line{})
 	asksDown := r != nil && ru.forward != nil && s.isDown()
 	select {
 	case <-t.before:
@@ -270,11 +277,40 @@ func (s *session) ruleOn(ctx context.Context, m Message, stepAside func()) rulin
 	if refusal != nil {
 		return ruling{reply: refusal}
 	}
-	ru := s.p.rule(ctx, s.who, m, s.askTools, stepAside, func(raw []byte) { s.reply(ctx, raw) })
+	ru := s.p.rule(ctx, s.who, m, s.line(ctx, stepAside))
 	if ru.forward != nil {
 		s.awaitUpstream(ctx, m) // in vain: handing it over says so
 	}
 	return ru
+}
+
+// line leads back to the host of a call.
+func (s *session) line(ctx context.Context, stepAside func()) line {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return line{
+		ask: s.askTools, departed: stepAside, notify: func(raw []byte) { s.reply(ctx, raw) }, opens: s.opens,
+		later: s.later, send: s.send, lasting: s.ctx, tasks: s.hasTasks,
+	}
+}
+
+// maxLater bounds how many pages are waited for at once.
+const maxLater = 64
+
+// later runs what takes longer than a ruling, until the session ends.
+func (s *session) later(wait func(ctx context.Context) []byte) bool {
+	select {
+	case s.waits <- struct{}{}:
+	default:
+		return false
+	}
+	go func() {
+		defer func() { <-s.waits }()
+		if raw := wait(s.ctx); raw != nil {
+			s.reply(s.ctx, raw)
+		}
+	}()
+	return true
 }
 
 // leave carries a ruling out, and lets the next one go.
@@ -299,7 +335,9 @@ func (s *session) open(m Message) (*request, error) {
 	}
 	r := &request{method: m.Method, subscription: subscriptionTo(m)}
 	s.listed = s.listed || m.Method == "tools/list"
-	s.greeted = s.greeted && m.Method != "initialize"
+	if m.Method == "initialize" {
+		s.greeted, s.opens = false, declaresURL(m)
+	}
 	s.requests[m.ID] = r
 	return r, nil
 }

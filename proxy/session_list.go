@@ -89,25 +89,31 @@ func (s *session) askTools(ctx context.Context, call Message, cursor string) ([]
 			return nil, err
 		}
 	}
-	id, answer := s.own.begin()
-	m, err := listRequest(id, call, cursor)
-	if err == nil {
-		err = s.upstream.Send(ctx, m)
-	}
+	m, err := listRequest("0", call, cursor)
 	if err != nil {
+		return nil, err
+	}
+	return s.send(ctx, m)
+}
+
+// send asks the upstream something of ours, under an id of ours, and returns its
+// answer.
+func (s *session) send(ctx context.Context, m Message) ([]byte, error) {
+	id, answer := s.own.begin()
+	if err := s.upstream.Send(ctx, withID(m, id)); err != nil {
 		s.own.answer(id, nil)
 		return nil, err
 	}
 	select {
 	case raw := <-answer:
 		if raw == nil {
-			return nil, errors.New("it did not answer tools/list")
+			return nil, errors.New("it did not answer " + m.Method)
 		}
 		return raw, nil
 	case <-ctx.Done():
 		s.own.answer(id, nil)
 		go s.takeBack(id)
-		return nil, errors.New("it did not answer tools/list in time")
+		return nil, errors.New("it did not answer " + m.Method + " in time")
 	}
 }
 

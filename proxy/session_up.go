@@ -113,6 +113,7 @@ func (s *session) answered(m Message) (wrap wrapper, ok bool) {
 	delete(s.requests, m.ID)
 	if r != nil && r.method == "initialize" {
 		_, s.hasTools = find(m.Raw, "result", "capabilities", "tools")
+		s.hasTasks = runsTasks(m)
 	}
 	s.mu.Unlock()
 	if r == nil {

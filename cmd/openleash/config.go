@@ -29,9 +29,12 @@ type Config struct {
 	// Listen is where portal, API and MCP over HTTP are served. Default
 	// 127.0.0.1:8787. An address that is not loopback is refused.
 	Listen string
-	// Hold is how long a held call waits for the owner before the model is told
-	// to call again. Default 50s: hosts give up after 60.
+	// Hold is how long a held call waits for the owner before its host is told how
+	// to come back. Default 50s: hosts give up after 60.
 	Hold time.Duration
+	// AgentHold (agents: NAME: {hold: …}) is the same for the hosts of some agents. It
+	// goes before that of a server.
+	AgentHold map[string]time.Duration
 	// Policies is the folder of the policy files. Default: policies, beside
 	// the configuration.
 	Policies string
@@ -65,6 +68,7 @@ type Server struct {
 	Headers map[string]string // sent to it; ${NAME} is taken from our environment
 	OAuth   OAuth             // what a login there takes and cannot be found out
 	Profile string            // a shipped profile; empty: found by command or URL
+	Hold    time.Duration     // how long a held call waits; 0: as the configuration says for all
 
 	environ []string // of a wrapped command: the whole environment, instead of Env
 }
@@ -88,7 +92,7 @@ const (
 
 // loadConfig reads the configuration; a missing file is an empty one.
 func loadConfig(h home.Home) (*Config, error) {
-	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, Servers: map[string]Server{}, Groups: policy.Groups{}}
+	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, Servers: map[string]Server{}, Groups: policy.Groups{}, AgentHold: map[string]time.Duration{}}
 	src, err := os.ReadFile(h.Config())
 	if errors.Is(err, os.ErrNotExist) {
 		return c, nil
@@ -112,18 +116,15 @@ var comment = regexp.MustCompile(`(?m)^\s*#.*$`)
 func withoutComments(s string) string { return comment.ReplaceAllString(s, "") }
 
 func (c *Config) read(d *strictyaml.Doc, h home.Home) {
-	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "list", "limits", "mcpServers", "mapping")
+	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "agents", "list", "limits", "mcpServers", "mapping")
 	if s, ok := d.String(f["listen"], "listen"); ok {
 		c.Listen = s
 		if err := loopback(s); err != nil {
 			d.Errorf(f["listen"], "listen: %v", err)
 		}
 	}
-	if s, ok := d.String(f["hold"], "hold"); ok {
-		var err error
-		if c.Hold, err = time.ParseDuration(s); err != nil || c.Hold < time.Second || c.Hold > time.Hour {
-			d.Errorf(f["hold"], "hold: want a time from 1s to 1h, such as 50s, got %q", s)
-		}
+	if hold := readHold(d, f["hold"]); hold != 0 {
+		c.Hold = hold
 	}
 	if s, ok := d.String(f["policies"], "policies"); ok {
 		c.Policies = s
@@ -133,6 +134,9 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 	}
 	if n := f["groups"]; n != nil && n.Tag != "!!null" { // null: all of them are comments
 		c.readGroups(d, n)
+	}
+	if n := f["agents"]; n != nil && n.Tag != "!!null" { // null: all of them are comments
+		c.readAgents(d, n)
 	}
 	if s, ok := d.OneOf(f["list"], "list", "all", "hide_denied"); ok {
 		c.HideDenied = s == "hide_denied"
@@ -157,6 +161,44 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 	}
 	if n := f["mapping"]; n != nil {
 		c.Mapping = proxy.ParseMapping(d, n)
+	}
+}
+
+// readHold reads how long a held call waits; 0 when nothing is said.
+func readHold(d *strictyaml.Doc, n *yaml.Node) time.Duration {
+	s, ok := d.String(n, "hold")
+	if !ok {
+		return 0
+	}
+	hold, err := time.ParseDuration(s)
+	if err != nil || checkHold(hold) != nil {
+		d.Errorf(n, "hold: "+wantHold+", got %q", s)
+	}
+	return hold
+}
+
+const wantHold = "want a time from 1s to 1h, such as 50s"
+
+func checkHold(hold time.Duration) error {
+	if hold < time.Second || hold > time.Hour {
+		return fmt.Errorf(wantHold+", got %s", hold)
+	}
+	return nil
+}
+
+// readAgents reads what is special about some agents.
+func (c *Config) readAgents(d *strictyaml.Doc, n *yaml.Node) {
+	for _, e := range d.Entries(n, "agents") {
+		if !identity.ValidName(e.Key) {
+			d.Errorf(e.KeyNode, "agents: %q: %s", e.Key, validNames)
+		}
+		f := d.Fields(e.Value, "agent "+e.Key, "hold")
+		if hold := readHold(d, f["hold"]); hold != 0 {
+			c.AgentHold[e.Key] = hold
+		}
+	}
+	if len(c.AgentHold) > maxMembers {
+		d.Errorf(n, "agents: want at most %d, got %d", maxMembers, len(c.AgentHold))
 	}
 }
 
@@ -222,13 +264,14 @@ func (c *Config) readServers(d *strictyaml.Doc, n *yaml.Node) {
 
 func readServer(d *strictyaml.Doc, name string, n *yaml.Node) Server {
 	s := Server{Name: name}
-	f := d.Fields(n, "server "+name, "command", "args", "env", "cwd", "start", "idle", "run_as", "url", "headers", "oauth", "type", "transport", "profile")
+	f := d.Fields(n, "server "+name, "command", "args", "env", "cwd", "start", "idle", "run_as", "url", "headers", "oauth", "type", "transport", "profile", "hold")
 	s.Command, _ = d.String(f["command"], "command")
 	s.Args, _ = d.Strings(f["args"], "args")
 	s.Cwd, _ = d.String(f["cwd"], "cwd")
 	readLife(d, &s, f)
 	s.URL, _ = d.String(f["url"], "url")
 	s.Profile, _ = d.String(f["profile"], "profile")
+	s.Hold = readHold(d, f["hold"])
 	s.Env = readVariables(d, f["env"], "env")
 	s.Headers = readVariables(d, f["headers"], "headers")
 	if n := f["oauth"]; n != nil {

@@ -47,6 +47,11 @@ func TestConfig(t *testing.T) {
 		{"listen", "listen: localhost:1\n", func(c *Config) { c.Listen = "localhost:1" }},
 		{"listen on v6", "listen: \"[::1]:99\"\n", func(c *Config) { c.Listen = "[::1]:99" }},
 		{"hold", "hold: 1m30s\n", func(c *Config) { c.Hold = 90 * time.Second }},
+		{"hold for some", "hold: 5s\nagents:\n  bot: {hold: 4m}\n  cat.2: {}\nmcpServers:\n  files: {command: x, hold: 1h}\n", func(c *Config) {
+			c.Hold, c.AgentHold = 5*time.Second, map[string]time.Duration{"bot": 4 * time.Minute}
+			c.Servers["files"] = Server{Name: "files", Command: "x", Hold: time.Hour}
+		}},
+		{"agents that are comments", "agents:\n  # bot: {hold: 4m}\n", func(*Config) {}},
 		{"policies beside it", "policies: mine\n", func(c *Config) { c.Policies = "mine" }},
 		{"policies elsewhere", "policies: /srv/policies\n", func(c *Config) { c.Policies = "/srv/policies" }},
 		{"groups", "groups:\n  buyers: [bot, cat.2]\n  nobody: []\n", func(c *Config) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,8 +18,9 @@ import (
 
 func stdioCommand() *cobra.Command {
 	var agent, name string
+	var hold time.Duration
 	cmd := &cobra.Command{
-		Use:   "stdio SERVER | stdio [--agent A] [--name N] -- COMMAND ARGS…",
+		Use:   "stdio SERVER | stdio [--agent A] [--hold TIME] [--name N] -- COMMAND ARGS…",
 		Short: "Be an MCP server for a host: what a host launches",
 		Long: `Speaks MCP over standard input and output, with a server behind it: SERVER of
 the configuration, or COMMAND, which gets our environment. Every tool call is
@@ -31,19 +33,27 @@ In a host's configuration, put "openleash" before the server's own command:
     "args": ["stdio", "--name", "files", "--",
              "npx", "-y", "@modelcontextprotocol/server-filesystem", "/home/me/notes"]}}}
 
-Give every host an --agent of its own: grants and limits are per agent.`,
+Give every host an --agent of its own: grants and limits are per agent. A host
+that waits for longer than a minute can say so: --hold 4m holds a call for so long
+until you have answered, before the model is told to call again.`,
 		Example: `  openleash stdio files
   openleash stdio --agent cursor --name files -- npx -y @modelcontextprotocol/server-filesystem ~/notes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return stdio(cmd, agent, name, args)
+			return stdio(cmd, agent, name, hold, args)
 		},
 	}
 	cmd.Flags().StringVar(&agent, "agent", "local", "the agent on whose behalf this host calls")
+	cmd.Flags().DurationVar(&hold, "hold", 0, "how long a held call waits for you, 1s to 1h (default: as the configuration says, else 50s)")
 	cmd.Flags().StringVar(&name, "name", "", "the server's name in actions and policies (default: from COMMAND)")
 	return cmd
 }
 
-func stdio(cmd *cobra.Command, agent, name string, args []string) error {
+func stdio(cmd *cobra.Command, agent, name string, hold time.Duration, args []string) error {
+	if cmd.Flags().Changed("hold") {
+		if err := checkHold(hold); err != nil {
+			return fmt.Errorf("--hold: %w", err)
+		}
+	}
 	outliveReaders()
 	ctx := cmd.Context()
 	a, err := openApp(ctx, newLog(cmd.ErrOrStderr()))
@@ -62,6 +72,9 @@ func stdio(cmd *cobra.Command, agent, name string, args []string) error {
 	p, err := a.newProxy(s)
 	if err != nil {
 		return err
+	}
+	if hold != 0 { // this host's own: it goes before all
+		p.Hold, p.HoldFor = hold, nil
 	}
 	upstream, err := a.dial(ctx, p, s)
 	if err != nil {

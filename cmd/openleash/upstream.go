@@ -18,9 +18,13 @@ func (a *app) newProxy(s Server) (*proxy.Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
+	hold := a.config.Hold
+	if s.Hold != 0 {
+		hold = s.Hold
+	}
 	p := proxy.New(proxy.Config{
 		Name: s.Name, Service: a.service, Mapping: proxy.NewMapping(a.config.Mapping, profile),
-		Hold: a.config.Hold, Portal: a.config.portal(), Limits: a.config.limits(), Log: a.log,
+		Hold: hold, HoldFor: a.config.AgentHold, Portal: a.config.portal(), Limits: a.config.limits(), Log: a.log,
 		Places: s.places(), HideDenied: a.config.HideDenied,
 	})
 	a.proxies.add(p)
