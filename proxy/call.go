@@ -20,7 +20,8 @@ func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, ask liste
 		return ruling{reply: errorReply(m.ID, codeInvalidParams, err.Error())}
 	}
 	if !c.open {
-		p.know(ctx, who, m, c.tool, ask) // what the server says of it
+		c.relist = func(ctx context.Context) { p.know(ctx, who, m, c.tool, ask) }
+		c.relist(ctx) // what the server says of it
 	}
 	return p.decide(ctx, who, c, departed, progress)
 }
@@ -32,11 +33,12 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, departed f
 		return p.refuseUntranslated(ctx, who, c, call, err)
 	}
 	ans := p.authorize(ctx, who, req, call) // policy, grant, proof, log: one commit
-	for until := time.Now().Add(p.Hold); ans.Code == authz.ApprovalRequired; {
+	for until := time.Now().Add(p.Hold); ans.Code.Waits(); {
 		departed()
-		if !p.hold(ctx, ans.Approval.ID, until, c.progressToken, progress) {
+		if !p.hold(ctx, call, ans, until, c.progressToken, progress) {
 			break // nobody has answered; the request stays open
 		}
+		p.renew(ctx, c, call)
 		ans = p.authorize(ctx, who, req, call) // again, with what the owner said
 	}
 	done := p.finisher(who, call, ans)
@@ -61,7 +63,7 @@ func (p *Proxy) translate(c call) (action.Request, *authz.Call, error) {
 		return req, call, nil
 	}
 	mapped, err := p.Mapping.Map(p.Name, c.tool, c.arguments)
-	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Info: p.toolInfo(c.tool, mapped), Places: p.Places}
+	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Info: p.toolInfo(c.tool, mapped), Places: p.Places, Pins: p.pins}
 	req := action.Request{ActionType: mapped.ActionType, Payload: mapped.Payload, RelyingParty: mapped.RelyingParty}
 	return req, call, err
 }
@@ -85,16 +87,19 @@ func (p *Proxy) refuseUntranslated(ctx context.Context, who authz.Caller, c call
 // progressEvery is how often a held call tells its host that it still waits.
 const progressEvery = 10 * time.Second
 
-// hold waits until the request is answered, and reports whether it was before
+// hold waits until the request, or the definition, is answered, and reports whether it was before
 // until and before the host went away.
-func (p *Proxy) hold(ctx context.Context, id string, until time.Time, token string, progress func([]byte)) bool {
+func (p *Proxy) hold(ctx context.Context, call *authz.Call, ans authz.Answer, until time.Time, token string, progress func([]byte)) bool {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	if token != "" && progress != nil {
 		stop := keepTelling(token, progress)
 		defer stop()
 	}
-	_, err := approvals.Wait(ctx, p.Service.Approvals(), id)
+	if ans.Code == authz.ToolHeld {
+		return p.pins.Wait(ctx, call) == nil
+	}
+	_, err := approvals.Wait(ctx, p.Service.Approvals(), ans.Approval.ID)
 	return err == nil
 }
 

@@ -91,7 +91,7 @@ func (p *Proxy) translateOpen(c call) (action.Request, *authz.Call) {
 	}
 	return req, &authz.Call{
 		Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Places: p.Places, Open: true, ToHost: !slices.Contains(fromHost, c.tool),
-		About: about(c), Info: authz.OpenInfo(p.Name, c.tool),
+		About: about(c), Info: authz.OpenInfo(p.Name, c.tool), Pins: p.pins,
 	}
 }
 
