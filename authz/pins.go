@@ -142,6 +142,10 @@ func (c *Call) pinned(ctx context.Context) (*Call, pinVerdict, error) {
 	}
 	err := c.Pins.fresh(ctx, pinsFresh)
 	v := c.Pins.verdict(kind, name)
+	if v.code != "" && err == nil { // perhaps not any more
+		err = c.Pins.fresh(ctx, 0)
+		v = c.Pins.verdict(kind, name)
+	}
 	told := *c
 	told.Info = v.into(c.Info)
 	return &told, v, err
