@@ -187,13 +187,13 @@ func TestPinModes(t *testing.T) {
 	}
 }
 
-// Policies read the state as $.tool.pin, also of what they then deny.
+// Policies read the state as $.tool.pin_state, also of what they then deny.
 func TestPoliciesReadThePin(t *testing.T) {
 	p := newPinned(t, authz.PinAllow)
 	p.write(t, "p.yaml", `version: 1
 default: allow
 rules:
-  - {id: pin, effect: deny, action: "*", when: {match: $.tool.pin, in: [new, changed, refused]}}
+  - {id: pin, effect: deny, action: "*", when: {match: {path: $.tool.pin_state, op: in, value: [new, changed, refused]}}}
 `)
 	p.reload(t)
 	p.wantCode(t, "read", authz.Allowed)
@@ -206,7 +206,7 @@ rules:
 			t.Errorf("%s: %+v", tool, ans)
 		}
 		all := p.entries(t)
-		if info := string(all[len(all)-1].ToolInfo); !strings.Contains(info, `"pin":"`+state+`"`) {
+		if info := string(all[len(all)-1].ToolInfo); !strings.Contains(info, `"pin_state":"`+state+`"`) {
 			t.Errorf("%s: the log has %s, want %s", tool, info, state)
 		}
 	}

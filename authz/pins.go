@@ -169,7 +169,7 @@ func (v pinVerdict) into(info action.Value) action.Value {
 	if v.compared && !v.hash.IsZero() {
 		members = append(members, action.Member{Key: definitionHash, Value: action.StringValue(v.hash.String())})
 	}
-	return action.ObjectValue(append(members, action.Member{Key: "pin", Value: action.StringValue(v.state)})...)
+	return action.ObjectValue(append(members, action.Member{Key: "pin_state", Value: action.StringValue(v.state)})...)
 }
 
 // definitionHash is the member of $.tool that tells which definition is listed.
