@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
 func approvalsCommand() *cobra.Command {
@@ -113,17 +114,17 @@ func printApprovals(w io.Writer, list []approvalView) {
 		if v.AnsweredBy != "" {
 			fmt.Fprintf(t, "  answered by\t%s\n", v.AnsweredBy)
 		}
-		fmt.Fprintf(t, "  who\tagent %s\n", printable(v.Agent))
+		fmt.Fprintf(t, "  who\tagent %s\n", visible.Line(v.Agent))
 		if v.Tool != "" {
-			fmt.Fprintf(t, "  what\t%s of server %s (%s)\n", printable(v.Tool), printable(v.Server), printable(v.ActionType))
+			fmt.Fprintf(t, "  what\t%s of server %s (%s)\n", visible.Line(v.Tool), visible.Line(v.Server), visible.Line(v.ActionType))
 		} else {
-			fmt.Fprintf(t, "  what\t%s\n", printable(v.ActionType))
+			fmt.Fprintf(t, "  what\t%s\n", visible.Line(v.ActionType))
 		}
-		fmt.Fprintf(t, "  why asked\t%s (policy %s%s)\n", printable(v.Reason), v.Policy, ruleWords(v.Rule))
+		fmt.Fprintf(t, "  why asked\t%s (policy %s%s)\n", visible.Line(v.Reason), v.Policy, ruleWords(v.Rule))
 		fmt.Fprintf(t, "  asked\t%s, answer by %s\n", v.CreatedAt.Local().Format(time.DateTime), v.ExpiresAt.Local().Format(time.DateTime))
 		fmt.Fprintf(t, "  action hash\t%s\n", v.ActionHash)
 		t.Flush()
-		fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(printable(indented(v.Payload)), "\n", "\n  "))
+		fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(visible.Lines(indented(v.Payload)), "\n", "\n  "))
 	}
 }
 
