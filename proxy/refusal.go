@@ -193,7 +193,7 @@ func (p *Proxy) learnTools(raw []byte) bool {
 	if !bytes.Contains(raw, []byte(`"inputSchema"`)) || !bytes.Contains(raw, []byte(`"tools"`)) {
 		return false
 	}
-	root, err := action.Parse(raw, action.Limits{Bytes: len(raw) + 1, Depth: 1000})
+	root, err := action.Parse(raw, action.Limits{Bytes: len(raw) + 1, Depth: 1000, CaseTwins: true}) // schemas have such names
 	if err != nil {
 		return false // what is not known is not believed either
 	}
