@@ -214,3 +214,6 @@ func (b PinBook) Find(kind, name string) (Versions, bool) {
 }
 
 type pinKey struct{ kind, name string }
+
+// IsGone reports whether the server does not list it any more.
+func (v Versions) IsGone() bool { return !v.Gone.At.IsZero() && !v.Gone.Back }

@@ -119,3 +119,13 @@ func PinDefinition(text []byte) action.Value {
 	}
 	return v
 }
+
+// Waiting are those about which the owner is asked.
+func (v PinView) Waiting() (list []Versions) {
+	for _, d := range v.All {
+		if d.Waits() {
+			list = append(list, d)
+		}
+	}
+	return list
+}

@@ -240,10 +240,10 @@ func (c *comparison) whole() {
 		}
 		switch {
 		case c.anybodys(key.name):
-			if !v.Gone.At.IsZero() && !v.Gone.Back {
+			if v.IsGone() {
 				c.change.Gone = append(c.change.Gone, PinGone{key.kind, key.name, v.Gone.At, true})
 			}
-		case c.now.Sub(v.Gone.At) >= goneAgain && (v.Gone.Back || v.Gone.At.IsZero()):
+		case c.now.Sub(v.Gone.At) >= goneAgain && !v.IsGone():
 			c.change.Gone = append(c.change.Gone, PinGone{key.kind, key.name, c.now, false})
 			c.gone = append(c.gone, key.name)
 		}
