@@ -101,6 +101,8 @@ type PinReader interface {
 	PinText(ctx context.Context, owner string, p Pin) ([]byte, error)
 	// PinServers are those of which anything is kept, in order.
 	PinServers(ctx context.Context, owner string) ([]string, error)
+	// PinsWaiting is how many definitions wait for the owner.
+	PinsWaiting(ctx context.Context, owner string) (int, error)
 }
 
 // Errors of pins.

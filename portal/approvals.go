@@ -109,6 +109,7 @@ type approvalPage struct {
 	Party     []field
 	Over      []overLimit // the limits that have no room for it
 	Tool      toolInfo
+	Pin       *pinMark
 	Exact     markup       // the whole action, as JSON
 	Look      visible.Look // what is to be looked at closely
 	MaxReason int
@@ -155,6 +156,9 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
 		Over: overLimits(req.Overshoots),
 		Tool: describeTool(req), Exact: jsonHTML(req.Action.Value()), Look: visible.LookAt(req.Action.Value()), MaxReason: maxReason,
+	}
+	if data.Pin, err = p.pinMark(r, s, req); err != nil {
+		return err
 	}
 	if req.Tool == "" { // asked for over /v1: the payload is all there is
 		data.Arguments, data.Mapped = fields(payload), nil

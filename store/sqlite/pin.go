@@ -9,18 +9,18 @@ import (
 
 const selectGeneration = "SELECT generation FROM pin_servers WHERE owner_id = ? AND server = ?"
 
-func readGeneration(scan scan) (n int64, err error) {
+func readNumber(scan scan) (n int64, err error) {
 	err = scan(&n)
 	return n, err
 }
 
 func generation(q querier, owner, server string) (int64, error) {
-	return inTx(q, nil, readGeneration, selectGeneration, owner, server)
+	return inTx(q, nil, readNumber, selectGeneration, owner, server)
 }
 
 // PinGeneration tells which generation of a server's pins is the latest.
 func (s *Store) PinGeneration(ctx context.Context, owner, server string) (int64, error) {
-	return one(ctx, s, nil, readGeneration, selectGeneration, owner, server)
+	return one(ctx, s, nil, readNumber, selectGeneration, owner, server)
 }
 
 // PinBook reads what is kept of a server, but for the texts.
@@ -80,6 +80,12 @@ func (s *Store) PinText(ctx context.Context, owner string, p authz.Pin) ([]byte,
 // PinServers lists the servers of which pins are kept.
 func (s *Store) PinServers(ctx context.Context, owner string) ([]string, error) {
 	return list(ctx, s, readText, "SELECT server FROM pin_servers WHERE owner_id = ? ORDER BY server", owner)
+}
+
+// PinsWaiting counts what waits for the owner.
+func (s *Store) PinsWaiting(ctx context.Context, owner string) (int, error) {
+	n, err := one(ctx, s, nil, readNumber, "SELECT count(*) FROM pins WHERE owner_id = ? AND state <> 'accepted' AND state = 'waiting'", owner) // by pins_pending
+	return int(n), err
 }
 
 // pin changes what is kept of a server, if nobody else has meanwhile.

@@ -32,6 +32,15 @@ func wantBook(t *testing.T, s Store, want authz.PinBook) {
 		t.Fatal(err)
 	}
 	wantSame(t, "book", want, got)
+	waiting := 0
+	for _, p := range want.Pins {
+		if p.State == authz.PinWaiting {
+			waiting++
+		}
+	}
+	if n, err := s.PinsWaiting(t.Context(), ownerID); err != nil || n != waiting {
+		t.Errorf("%d wait, %v; want %d", n, err, waiting)
+	}
 	n, err := s.PinGeneration(t.Context(), ownerID, "shop")
 	if err != nil || n != want.Generation {
 		t.Errorf("generation %d, %v; want %d", n, err, want.Generation)
