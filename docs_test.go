@@ -554,17 +554,21 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		if f, ok := call.Fun.(*ast.SelectorExpr); !ok || f.Sel.Name != "Fields" {
 			return
 		}
-		prefix := "mcpServers.NAME."
+		prefixes := []string{"mcpServers.NAME."}
 		switch text(call.Args[1]) {
 		case "the configuration":
-			prefix = ""
+			prefixes = []string{""}
 		case "limits":
-			prefix = "limits."
+			prefixes = []string{"limits."}
 		case "oauth":
-			prefix += "oauth."
+			prefixes = []string{"mcpServers.NAME.oauth."}
+		case "tools":
+			prefixes = []string{"tools.", "mcpServers.NAME.tools."}
 		}
 		for _, key := range call.Args[2:] {
-			want = append(want, prefix+text(key))
+			for _, prefix := range prefixes {
+				want = append(want, prefix+text(key))
+			}
 		}
 	})
 	slices.Sort(want)
