@@ -554,23 +554,27 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		if f, ok := call.Fun.(*ast.SelectorExpr); !ok || f.Sel.Name != "Fields" {
 			return
 		}
-		prefix := "mcpServers.NAME."
+		prefixes := []string{"mcpServers.NAME."}
 		what := text(call.Args[1])
 		if named, ok := call.Args[1].(*ast.BinaryExpr); ok {
 			what = text(named.X)
 		}
 		switch what {
 		case "the configuration":
-			prefix = ""
+			prefixes = []string{""}
 		case "agent ":
-			prefix = "agents.NAME."
+			prefixes = []string{"agents.NAME."}
 		case "limits":
-			prefix = "limits."
+			prefixes = []string{"limits."}
 		case "oauth":
-			prefix += "oauth."
+			prefixes = []string{"mcpServers.NAME.oauth."}
+		case "tools":
+			prefixes = []string{"tools.", "mcpServers.NAME.tools."}
 		}
 		for _, key := range call.Args[2:] {
-			want = append(want, prefix+text(key))
+			for _, prefix := range prefixes {
+				want = append(want, prefix+text(key))
+			}
 		}
 	})
 	slices.Sort(want)

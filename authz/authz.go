@@ -21,6 +21,8 @@
 //     (record.go); what does not fit there is refused.
 //   - Arguments that reach into OpenLeash itself are refused before any policy
 //     is asked (Protection).
+//   - A call by a definition that is not the one its owner accepted is refused, or
+//     waits, before any policy is asked (pin.go). No rule can let it through.
 //   - An error, a doubt or a missing part is a refusal with a Code and a Reason.
 package authz
 
@@ -68,6 +70,8 @@ type Call struct {
 	// Places are folders from which the server may resolve relative paths: those
 	// it was started with. Only Protection looks at them.
 	Places []string
+	// Pins are those of the server. nil: nothing is pinned.
+	Pins *Pins
 }
 
 // Answer is what the caller gets.
@@ -100,6 +104,9 @@ const (
 	ApprovalDenied     Code = "APPROVAL_DENIED"
 	AlreadyRun         Code = "ALREADY_RUN"    // the call came back, but has run for an earlier message
 	LimitExceeded      Code = "LIMIT_EXCEEDED" // a limit of the policy has no room for it
+	ToolHeld           Code = "TOOL_HELD"      // its definition is new or has changed, and waits for the owner
+	ToolChanged        Code = "TOOL_CHANGED"   // the same, and is not waited for
+	ToolRefused        Code = "TOOL_REFUSED"   // the owner has refused its definition
 	StepUpUnavailable  Code = "STEP_UP_UNAVAILABLE"
 	DepositUnavailable Code = "DEPOSIT_UNAVAILABLE"
 	Protected          Code = "PROTECTED"         // the arguments reach into OpenLeash itself
@@ -108,6 +115,9 @@ const (
 	LogUnavailable     Code = "LOG_UNAVAILABLE"   // audit.log.jsonl cannot be written
 	StoreUnavailable   Code = "STORE_UNAVAILABLE" // the decision could not be put on disk
 )
+
+// Waits reports whether the owner's word is waited for.
+func (c Code) Waits() bool { return c == ApprovalRequired || c == ToolHeld }
 
 // Config is what a Service is made of.
 type Config struct {
@@ -168,7 +178,11 @@ const attempts = 5
 // The answer is complete also when err is not nil: then it is a refusal whose
 // Code and Reason may be shown; err is for the program's own log.
 func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request, call *Call) (Answer, error) {
+	call, pin, err := call.pinned(ctx)
 	a := s.newAttempt(who, req, call)
+	if err != nil {
+		return s.refuse(ctx, a, StoreUnavailable, "the pinned definitions cannot be read"+because(err))
+	}
 	if code, reason := s.unable(); code != "" {
 		return s.refuse(ctx, a, code, reason)
 	}
@@ -180,7 +194,9 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 			return s.refuse(ctx, a, Protected, reason)
 		}
 	}
-	var err error
+	if pin.code != "" {
+		return s.refuse(ctx, a, pin.code, pin.reason)
+	}
 	for range attempts {
 		if refusal, reason := s.leg(ctx, &a); refusal != "" {
 			return s.refuse(ctx, a, refusal, reason)

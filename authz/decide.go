@@ -265,14 +265,16 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 }
 
 // outdated reports whether what was shown to the owner is not what would run: the
-// same call means another action than it did (the mapping was changed), or what was
-// approved is further over a limit by now.
+// same call means another action than it did (the mapping was changed), its tool says
+// something else of itself, or what was approved is further over a limit by now.
 func (s *Service) outdated(open approvals.Request, a *attempt, ans *Answer, d policy.Limited) bool {
 	switch open.At(a.now) {
 	case approvals.Denied:
 		return false
 	case approvals.Approved:
-		return open.ActionHash != ans.ActionHash || !coveredBy(d, open.Overshoots)
+		return open.ActionHash != ans.ActionHash || a.otherDefinition(open) || !coveredBy(d, open.Overshoots)
+	case approvals.Pending:
+		return open.ActionHash != ans.ActionHash || a.otherDefinition(open)
 	}
 	return open.ActionHash != ans.ActionHash
 }

@@ -41,6 +41,9 @@ type Batch struct {
 	// Answer is an owner's word. Condition: pending and in time (a denial may
 	// come late: an expired request can still be denied).
 	Answer *approvals.Answer
+	// Pins changes what is kept of a server's definitions. Condition: nobody else has
+	// meanwhile (ErrPinsChanged).
+	Pins *Pinning
 }
 
 // Redemption spends the grant of one request.
@@ -124,11 +127,12 @@ func (e *LimitError) Error() string {
 var ErrOpen = errors.New("an open request for this intent exists")
 
 // Store is what the service needs of the store. Commit fails with ErrOpen, a
-// LimitError, ErrChargesChanged, approvals.ErrSpent, ErrExpired, ErrAnswered, ErrNotFound
+// LimitError, ErrChargesChanged, ErrPinsChanged, approvals.ErrSpent, ErrExpired, ErrAnswered, ErrNotFound
 // when a condition
 // does not hold; any other error means that nothing may be allowed.
 type Store interface {
 	approvals.Reader
 	LimitReader
+	PinReader
 	Commit(ctx context.Context, b Batch) error
 }

@@ -111,6 +111,7 @@ type approvalPage struct {
 	Limits    []roomRow   // those that it would be charged to, as they are now
 	Last      *sinceLast  // what is different from the last of its kind; nil: it is the first
 	Tool      toolInfo
+	Pin       *pinMark
 	Exact     markup       // the whole action, as JSON
 	Look      visible.Look // what is to be looked at closely
 	MaxReason int
@@ -161,6 +162,9 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
 		Over: overLimits(req.Overshoots), Limits: roomRows(review.Limits), Last: newSinceLast(review.Last, req),
 		Tool: describeTool(req), Exact: jsonHTML(req.Action.Value()), Look: visible.LookAt(req.Action.Value()), MaxReason: maxReason,
+	}
+	if data.Pin, err = p.pinMark(r, s, req); err != nil {
+		return err
 	}
 	if req.Tool == "" { // asked for over /v1: the payload is all there is
 		data.Arguments, data.Mapped = fields(payload), nil

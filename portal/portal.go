@@ -1,5 +1,5 @@
 // Package portal is the owner's pages: what waits for an answer, everything
-// that will run if the answer is yes, how full limits are, the log, the policies in
+// that will run if the answer is yes, how full limits are, what servers say of their tools, the log, the policies in
 // force, and a playground in which they can be tried.
 //
 // It promises:
@@ -43,6 +43,7 @@ var files embed.FS
 type Store interface {
 	approvals.Reader
 	authz.LimitReader
+	authz.PinReader
 	RedeemLink(ctx context.Context, link, session [32]byte, now, until time.Time) (identity.Session, error)
 	Session(ctx context.Context, hash [32]byte, now time.Time) (identity.Session, error)
 	EndSession(ctx context.Context, hash [32]byte) error
@@ -123,6 +124,9 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("GET /limits", p.signedIn(p.limits))
 	mux.Handle("GET /limits/charges", p.signedIn(p.limitCharges))
 	mux.Handle("POST /limits/release", p.signedIn(p.releaseCharge))
+	mux.Handle("GET /tools", p.signedIn(p.tools))
+	mux.Handle("GET /tools/show", p.signedIn(p.tool))
+	mux.Handle("POST /tools/answer", p.signedIn(p.answerTool))
 	mux.Handle("GET /audit", p.signedIn(p.audit))
 	mux.Handle("GET /policies", p.signedIn(p.policies))
 	mux.Handle("GET /playground", p.signedIn(p.playground))

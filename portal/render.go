@@ -89,7 +89,11 @@ func (p *portal) page(r *http.Request, s identity.Session, title, nav string) (p
 	if err != nil {
 		return page{}, err
 	}
-	return page{Title: title, Nav: nav, Owner: s.Name, Pending: len(waiting), Health: p.health(), Now: now}, nil
+	pins, err := p.pinNote(r, s)
+	if err != nil {
+		return page{}, err
+	}
+	return page{Title: title, Nav: nav, Owner: s.Name, Pending: len(waiting), Health: append(pins, p.health()...), Now: now}, nil
 }
 
 // health says what the owner should know wherever they are.
@@ -155,6 +159,8 @@ func tell(err error) *pageError {
 		return told
 	case errors.Is(err, approvals.ErrNotFound):
 		return &pageError{status: http.StatusNotFound, Title: "No such request", Text: "There is no approval request at this address.", Retry: "/"}
+	case errors.Is(err, authz.ErrNoPin):
+		return &pageError{status: http.StatusNotFound, Title: "No such definition", Text: "No server has listed it.", Retry: "/tools"}
 	case errors.Is(err, authz.ErrNoLimit):
 		return &pageError{status: http.StatusNotFound, Title: "No such limit", Text: "No policy in force has this limit, and nothing is kept of one.", Retry: "/limits"}
 	case errors.Is(err, authz.ErrNotCharged), errors.Is(err, authz.ErrOtherLimit):

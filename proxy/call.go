@@ -18,7 +18,8 @@ func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, l line) r
 		return ruling{reply: errorReply(m.ID, codeInvalidParams, err.Error())}
 	}
 	if !c.open {
-		p.know(ctx, who, m, c.tool, l.ask) // what the server says of it
+		c.relist = func(ctx context.Context) { p.know(ctx, who, m, c.tool, l.ask) }
+		c.relist(ctx) // what the server says of it
 	}
 	return p.decide(ctx, who, c, l)
 }
@@ -30,11 +31,12 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, l line) ru
 		return p.refuseUntranslated(ctx, who, c, call, err)
 	}
 	ans := p.authorize(ctx, who, req, call) // policy, grant, proof, log: one commit
-	for until := time.Now().Add(p.holdOf(who)); ans.Code == authz.ApprovalRequired && !c.asksTask(l); {
+	for until := time.Now().Add(p.holdOf(who)); ans.Code.Waits() && !c.asksTask(l); {
 		l.stepAside()
-		if !p.hold(ctx, ans.Approval.ID, until, c.progressToken, l) {
+		if !p.hold(ctx, call, ans, until, c.progressToken, l) {
 			break // nobody has answered; the request stays open
 		}
+		p.renew(ctx, c, call)
 		ans = p.authorize(ctx, who, req, call) // again, with what the owner said
 	}
 	done := p.finisher(who, call, ans)
@@ -61,7 +63,7 @@ func (p *Proxy) translate(c call) (action.Request, *authz.Call, error) {
 		return req, call, nil
 	}
 	mapped, err := p.Mapping.Map(p.Name, c.tool, c.arguments)
-	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Leg: c.leg, Info: p.toolInfo(c.tool, mapped), Places: p.Places}
+	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Leg: c.leg, Info: p.toolInfo(c.tool, mapped), Places: p.Places, Pins: p.pins}
 	req := action.Request{ActionType: mapped.ActionType, Payload: mapped.Payload, RelyingParty: mapped.RelyingParty}
 	return req, call, err
 }

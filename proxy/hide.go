@@ -42,7 +42,7 @@ func (p *Proxy) hideDenied(who authz.Caller, raw []byte) []byte {
 
 func (p *Proxy) isHidden(who authz.Caller, name string) bool {
 	mapped, _ := p.Mapping.describe(p.Name, name)
-	return p.Service.DeniesOutright(who, mapped.ActionType, p.toolInfo(name, mapped))
+	return p.Service.DeniesOutright(who, mapped.ActionType, p.pins.Info(name, p.toolInfo(name, mapped)))
 }
 
 // hiding is what the lists that went to hosts have left out, and who wants to know

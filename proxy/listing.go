@@ -54,7 +54,7 @@ func (p *Proxy) know(ctx context.Context, who authz.Caller, call Message, tool s
 		busy, mine := p.claimListing(who.Agent.ID)
 		switch {
 		case mine:
-			err := p.listTools(bounded, call, ask)
+			err := p.listTools(bounded, who, call, ask)
 			p.endListing(who.Agent.ID, busy, ctx.Err() == nil && !errors.Is(err, errTooEarly))
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errTooEarly) {
 				p.Log.Warn().Err(err).Str("server", p.Name).Msg("the server's tools could not be listed; what policies ask of $.tool stays unknown")
@@ -111,7 +111,7 @@ func (p *Proxy) endListing(agent string, busy chan struct{}, asked bool) {
 }
 
 // listTools takes in the whole list, page by page.
-func (p *Proxy) listTools(ctx context.Context, call Message, ask lister) error {
+func (p *Proxy) listTools(ctx context.Context, who authz.Caller, call Message, ask lister) error {
 	cursor, size := "", 0
 	for range maxListPages {
 		raw, err := ask(ctx, call, cursor)
@@ -125,6 +125,7 @@ func (p *Proxy) listTools(ctx context.Context, call Message, ask lister) error {
 			return errors.New("it answered tools/list with an error" + excerpt([]byte(rawAt(raw, "error"))))
 		}
 		p.learnTools(raw)
+		p.pin(who, pinnedLists["tools/list"], cursor, raw)
 		if cursor = rawAt(raw, "result", "nextCursor"); !strings.HasPrefix(cursor, `"`) {
 			return nil
 		}

@@ -65,6 +65,10 @@ type Config struct {
 	Limits  action.Limits            // of a message from the host
 	Places  []string                 // folders that the server was started with (authz.Call)
 
+	// Pins says what becomes of calls by a definition that the owner has not accepted.
+	// Empty: authz.PinHold.
+	Pins authz.PinMode
+
 	// HideDenied leaves out of tools/list what is denied whatever the arguments.
 	// PoliciesChanged then has to be called when other policies are in force.
 	HideDenied bool
@@ -76,6 +80,7 @@ type Config struct {
 // simultaneous use by many sessions.
 type Proxy struct {
 	Config
+	pins *authz.Pins // nil without a Service
 
 	mu    sync.RWMutex
 	tools map[string]tool // what the upstream says of its tools, as last listed
@@ -96,8 +101,12 @@ func New(c Config) *Proxy {
 	if c.Hold == 0 {
 		c.Hold = DefaultHold
 	}
-	return &Proxy{Config: c, tools: map[string]tool{}, listings: map[string]listing{}, listWithin: listWithin, tellEvery: tellEvery,
+	p := &Proxy{Config: c, tools: map[string]tool{}, listings: map[string]listing{}, listWithin: listWithin, tellEvery: tellEvery,
 		hiding: hiding{shown: map[string]*shownTools{}, watchers: map[chan struct{}]bool{}}}
+	if c.Service != nil {
+		p.pins = c.Service.Pins(c.Name, c.Pins)
+	}
+	return p
 }
 
 // tool is what an upstream says of one of its tools: hints, never believed.
@@ -114,8 +123,9 @@ type ruling struct {
 	forward []byte // send this to the upstream
 	reply   []byte // answer the host with this; nothing is forwarded
 	// done is called once with the upstream's response to a forwarded governed
-	// call, or with nil when none came (failure says why: a Status of
-	// authz.Outcome and a detail). It is nil for what is not governed.
+	// call or to a request for a list, before the host gets it, or with nil when none
+	// came (failure says why: a Status of authz.Outcome and a detail). It is nil for
+	// all else.
 	done func(response []byte, failure failure)
 	// wrap makes of the response to a forwarded governed call what the host gets.
 	wrap wrapper
@@ -149,7 +159,7 @@ func (p *Proxy) rule(ctx context.Context, who authz.Caller, m Message, l line) r
 	if err != nil {
 		return ruling{reply: errorReply(m.ID, codeInvalidRequest, "the message uses keys under "+Prefix+", which are OpenLeash's own, and cannot be cleaned of them: "+err.Error())}
 	}
-	return ruling{forward: p.held.toServer(who.Agent.ID, clean), wrap: announcing(m)}
+	return ruling{forward: p.held.toServer(who.Agent.ID, clean), wrap: announcing(m), done: p.pinner(who, m)}
 }
 
 // toHost cleans a message of the upstream on its way to the host and learns

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,13 +14,14 @@ import (
 // call is a tools/call as it was parsed, once.
 type call struct {
 	Message
-	tool          string       // or the method of what is no tool call
-	open          bool         // it is no tool call (open.go)
-	arguments     action.Value // an object, or Missing
-	progressToken string       // JSON text; empty: the host wants no progress
-	round         string       // the token of a round that its requestState has; empty: none
-	leg           string       // what it brings back of an earlier wait; empty: nothing
-	state         string       // its requestState without that, JSON text; empty: it has none
+	tool          string                // or the method of what is no tool call
+	open          bool                  // it is no tool call (open.go)
+	arguments     action.Value          // an object, or Missing
+	progressToken string                // JSON text; empty: the host wants no progress
+	round         string                // the token of a round that its requestState has; empty: none
+	leg           string                // what it brings back of an earlier wait; empty: nothing
+	state         string                // its requestState without that, JSON text; empty: it has none
+	relist        func(context.Context) // finds out, where it is not known, what the server says of the tool
 
 	params action.Value
 	meta   action.Value

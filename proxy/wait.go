@@ -67,13 +67,16 @@ const tellEvery = 10 * time.Second
 // first.
 const tellAfter = time.Second
 
-// hold waits until the request is answered, and reports whether it was before
+// hold waits until the request, or the definition, is answered, and reports whether it was before
 // until and before the host went away.
-func (p *Proxy) hold(ctx context.Context, id string, until time.Time, token string, l line) bool {
+func (p *Proxy) hold(ctx context.Context, call *authz.Call, ans authz.Answer, until time.Time, token string, l line) bool {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	defer l.keepTelling(token, p.tellEvery)()
-	_, err := approvals.Wait(ctx, p.Service.Approvals(), id)
+	if ans.Code == authz.ToolHeld {
+		return p.pins.Wait(ctx, call) == nil
+	}
+	_, err := approvals.Wait(ctx, p.Service.Approvals(), ans.Approval.ID)
 	return err == nil
 }
 

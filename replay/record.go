@@ -120,7 +120,7 @@ func (e entry) waits() bool { return e.text("decision") == policy.RequireApprova
 
 // notByPolicy is true of refusals that no policy gave.
 func (e entry) notByPolicy() bool {
-	return slices.Contains([]string{"PROTECTED", "ARGUMENTS_REFUSED", "POLICY_INVALID", "LOG_UNAVAILABLE", "STORE_UNAVAILABLE"}, e.text("code"))
+	return slices.Contains([]string{"PROTECTED", "ARGUMENTS_REFUSED", "TOOL_HELD", "TOOL_CHANGED", "TOOL_REFUSED", "POLICY_INVALID", "LOG_UNAVAILABLE", "STORE_UNAVAILABLE"}, e.text("code"))
 }
 
 // verdict is what the policies said then. That an owner had answered was not theirs to

@@ -313,12 +313,13 @@ func (p *approvalPrinter) since(last *approvals.Request) {
 	}
 	p.heading(fmt.Sprintf("Different from what was approved on %s (%s)", when, last.ID))
 	for _, c := range changes {
-		p.change(c)
+		p.change("$.payload", c)
 	}
 }
 
-func (p *approvalPrinter) change(c diff.Change) {
-	p.foreign(visible.Line(c.Path))
+// change shows one place, by its path from root as a policy names it.
+func (p *approvalPrinter) change(root string, c diff.Change) {
+	p.foreign(visible.Line(root + c.Path))
 	if c.Words != nil && slices.ContainsFunc(c.Words, func(w diff.Piece) bool { return w.Op == diff.Keep }) {
 		var b strings.Builder
 		for _, w := range c.Words {

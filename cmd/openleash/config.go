@@ -15,6 +15,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/home"
 	"github.com/openleash/openleash-go/internal/oauth"
@@ -41,6 +42,9 @@ type Config struct {
 	// HideDenied (list: hide_denied) leaves out of tools/list what the policy
 	// denies an agent whatever the arguments. Default: list: all.
 	HideDenied bool
+	// Pins (tools: {changed: …}) says what becomes of calls by a definition that the
+	// owner has not accepted: hold, deny or allow. Default: hold.
+	Pins authz.PinMode
 	// MessageBytes is the largest message taken from a host. Default 16 MiB.
 	MessageBytes int
 	// Children is how many servers' processes may run at once. Default 64.
@@ -69,6 +73,7 @@ type Server struct {
 	OAuth   OAuth             // what a login there takes and cannot be found out
 	Profile string            // a shipped profile; empty: found by command or URL
 	Hold    time.Duration     // how long a held call waits; 0: as the configuration says for all
+	Pins    authz.PinMode     // empty: the configuration's
 
 	environ []string // of a wrapped command: the whole environment, instead of Env
 }
@@ -116,7 +121,7 @@ var comment = regexp.MustCompile(`(?m)^\s*#.*$`)
 func withoutComments(s string) string { return comment.ReplaceAllString(s, "") }
 
 func (c *Config) read(d *strictyaml.Doc, h home.Home) {
-	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "agents", "list", "limits", "mcpServers", "mapping")
+	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "agents", "list", "tools", "limits", "mcpServers", "mapping")
 	if s, ok := d.String(f["listen"], "listen"); ok {
 		c.Listen = s
 		if err := loopback(s); err != nil {
@@ -141,6 +146,7 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 	if s, ok := d.OneOf(f["list"], "list", "all", "hide_denied"); ok {
 		c.HideDenied = s == "hide_denied"
 	}
+	c.Pins = readPins(d, f["tools"])
 	if n := f["limits"]; n != nil {
 		lf := d.Fields(n, "limits", "message_bytes", "children")
 		if i, ok := d.Int(lf["message_bytes"], "message_bytes"); ok {
@@ -200,6 +206,15 @@ func (c *Config) readAgents(d *strictyaml.Doc, n *yaml.Node) {
 	if len(c.AgentHold) > maxMembers {
 		d.Errorf(n, "agents: want at most %d, got %d", maxMembers, len(c.AgentHold))
 	}
+}
+
+// readPins reads tools: {changed: …}; empty when it is not there.
+func readPins(d *strictyaml.Doc, n *yaml.Node) authz.PinMode {
+	if n == nil || n.Tag == "!!null" { // null: all of it is comments
+		return ""
+	}
+	mode, _ := d.OneOf(d.Fields(n, "tools", "changed")["changed"], "changed", string(authz.PinHold), string(authz.PinDeny), string(authz.PinAllow))
+	return authz.PinMode(mode)
 }
 
 // readGroups reads who is in which group.
@@ -264,7 +279,7 @@ func (c *Config) readServers(d *strictyaml.Doc, n *yaml.Node) {
 
 func readServer(d *strictyaml.Doc, name string, n *yaml.Node) Server {
 	s := Server{Name: name}
-	f := d.Fields(n, "server "+name, "command", "args", "env", "cwd", "start", "idle", "run_as", "url", "headers", "oauth", "type", "transport", "profile", "hold")
+	f := d.Fields(n, "server "+name, "command", "args", "env", "cwd", "start", "idle", "run_as", "url", "headers", "oauth", "type", "transport", "profile", "hold", "tools")
 	s.Command, _ = d.String(f["command"], "command")
 	s.Args, _ = d.Strings(f["args"], "args")
 	s.Cwd, _ = d.String(f["cwd"], "cwd")
@@ -272,6 +287,7 @@ func readServer(d *strictyaml.Doc, name string, n *yaml.Node) Server {
 	s.URL, _ = d.String(f["url"], "url")
 	s.Profile, _ = d.String(f["profile"], "profile")
 	s.Hold = readHold(d, f["hold"])
+	s.Pins = readPins(d, f["tools"])
 	s.Env = readVariables(d, f["env"], "env")
 	s.Headers = readVariables(d, f["headers"], "headers")
 	if n := f["oauth"]; n != nil {

@@ -27,6 +27,7 @@ type fakeServer struct {
 	pids   string // folder where its processes note their ids
 	record string // file that gets a line for each call that arrives
 	lists  bool   // it says that its tools may change
+	says   string // file with what it lists instead: JSON, the tools
 	deaf   bool   // it outlives its input and does not hear signals
 }
 
@@ -36,6 +37,7 @@ func fakeMCP() {
 	loud := flag.Bool("loud", false, "write to stdout what is no protocol, before anything else")
 	flag.StringVar(&f.pids, "pids", "", "note process ids in this folder")
 	flag.StringVar(&f.record, "record", "", "note calls in this file")
+	flag.StringVar(&f.says, "says", "", "list the tools that stand in this file")
 	flag.BoolVar(&f.deaf, "deaf", false, "ignore SIGTERM and the end of the input")
 	flag.BoolVar(&f.lists, "changing", false, "declare that the list of tools may change; note the handshake too")
 	flag.Parse()
@@ -89,6 +91,12 @@ func (f *fakeServer) handle(line []byte) {
 		}
 		f.result(m.ID, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":`+strconv.FormatBool(f.lists)+`}},"serverInfo":{"name":"fake","version":"1"}}`)
 	case "tools/list":
+		if f.says != "" {
+			said, err := os.ReadFile(f.says)
+			must(err)
+			f.result(m.ID, `{"tools":[`+strings.TrimSpace(string(said))+`]}`)
+			return
+		}
 		var tools []string
 		for _, name := range fakeTools {
 			tools = append(tools, `{"name":"`+name+`","inputSchema":{"type":"object"}}`)

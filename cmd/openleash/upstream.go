@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -25,7 +26,7 @@ func (a *app) newProxy(s Server) (*proxy.Proxy, error) {
 	p := proxy.New(proxy.Config{
 		Name: s.Name, Service: a.service, Mapping: proxy.NewMapping(a.config.Mapping, profile),
 		Hold: hold, HoldFor: a.config.AgentHold, Portal: a.config.portal(), Limits: a.config.limits(), Log: a.log,
-		Places: s.places(), HideDenied: a.config.HideDenied,
+		Places: s.places(), HideDenied: a.config.HideDenied, Pins: cmp.Or(s.Pins, a.config.Pins),
 	})
 	a.proxies.add(p)
 	return p, nil

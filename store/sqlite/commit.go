@@ -65,6 +65,9 @@ func prepare(b authz.Batch) ([]func(*tx) error, error) {
 		return nil, err
 	}
 	limits, err := prepareLimits(b)
+	if b.Pins != nil {
+		limits = append(limits, func(t *tx) error { return t.pin(*b.Pins) })
+	}
 	return append(steps, limits...), err
 }
 

@@ -218,6 +218,46 @@ CREATE INDEX releases_decision ON releases (decision_id);
 `, `
 -- The last approved call of a kind, which the owner of the next one is shown.
 CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, created_at) WHERE grant_until IS NOT NULL;
+`, `
+-- What servers say of their tools, prompts and resources: the versions of each
+-- definition that were accepted, and at most one that was not.
+CREATE TABLE pins (
+	owner_id    TEXT NOT NULL,
+	server      TEXT NOT NULL,
+	kind        TEXT NOT NULL,
+	name        TEXT NOT NULL,
+	hash        BLOB NOT NULL CHECK (length(hash) = 32),
+	state       TEXT NOT NULL CHECK (state IN ('accepted', 'waiting', 'refused')),
+	definition  BLOB, -- canonical; NULL: too long to be kept
+	seen_at     INTEGER NOT NULL,
+	answered_at INTEGER,
+	answered_by TEXT NOT NULL,
+	PRIMARY KEY (owner_id, server, kind, name, hash)
+) STRICT;
+CREATE UNIQUE INDEX pins_pending ON pins (owner_id, server, kind, name) WHERE state <> 'accepted';
+CREATE TABLE pin_servers (
+	owner_id   TEXT NOT NULL,
+	server     TEXT NOT NULL,
+	generation INTEGER NOT NULL, -- counts the changes
+	PRIMARY KEY (owner_id, server)
+) STRICT, WITHOUT ROWID;
+-- The kinds of which a server's whole list has been seen.
+CREATE TABLE pin_lists (
+	owner_id TEXT NOT NULL,
+	server   TEXT NOT NULL,
+	kind     TEXT NOT NULL,
+	PRIMARY KEY (owner_id, server, kind)
+) STRICT, WITHOUT ROWID;
+-- What was not in the list any more, and whether it has come back.
+CREATE TABLE pin_gone (
+	owner_id TEXT NOT NULL,
+	server   TEXT NOT NULL,
+	kind     TEXT NOT NULL,
+	name     TEXT NOT NULL,
+	at       INTEGER NOT NULL,
+	back     INTEGER NOT NULL CHECK (back IN (0, 1)),
+	PRIMARY KEY (owner_id, server, kind, name)
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

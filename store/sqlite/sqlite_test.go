@@ -229,6 +229,7 @@ func TestOlderSchema(t *testing.T) {
 	run(t, conn, "DROP TABLE asides")
 	run(t, conn, "DROP TABLE stands")
 	run(t, conn, "DROP TABLE releases")
+	dropPins(t, conn)
 	for _, column := range []string{"overshoots", "continued_by", "rounds", "round_until", "round_hash"} {
 		run(t, conn, "ALTER TABLE approvals DROP COLUMN "+column)
 	}
@@ -268,6 +269,7 @@ func TestOlderCharges(t *testing.T) {
 	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "DROP INDEX approvals_kind", "PRAGMA user_version = 4"} {
 		run(t, conn, statement)
 	}
+	dropPins(t, conn)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
