@@ -53,11 +53,11 @@ var raceEvents = []struct {
 }{
 	{"call", 16, (*raceWorld).call},
 	{"call again", 14, (*raceWorld).callAgain},
-	{"send the next round", 8, (*raceWorld).nextRound},
-	{"cancel", 9, (*raceWorld).cancel},
+	{"send the next round", 14, (*raceWorld).nextRound},
+	{"cancel", 8, (*raceWorld).cancel},
 	{"host ends", 2, (*raceWorld).hostEnds},
 	{"server ends", 1, (*raceWorld).serverEnds},
-	{"approve", 16, (*raceWorld).approve},
+	{"approve", 24, (*raceWorld).approve},
 	{"deny", 4, (*raceWorld).deny},
 	{"answer twice", 4, (*raceWorld).answerTwice},
 	{"answer late", 2, (*raceWorld).answerLate},
@@ -94,7 +94,7 @@ type raceWorld struct {
 	owner *authz.Service
 	alice identity.Owner
 	keys  []proof.PublicKey
-	start func(*raceWorld) (io.WriteCloser, io.Reader, func() error)
+	start func(*raceWorld) raceStart
 
 	offset   atomic.Int64 // of all clocks, in milliseconds
 	policyMu sync.Mutex   // of the file
@@ -123,14 +123,21 @@ type raceFar struct {
 	life       *raceLife // of w.mu
 }
 
+// A raceStart is a machine that was started.
+type raceStart struct {
+	in   io.Writer
+	out  io.Reader
+	kill func()
+	wait func() error
+}
+
 // A raceLife is one of its starts.
 type raceLife struct {
+	raceStart
 	name   string
-	in     io.WriteCloser // closing it kills
 	say    chan raceFrame // what it is to be told
 	read   chan struct{}  // closed when all that it said was read
-	wait   func() error
-	ending bool // it was told to, or killed
+	ending bool           // it was told to, or killed
 	killed bool
 	// versions of the policy, and when they were seen to be in force
 	versions []raceFrame
@@ -194,7 +201,7 @@ func (w *raceWorld) now() time.Time {
 	return time.Now().Add(time.Duration(w.offset.Load()) * time.Millisecond)
 }
 
-func newRaceWorld(t *testing.T, seed uint64, start func(*raceWorld) (io.WriteCloser, io.Reader, func() error)) *raceWorld {
+func newRaceWorld(t *testing.T, seed uint64, start func(*raceWorld) raceStart) *raceWorld {
 	w := &raceWorld{t: t, seed: seed, home: t.TempDir(), start: start, random: rand.New(rand.NewPCG(seed, 1)),
 		decisions: map[string]*raceCall{}, effects: map[int64]string{}, answered: map[string]int{}, denied: map[string]time.Time{}}
 	if err := os.Mkdir(filepath.Join(w.home, "policies"), 0o700); err != nil {
@@ -216,16 +223,15 @@ func newRaceWorld(t *testing.T, seed uint64, start func(*raceWorld) (io.WriteClo
 
 // begin starts a machine.
 func (f *raceFar) begin(r *rand.Rand) {
-	in, out, wait := f.w.start(f.w)
-	life := &raceLife{in: in, say: make(chan raceFrame, 1<<14), read: make(chan struct{}), wait: wait}
-	begin := raceFrame{Kind: "begin", Number: f.w.offset.Load(), At: []int64{60, 250, 1500}[r.IntN(3)], Mapped: r.IntN(4) == 0}
+	life := &raceLife{raceStart: f.w.start(f.w), say: make(chan raceFrame, 1<<14), read: make(chan struct{})}
+	begin := raceFrame{Kind: "begin", Number: f.w.offset.Load(), At: []int64{100, 500, 1500}[r.IntN(3)], Mapped: r.IntN(4) == 0}
 	life.say <- begin
 	f.w.mu.Lock()
 	life.name = fmt.Sprintf("machine %d (%d)", f.n, f.w.saw("machine %d begins, %+v", f.n, begin))
 	f.life = life
 	f.w.mu.Unlock()
 	go life.write()
-	go f.read(life, out)
+	go f.read(life)
 }
 
 func (l *raceLife) write() {
@@ -247,9 +253,9 @@ func (l *raceLife) send(frame raceFrame) {
 	}
 }
 
-func (f *raceFar) read(life *raceLife, out io.Reader) {
+func (f *raceFar) read(life *raceLife) {
 	defer close(life.read)
-	for d := json.NewDecoder(out); ; {
+	for d := json.NewDecoder(life.out); ; {
 		var frame raceFrame
 		if err := d.Decode(&frame); err != nil {
 			break
@@ -277,7 +283,7 @@ func (f *raceFar) end(kill bool) {
 	if !kill {
 		life.send(raceFrame{Kind: "stop"})
 	} else {
-		life.in.Close()
+		life.kill()
 	}
 	select {
 	case <-life.read:
@@ -822,7 +828,7 @@ func (w *raceWorld) report() {
 }
 
 // inProcess starts a machine in this process. It is killed as far as that goes here.
-func inProcess(w *raceWorld) (io.WriteCloser, io.Reader, func() error) {
+func inProcess(w *raceWorld) raceStart {
 	in, inFar := io.Pipe()
 	outFar, out := io.Pipe()
 	ended := make(chan error, 1)
@@ -832,7 +838,7 @@ func inProcess(w *raceWorld) (io.WriteCloser, io.Reader, func() error) {
 		out.Close()
 		ended <- err
 	}()
-	return inFar, outFar, func() error { return <-ended }
+	return raceStart{inFar, outFar, func() { inFar.Close() }, func() error { return <-ended }}
 }
 
 // raceTally is what the schedules came to.
@@ -842,7 +848,7 @@ type raceTally struct {
 }
 
 // races plays schedules, several at once: most of the time they wait.
-func races(t *testing.T, schedules, atOnce int, start func(*raceWorld) (io.WriteCloser, io.Reader, func() error)) *raceTally {
+func races(t *testing.T, schedules, atOnce int, start func(*raceWorld) raceStart) *raceTally {
 	if *raceSchedules > 0 {
 		schedules = *raceSchedules
 	}
