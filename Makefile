@@ -45,7 +45,7 @@ e2e/node_modules/.package-lock.json: e2e/package-lock.json
 conformance:
 	conformance/run
 
-# Minutes-long holds, hundreds of kills.
+# Minutes-long holds, hundreds of kills, hundreds of schedules of races.
 soak:
 	go test -tags soak -count=1 -timeout 60m -run Soak ./...
 

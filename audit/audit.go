@@ -53,6 +53,7 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -146,6 +147,9 @@ type Sequenced struct {
 // MaxBatch bounds what a Store brings at once, in bytes: an entry may have 12 MiB.
 const MaxBatch = 16 << 20
 
+// ErrMoved is the failure of Store.SetSequenced's condition: read again.
+var ErrMoved = errors.New("the log has moved on: read the head again")
+
 // Store is what the sequencer needs of the store. Committed entries have an id
 // (their order of commit) and get their place afterwards, by one process at a time.
 type Store interface {
@@ -155,7 +159,8 @@ type Store interface {
 	// to limit, and those that were committed together with the last of them; and
 	// only so many that they have little more than MaxBatch bytes.
 	Unsequenced(ctx context.Context, limit int) (ids []int64, entries [][]byte, err error)
-	// SetSequenced gives the places, atomically; it fails when Head moved meanwhile.
+	// SetSequenced gives the places, atomically. It fails with ErrMoved when Head moved
+	// meanwhile, or these are not the first entries any more.
 	SetSequenced(ctx context.Context, ids []int64, lines []Sequenced) error
 	// Lines returns lines by place, from (inclusive), up to limit and to little more
 	// than MaxBatch bytes, but at least one if there is one.

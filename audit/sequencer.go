@@ -19,6 +19,7 @@ const (
 	grace     = time.Second            // a store may be busy for that long
 	passLimit = 10 * time.Second       // a pass that takes longer goes on with the next
 	chunk     = 500                    // entries at a time
+	attempts  = 20                     // at giving places, before it counts as a failure
 )
 
 // A Sequencer gives committed entries their places and appends them to the file.
@@ -213,31 +214,51 @@ func (s *Sequencer) pass(ctx context.Context) error {
 // lines and the next pass writes them.
 func (s *Sequencer) sequence(ctx context.Context) (fresh []Sequenced, err error) {
 	for {
-		ids, entries, err := s.store.Unsequenced(ctx, chunk)
-		if err != nil || len(ids) == 0 {
-			return fresh, storeErr("reading the committed entries", err)
-		}
-		seq, hash, err := s.store.Head(ctx)
-		if err != nil {
-			return nil, storeErr("reading the head", err)
-		}
-		lines := make([]Sequenced, len(ids))
-		for i, entry := range entries {
-			if lines[i], err = place(seq+1, hash, entry); err != nil {
-				return nil, err
-			}
-			seq, hash = lines[i].Seq, lines[i].Hash
-		}
-		if err := s.store.SetSequenced(ctx, ids, lines); err != nil {
-			return nil, storeErr("giving places to the entries", err)
+		lines, err := s.advance(ctx)
+		if err != nil || len(lines) == 0 {
+			return fresh, err
 		}
 		if len(fresh) > 4*chunk || size(fresh) > 4*MaxBatch {
 			fresh = nil // so many need not be kept at hand: the store has them
 		}
-		if fresh = append(fresh, lines...); len(ids) < chunk && size(lines) < MaxBatch {
+		if fresh = append(fresh, lines...); len(lines) < chunk && size(lines) < MaxBatch {
 			return fresh, nil
 		}
 	}
+}
+
+// advance gives the first entries their places. A commit that was under way when we
+// looked may come to stand before what we saw: then we look again. The log does not
+// fail by that, and on a busy machine it happens several times in a row.
+func (s *Sequencer) advance(ctx context.Context) (lines []Sequenced, err error) {
+	for range attempts {
+		if lines, err = s.tryAdvance(ctx); !errors.Is(err, ErrMoved) {
+			break
+		}
+	}
+	return lines, err
+}
+
+func (s *Sequencer) tryAdvance(ctx context.Context) ([]Sequenced, error) {
+	ids, entries, err := s.store.Unsequenced(ctx, chunk)
+	if err != nil || len(ids) == 0 {
+		return nil, storeErr("reading the committed entries", err)
+	}
+	seq, hash, err := s.store.Head(ctx)
+	if err != nil {
+		return nil, storeErr("reading the head", err)
+	}
+	lines := make([]Sequenced, len(ids))
+	for i, entry := range entries {
+		if lines[i], err = place(seq+1, hash, entry); err != nil {
+			return nil, err
+		}
+		seq, hash = lines[i].Seq, lines[i].Hash
+	}
+	if err := s.store.SetSequenced(ctx, ids, lines); err != nil {
+		return nil, storeErr("giving places to the entries", err)
+	}
+	return lines, nil
 }
 
 func size(lines []Sequenced) (n int) {

@@ -78,7 +78,7 @@ func (m *memory) SetSequenced(_ context.Context, ids []int64, lines []Sequenced)
 	return m.step("SetSequenced", func() error {
 		seq, _ := m.head()
 		if len(ids) == 0 || ids[0] != m.first || lines[0].Seq != seq+1 {
-			return errors.New("the head moved")
+			return ErrMoved
 		}
 		m.lines = append(m.lines, lines...)
 		m.pending = m.pending[len(ids):]
@@ -340,6 +340,28 @@ func TestSequencerReportsFailure(t *testing.T) {
 	passes(t, s, m, 1)
 	if err := s.Err(); !errors.Is(err, errInjected) {
 		t.Errorf("a store that stays away: Err() = %v, want the injected error", err)
+	}
+}
+
+// Commits that were under way when it looked do not make the log fail.
+func TestSequencerLooksAgain(t *testing.T) {
+	m, path := newLog(t, 1)
+	s := NewSequencer(m, path)
+	moved := attempts - 1
+	m.fail = func(step string) (before, after error) {
+		if step == "SetSequenced" && moved > 0 {
+			moved--
+			return ErrMoved, nil
+		}
+		return nil, nil
+	}
+	if err := s.pass(t.Context()); err != nil || !complete(m, path) {
+		t.Errorf("after it moved %d times: %v", attempts-1, err)
+	}
+	m.commit([]byte(`{"event":"test"}`))
+	moved = attempts
+	if err := s.pass(t.Context()); !errors.Is(err, ErrMoved) {
+		t.Errorf("after it moved %d times: %v, want that it fails", attempts, err)
 	}
 }
 

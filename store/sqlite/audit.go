@@ -11,9 +11,6 @@ import (
 	"github.com/openleash/openleash-go/internal/filelock"
 )
 
-// errMoved is SetSequenced's condition: somebody else has the seat.
-var errMoved = errors.New("the log has moved on: another process sequences it; take the lock and read the head again")
-
 const selectLines = "SELECT seq, hash, line FROM lines"
 
 func readLine(scan scan) (audit.Sequenced, error) {
@@ -147,7 +144,7 @@ func (t *tx) sequence(journal *seen, ids []int64, lines []audit.Sequenced) error
 		return err
 	}
 	if !slices.Equal(first, ids) || uint64(head)+1 != lines[0].Seq {
-		return errMoved
+		return audit.ErrMoved
 	}
 	last := ids[len(ids)-1]
 	if _, err := t.exec("DELETE FROM entries WHERE id <= ?", last); err != nil {
@@ -177,7 +174,7 @@ func (t *tx) first(journal *seen, n int) ([]int64, error) {
 func (t *tx) addLines(lines []audit.Sequenced) error {
 	for i, line := range lines {
 		if line.Seq != lines[0].Seq+uint64(i) {
-			return errMoved
+			return audit.ErrMoved
 		}
 		if _, err := t.exec("INSERT INTO lines (seq, hash, line) VALUES (?, ?, ?)", int64(line.Seq), line.Hash[:], line.Line); err != nil {
 			return err
