@@ -28,6 +28,10 @@ func (a *app) newProxy(s Server) (*proxy.Proxy, error) {
 		Places: s.places(), HideDenied: a.config.HideDenied,
 	})
 	a.proxies.add(p)
+	a.run(func(ctx context.Context) {
+		<-ctx.Done()
+		p.EndTasks()
+	})
 	return p, nil
 }
 
