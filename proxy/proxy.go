@@ -17,8 +17,8 @@
 //   - A call is forwarded only after authz has put its ALLOW on disk; everything
 //     else is answered here. A refusal is a tool result that a model can act on.
 //   - A held call waits Hold at the most; then its host is told how to come back
-//     (wait.go), or what to ask about (task.go). When its host cancels it or goes away, a later approval never
-//     runs it.
+//     (wait.go), or what to ask about (task.go). When its host cancels it or goes
+//     away, a later approval never runs it.
 //
 // call.go is the path of a call; listing.go finds out what the server says of its
 // tools when no host has asked. session.go, session_up.go and session_end.go move

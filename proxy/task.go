@@ -115,8 +115,11 @@ func (s taskState) isOver() bool {
 type heldTasks struct {
 	named atomic.Int64 // how many have a server's own task behind them
 
-	mu   sync.Mutex
-	byID map[string]*heldTask
+	mu    sync.Mutex
+	byID  map[string]*heldTask
+	ended bool // none runs any more
+
+	runs sync.WaitGroup
 }
 
 // asksTask reports whether a call of 2025-11-25 is to be a task. "Receivers that do not
@@ -285,16 +288,54 @@ func (h *heldTasks) change(t *heldTask, to func(*taskState)) bool {
 	return true
 }
 
-// claim lets one, of all that ask, run the call of a task.
-func (h *heldTasks) claim(t *heldTask, lasting context.Context) (ctx context.Context, mine bool) {
+// run runs the call of a task beside, for one of all that ask.
+func (h *heldTasks) run(t *heldTask, lasting context.Context, do func(ctx context.Context)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t.running || t.settled() {
-		return nil, false
+	if h.ended || t.running || t.settled() {
+		return
 	}
-	ctx, t.stop = context.WithCancel(lasting)
-	t.running = true
-	return ctx, true
+	ctx, stop := context.WithCancel(lasting)
+	t.running, t.stop = true, stop
+	h.runs.Go(func() {
+		defer stop()
+		do(ctx)
+	})
+}
+
+func (h *heldTasks) isEnded() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ended
+}
+
+// EndTasks ends the calls that run as tasks, and returns when what is known of each is
+// on its way to the log. It is called once no host asks any more.
+func (p *Proxy) EndTasks() {
+	p.held.mu.Lock()
+	p.held.ended = true
+	for _, t := range p.held.byID {
+		if t.running {
+			t.stop()
+		}
+	}
+	p.held.mu.Unlock()
+	p.held.runs.Wait()
+}
+
+// unanswered is why a call that was forwarded has no answer.
+func (p *Proxy) unanswered(ctx context.Context, t *heldTask, err error) failure {
+	p.held.mu.Lock()
+	defer p.held.mu.Unlock()
+	switch {
+	case t.status == taskCancelled:
+		return failure{status: "cancelled", detail: "the host cancelled the task after its call was forwarded; what the server did is not known"}
+	case p.held.ended:
+		return shutDown(p.Name, true)
+	case ctx.Err() != nil:
+		return failure{status: "unknown", detail: "the session ended before the server answered"}
+	}
+	return failure{status: "transport_error", detail: err.Error()}
 }
 
 // settle ends a task with the response to its call. "The failed status MUST NOT be used

@@ -125,10 +125,15 @@ func (p *Proxy) advance(ctx context.Context, who authz.Caller, t *heldTask, l li
 			}
 			continue
 		}
+		if p.held.isEnded() {
+			return ErrShuttingDown
+		}
 		r, err := p.Service.Approvals().Approval(ctx, s.held.Approval.ID)
 		switch {
-		case err != nil:
+		case err != nil && ctx.Err() == nil:
 			return err
+		case err != nil:
+			return nil
 		case r.At(time.Now()) != approvals.Pending:
 			p.resume(who, t, s, r, l)
 		case !wait:
@@ -156,9 +161,7 @@ func (p *Proxy) resume(who authz.Caller, t *heldTask, s taskState, r approvals.R
 		p.held.settle(t, p.inVain(s.call, s.held, r))
 		return
 	}
-	if ctx, mine := p.held.claim(t, l.lasting); mine {
-		go p.runTask(ctx, who, t, s.call, l)
-	}
+	p.held.run(t, l.lasting, func(ctx context.Context) { p.runTask(ctx, who, t, s.call, l) })
 }
 
 // inVain is what comes of a call that will not run by its request.

@@ -25,7 +25,6 @@ const (
 // runTask has the call of a task decided on, with what its owner said, and forwards it.
 // ctx ends when its host cancels it, or with the session.
 func (p *Proxy) runTask(ctx context.Context, who authz.Caller, t *heldTask, c call, l line) {
-	defer p.held.state(t).stop()
 	for range maxRuns {
 		next, again := p.runOnce(ctx, who, t, c, l)
 		if !again {
@@ -70,7 +69,7 @@ func (p *Proxy) runOnce(ctx context.Context, who authz.Caller, t *heldTask, c ca
 	}
 	response, err := l.send(ctx, c.ofTask(ans.Proof))
 	if err != nil {
-		f := p.held.unanswered(t, err)
+		f := p.unanswered(ctx, t, err)
 		done(nil, f)
 		p.held.settle(t, errorReply(c.ID, codeInternal, fmt.Sprintf("the server %s did not answer: %s", p.Name, f.detail)))
 		return c, false
@@ -101,14 +100,6 @@ func withID(m Message, id string) Message {
 	}
 	m.ID = id
 	return m
-}
-
-// unanswered is why a call that was forwarded has no answer.
-func (h *heldTasks) unanswered(t *heldTask, err error) failure {
-	if h.state(t).status == taskCancelled {
-		return failure{status: "cancelled", detail: "the host cancelled the task after its call was forwarded; what the server did is not known"}
-	}
-	return failure{status: "transport_error", detail: err.Error()}
 }
 
 // outcome takes in the server's answer to the call: a task of its own, questions, or
@@ -253,9 +244,7 @@ func (p *Proxy) updateTask(who authz.Caller, m Message, t *heldTask, l line) rul
 	case err != nil:
 		p.held.settle(t, errorReply(m.ID, codeInternal, err.Error()))
 	case complete:
-		if ctx, mine := p.held.claim(t, l.lasting); mine {
-			go p.runTask(ctx, who, t, next, l)
-		}
+		p.held.run(t, l.lasting, func(ctx context.Context) { p.runTask(ctx, who, t, next, l) })
 	}
 	return ack
 }

@@ -329,3 +329,26 @@ func TestTaskBetweenRealPeers(t *testing.T) {
 		})
 	}
 }
+
+// When OpenLeash ends, the log says of a call that runs that nobody knows.
+func TestTaskThatRunsWhenOpenLeashEnds(t *testing.T) {
+	for name, door := range taskDoors(true) {
+		t.Run(name, func(t *testing.T) {
+			p := newRealProxy(t, askAll)
+			h, s, id := approvedTask(t, p, door)
+			s.gate = make(chan struct{})
+			defer close(s.gate)
+			h.about("tasks/get", id)
+			p.EndTasks()
+			p.outcomes(t, 1)
+			if e := p.entries(t, "outcome"); len(e) != 1 || e[0].Outcome != "unknown" {
+				t.Errorf("the log: %+v", e)
+			}
+			later := h.task(`{"n":2}`)
+			p.approve(t, p.pending(t).ID)
+			if raw := h.about("tasks/get", later); !strings.Contains(string(raw), "shutting down") || s.count() != 1 {
+				t.Errorf("what is approved then: %s, %d calls", raw, s.count())
+			}
+		})
+	}
+}

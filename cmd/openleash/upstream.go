@@ -29,6 +29,10 @@ func (a *app) newProxy(s Server) (*proxy.Proxy, error) {
 		Places: s.places(), HideDenied: a.config.HideDenied, Pins: cmp.Or(s.Pins, a.config.Pins),
 	})
 	a.proxies.add(p)
+	a.run(func(ctx context.Context) {
+		<-ctx.Done()
+		p.EndTasks()
+	})
 	return p, nil
 }
 
