@@ -171,4 +171,3 @@ func TestManyTools(t *testing.T) {
 	}
 	v.get("/tools").want(t, 200)
 }
-
