@@ -216,6 +216,9 @@ CREATE TABLE releases (
 ) STRICT;
 CREATE INDEX releases_decision ON releases (decision_id);
 `, `
+-- The last approved call of a kind, which the owner of the next one is shown.
+CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, created_at) WHERE grant_until IS NOT NULL;
+`, `
 -- What servers say of their tools, prompts and resources: the versions of each
 -- definition that were accepted, and at most one that was not.
 CREATE TABLE pins (
