@@ -11,7 +11,6 @@ import (
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
-	"github.com/openleash/openleash-go/internal/diff"
 	"github.com/openleash/openleash-go/internal/visible"
 )
 
@@ -91,22 +90,10 @@ type pinPage struct {
 	Title   string // page's
 	Notice  string
 	Asked   *authz.Pin  // the version that waits, or was refused; nil: none
-	Changes []pinChange // from the version that was accepted last to the one that was not
+	Changes []changeRow // from the version that was accepted last to the one that was not
 	Unkept  bool        // a text is too long to be kept: nothing can be shown of it
 	Whole   []field     // the definition
 	Look    visible.Look
-}
-
-type pinChange struct {
-	Path   string
-	Pieces []piece // of two texts
-	Old    markup  // else; empty: it was not there
-	New    markup
-}
-
-type piece struct {
-	Op   string // "", del, ins
-	HTML markup
 }
 
 func (p *portal) tool(w http.ResponseWriter, r *http.Request, s identity.Session) error {
@@ -155,26 +142,9 @@ func (p *portal) readPin(r *http.Request, s identity.Session, data *pinPage) err
 	}
 	before := authz.PinDefinition(text)
 	if data.Unkept = data.Unkept || before.Kind() == action.Missing; !data.Unkept {
-		data.Changes = pinChanges(before, now)
+		data.Changes = changeRows(before, now)
 	}
 	return nil
-}
-
-func pinChanges(before, now action.Value) (list []pinChange) {
-	for _, c := range diff.Values(before, now) {
-		shown := pinChange{Path: "$" + c.Path}
-		for _, p := range c.Words {
-			shown.Pieces = append(shown.Pieces, piece{[...]string{diff.Keep: "", diff.Delete: "del", diff.Insert: "ins"}[p.Op], blockHTML(p.Text)})
-		}
-		if c.Words == nil && c.Old.Kind() != action.Missing {
-			shown.Old = jsonHTML(c.Old)
-		}
-		if c.Words == nil && c.New.Kind() != action.Missing {
-			shown.New = jsonHTML(c.New)
-		}
-		list = append(list, shown)
-	}
-	return list
 }
 
 // answerTool takes the owner's word on exactly the definition that the page showed.

@@ -77,7 +77,7 @@ func TestToolsPage(t *testing.T) {
 	body = v.get("/tools").want(t, 200)
 	has(t, body, "What waits for you", "changed, waits for you", "new, waits for you")
 	body = v.get(toolShown).want(t, 200)
-	has(t, body, "What has changed", "$.description", "<del>", "<ins>", "Look closely", `\u202e`)
+	has(t, body, "What has changed", "description", "<del>", "<ins>", "Look closely", `\u202e`)
 	lacks(t, body, "\u202e")
 	has(t, v.get("/tools/show?kind=tool&name=new&server=shop").want(t, 200), "As it is listed now", "New.")
 	v.get("/tools/show?kind=tool&name=none&server=shop").want(t, 404)
@@ -171,4 +171,3 @@ func TestManyTools(t *testing.T) {
 	}
 	v.get("/tools").want(t, 200)
 }
-

@@ -313,13 +313,12 @@ func (p *approvalPrinter) since(last *approvals.Request) {
 	}
 	p.heading(fmt.Sprintf("Different from what was approved on %s (%s)", when, last.ID))
 	for _, c := range changes {
-		p.change("$.payload", c)
+		p.change(c)
 	}
 }
 
-// change shows one place, by its path from root as a policy names it.
-func (p *approvalPrinter) change(root string, c diff.Change) {
-	p.foreign(visible.Line(root + c.Path))
+func (p *approvalPrinter) change(c diff.Change) {
+	p.foreign(visible.Line(c.Path))
 	if c.Words != nil && slices.ContainsFunc(c.Words, func(w diff.Piece) bool { return w.Op == diff.Keep }) {
 		var b strings.Builder
 		for _, w := range c.Words {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/configs"
 	"github.com/openleash/openleash-go/internal/home"
 	"github.com/openleash/openleash-go/policy"
@@ -60,6 +61,12 @@ func TestConfig(t *testing.T) {
 		{"groups that are comments", "groups:\n  # buyers: [bot]\n", func(*Config) {}},
 		{"list", "list: hide_denied\n", func(c *Config) { c.HideDenied = true }},
 		{"list all", "list: all\n", func(*Config) {}},
+		{"tools", "tools: {changed: deny}\nmcpServers:\n  files: {command: x, tools: {changed: allow}}\n  other: {command: x}\n", func(c *Config) {
+			c.Pins = authz.PinDeny
+			c.Servers["files"] = Server{Name: "files", Command: "x", Pins: authz.PinAllow}
+			c.Servers["other"] = Server{Name: "other", Command: "x"}
+		}},
+		{"tools that are comments", "tools:\n  # changed: deny\n", func(*Config) {}},
 		{"limits", "limits: {message_bytes: 65536, children: 10000}\n", func(c *Config) { c.MessageBytes, c.Children = 65536, 10_000 }},
 		{"a process's life", "mcpServers:\n  files: {command: x, start: at_start, idle: 10m, run_as: nobody}\n  other: {command: x, start: first_use, idle: 24h}\n", func(c *Config) {
 			c.Servers["files"] = Server{Name: "files", Command: "x", AtStart: true, Idle: 10 * time.Minute, RunAs: "nobody"}
@@ -136,6 +143,8 @@ func TestConfigFaults(t *testing.T) {
 		{"no agent's name", "groups: {a: [\"a b\"]}\n", `config.yaml:1:14: group a: agent "a b": a name has letters`},
 		{"an agent twice", "groups: {a: [ann, bob, ann]}\n", `config.yaml:1:24: group a: agent "ann" stands there already`},
 		{"too many members", manyMembers(10_001), "groups: want at most 10000 agents in all groups together, got 10001"},
+		{"tools of another kind", "tools: {changed: ask}\n", `changed: want hold, deny, allow, got "ask"`},
+		{"tools with another key", "mcpServers: {a: {command: x, tools: {change: deny}}}\n", `tools: unknown key "change" (did you mean "changed"?)`},
 		{"mapping rule", "mapping:\n  - {tool: x, action_typ: y}\n", `did you mean "action_type"?`},
 	}
 	for _, tt := range tests {

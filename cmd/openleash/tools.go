@@ -233,14 +233,15 @@ func (a *app) showPin(cmd *cobra.Command, server string, v authz.Versions) error
 		fmt.Fprintf(w, "  %-8s  %s  %s\n", v.Pending.State, v.Pending.Hash, v.Pending.SeenAt.Local().Format(time.DateTime))
 	}
 	fmt.Fprintln(w)
+	p := &approvalPrinter{w: w, full: true}
 	if v.Pending != nil && v.Latest() != nil {
 		before, err := a.pinText(cmd.Context(), v.Latest())
 		if err != nil {
 			return err
 		}
-		printDiff(w, before, now)
+		printDiff(p, before, now)
 	} else {
-		printDefinition(w, now)
+		printDefinition(p, now)
 	}
 	if look := visible.LookAt(now); look.Odd() > 0 {
 		fmt.Fprintf(w, "\nLook closely: %d characters in it are invisible, or look like others; they are shown by their number.\n", look.Odd())
@@ -262,24 +263,23 @@ func stateWords(v authz.Versions) string {
 	return words
 }
 
-func printDefinition(w io.Writer, v action.Value) {
+func printDefinition(p *approvalPrinter, v action.Value) {
 	if v.Kind() == action.Missing {
-		fmt.Fprintln(w, "It is too long to be kept: only its hash is.")
+		fmt.Fprintln(p.w, "It is too long to be kept: only its hash is.")
 		return
 	}
-	(&approvalPrinter{w: w, full: true}).foreign(visible.JSON(v))
+	p.foreign(visible.JSON(v))
 }
 
-// printDiff shows what has changed, place by place. Texts are told word by word:
-// [-gone-], {+new+}.
-func printDiff(w io.Writer, before, now action.Value) {
+// printDiff shows what has changed, place by place.
+func printDiff(p *approvalPrinter, before, now action.Value) {
 	if before.Kind() == action.Missing || now.Kind() == action.Missing {
-		fmt.Fprintln(w, "What has changed cannot be shown: one of the two is too long to be kept. As it is listed now:")
-		printDefinition(w, now)
+		fmt.Fprintln(p.w, "What has changed cannot be shown: one of the two is too long to be kept. As it is listed now:")
+		printDefinition(p, now)
 		return
 	}
 	for _, c := range diff.Values(before, now) {
-		(&approvalPrinter{w: w, full: true}).change("$", c)
+		p.change(c)
 	}
 }
 
