@@ -18,26 +18,43 @@ import (
 // markup is HTML that was made here, from escaped parts.
 type markup = template.HTML
 
-func box(r rune) string {
+// box shows characters by their numbers.
+func box(part visible.Segment) string {
 	class, why := "odd", "shown by its number"
-	switch {
-	case r == '\n' || r == '\t':
+	switch part.Kind {
+	case visible.Usual:
 		class = "odd usual" // texts have them: no cause for alarm
-	case !visible.Odd(r):
-		class, why = "odd alike", "which looks like another"
+	case visible.Alike:
+		class = "odd alike"
 	}
-	return fmt.Sprintf(`<span class="%s" title="the character U+%04X, %s">%s</span>`, class, r, why, visible.Number(r))
+	title := fmt.Sprintf("%d characters, shown by their numbers", utf8.RuneCountInString(part.Text))
+	if r, size := utf8.DecodeRuneInString(part.Text); size == len(part.Text) {
+		if part.Kind == visible.Alike {
+			why = fmt.Sprintf("which looks like %c", visible.Imitates(r))
+		}
+		title = fmt.Sprintf("the character U+%04X, %s", r, why)
+	}
+	return `<span class="` + class + `" title="` + template.HTMLEscapeString(title) + `">` + visible.Numbers(part.Text) + `</span>`
+}
+
+// asHTML writes a text; plain writes what is shown as it is.
+func asHTML(s, allow string, plain func(string) string) string {
+	var b strings.Builder
+	for part := range visible.Segments(s, allow) {
+		if part.Kind == visible.Plain {
+			b.WriteString(plain(part.Text))
+		} else {
+			b.WriteString(box(part))
+		}
+	}
+	return b.String()
 }
 
 // inlineHTML shows a text on one line.
-func inlineHTML(s string) markup {
-	return markup(visible.Map(s, "", template.HTMLEscapeString, box))
-}
+func inlineHTML(s string) markup { return markup(asHTML(s, "", template.HTMLEscapeString)) }
 
 // blockHTML shows a text as it was written, with its lines.
-func blockHTML(s string) markup {
-	return markup(visible.Map(s, "\n\t", template.HTMLEscapeString, box))
-}
+func blockHTML(s string) markup { return markup(asHTML(s, "\n\t", template.HTMLEscapeString)) }
 
 // field is one named value.
 type field struct {
@@ -98,12 +115,12 @@ func textHTML(s string) markup {
 // edge boxes blanks at the end of a text.
 func edge(s string) string {
 	var b strings.Builder
-	for _, r := range s {
-		if r == ' ' {
-			b.WriteString(`<span class="odd" title="a space">·</span>`)
+	for part := range visible.Segments(s, "") {
+		if part.Kind != visible.Plain {
+			b.WriteString(box(part))
 			continue
 		}
-		b.WriteString(box(r))
+		b.WriteString(strings.Repeat(`<span class="odd" title="a space">·</span>`, len(part.Text)))
 	}
 	return b.String()
 }
@@ -182,5 +199,5 @@ var quoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // quoteHTML writes a string with its quotes, on one line.
 func quoteHTML(s string) string {
-	return `"` + visible.Map(s, "", func(s string) string { return template.HTMLEscapeString(quoter.Replace(s)) }, box) + `"`
+	return `"` + asHTML(s, "", func(s string) string { return template.HTMLEscapeString(quoter.Replace(s)) }) + `"`
 }
