@@ -37,7 +37,7 @@ const (
 const maxChanges = 1000
 
 // Values lists where two values differ, in the order of the new one; what is gone
-// comes last. Numbers are the same when they mean the same.
+// comes last. Numbers that are the same, 1 and 1.0, do not differ.
 func Values(old, new action.Value) []Change {
 	c := comparer{cells: maxCells}
 	c.compare("", old, new)

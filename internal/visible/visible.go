@@ -17,13 +17,11 @@
 package visible
 
 import (
-	"fmt"
 	"iter"
 	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -217,23 +215,3 @@ func written(s, allow string) string {
 
 // beforeNumber are backslashes that could be taken for the beginning of a number.
 var beforeNumber = regexp.MustCompile(`(\\+)([unrt]|\z)`)
-
-// JSON shows a JSON text at a terminal. It stays the same JSON: there a number is
-// nothing but another way to write a character.
-func JSON(text string) string {
-	var b strings.Builder
-	for part := range Segments(text, "\n") {
-		if part.Kind == Plain {
-			b.WriteString(part.Text)
-			continue
-		}
-		for _, r := range part.Text {
-			if high, low := utf16.EncodeRune(r); r > 0xffff {
-				fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-			} else {
-				b.WriteString(Number(r))
-			}
-		}
-	}
-	return b.String()
-}

@@ -91,14 +91,14 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-func TestJSON(t *testing.T) {
+func TestJSONText(t *testing.T) {
 	const text = "{\"a\u202e\":\"\\u202e \\\\u202e \U000e0041\u2028 pаypal\\n\"}"
 	const want = `{"a\u202e":"\u202e \\u202e \udb40\udc41\u2028 p\u0430ypal\n"}`
-	if got := JSON(text); got != want {
+	if got := JSONText(text); got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
 	var before, after any
-	if err := errors.Join(json.Unmarshal([]byte(text), &before), json.Unmarshal([]byte(JSON(text)), &after)); err != nil {
+	if err := errors.Join(json.Unmarshal([]byte(text), &before), json.Unmarshal([]byte(JSONText(text)), &after)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(before, after); diff != "" {
