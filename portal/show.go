@@ -79,13 +79,26 @@ func fields(v action.Value, skip ...string) []field {
 		return []field{newField("", v)}
 	}
 	var fs []field
+	var rest []action.Member
 	for name, value := range v.Members() {
-		if !slices.Contains(skip, name) {
+		switch {
+		case slices.Contains(skip, name):
+		case len(fs) < maxFields:
 			fs = append(fs, newField(name, value))
+		default:
+			rest = append(rest, action.Member{Key: name, Value: value})
 		}
+	}
+	if len(rest) > 0 {
+		more := newField("all others", action.ObjectValue(rest...))
+		more.Size = fmt.Sprintf("%d members", len(rest))
+		fs = append(fs, more)
 	}
 	return fs
 }
+
+// maxFields is how many members stand by themselves: so many rows a browser bears.
+const maxFields = 200
 
 const (
 	// longText is from when on the number of characters is told,
@@ -95,7 +108,13 @@ const (
 	foldedText = 3000
 	// headText is how much of it is seen then, in characters.
 	headText = 160
+	// bareText, in bytes, is from when on a value is written without boxes and colours,
+	// as at a terminal: millions of elements are more than a browser bears.
+	bareText = 32 << 10
 )
+
+// bare says how a text is to be read that is written so.
+const bare = `<span class="aside bare">Very long, so numbers of characters stand without boxes; a backslash that was really written before one is doubled.</span>`
 
 func newField(name string, v action.Value) field {
 	f := field{Name: name, Kind: kindWord(v.Kind())}
@@ -133,8 +152,11 @@ func firstRunes(s string, n int) string {
 
 // textHTML shows a string's text; blanks at its ends, which no one would see, are boxed.
 func textHTML(s string) markup {
-	if s == "" {
+	switch {
+	case s == "":
 		return `<span class="none">empty text</span>`
+	case len(s) > bareText:
+		return bare + markup(template.HTMLEscapeString(visible.Lines(s)))
 	}
 	inner := strings.Trim(s, " \n\t")
 	start := strings.Index(s, inner)
@@ -177,6 +199,9 @@ func kindWord(k action.Kind) string {
 // jsonHTML pretty-prints a value: order kept, numbers as they were written,
 // every string whole.
 func jsonHTML(v action.Value) markup {
+	if len(v.Canonical()) > bareText {
+		return markup(template.HTMLEscapeString(visible.JSON(v)))
+	}
 	var b strings.Builder
 	writeJSON(&b, v, "")
 	return markup(b.String())

@@ -10,15 +10,15 @@ import (
 // A look-alike is a character that is taken for an ASCII one where ASCII is meant
 // (after Unicode UTS #39, Confusable Detection and Mixed-Script Detection):
 //
-//   - a letter of another alphabet in a word that has Latin letters too, when all its
-//     foreign letters look Latin: "pаypal.com". A word of one alphabet is what it is,
-//     and so is one whose other letters show that it is foreign.
+//   - a letter of another alphabet that looks Latin, where Latin letters stand beside it
+//     ("pаypal"), or in the same word when all letters beside it look Latin too
+//     ("аррӏе.com"). Words of one alphabet are what they are, and so is "файл_тест.txt".
 //   - a letter or digit of a style or width of its own: full-width, mathematical,
 //     enclosed, a Roman numeral.
 //   - a slash, dot, colon or hyphen that is none, in what reads as an address or a name.
 
 // latin are letters of other alphabets, each before the one it looks like.
-const latin = "аaеeоoрpсcуyхxіiјjѕsһhԁdԛqԝwҡkѵvгrАAВBЕEКKМMНHОOРPСCТTУYХXІIЈJЅSԌGԜWЗ3" +
+const latin = "ӏlӀIаaеeоoрpсcуyхxіiјjѕsһhԁdԛqԝwҡkѵvгrАAВBЕEКKМMНHОOРPСCТTУYХXІIЈJЅSԌGԜWЗ3" +
 	"αaοoρpτtυuνvιiγyηnκkχxωwσoΑAΒBΕEΖZΗHΙIΚKΜMΝNΟOΡPΤTΥYΧX" +
 	"օoսuհhոnցgզqԱUՕOՍSՏSꓐBꓑPꓓDꓖGꓗKꓘKꓚCꓝFꓡLꓢSꓣRꓦVꓧHꓬYꓮAꓰEꓲIꓳOꓴUᎪAᎬEᎻHᏀGᏃZᏔWᏚSᏢPᏟCᏞLᏙVɑaɡgɩiʋu" +
 	"ᴀaʙbᴄcᴅdᴇeꜰfɢgʜhɪiᴊjᴋkʟlᴍmɴnᴏoᴘpʀrꜱsᴛtᴜuᴠvᴡwʏyᴢz"
@@ -37,7 +37,8 @@ func pairs(s string) map[rune]rune {
 	return m
 }
 
-// A word is what decides whether a character of it is a look-alike.
+// A word is what decides whether a character of it is a look-alike: all between two
+// spaces, or the letters that stand beside each other in it.
 type word struct {
 	latin   bool // it has letters that are Latin, or a style of them
 	foreign bool // it has others that look like none
@@ -45,34 +46,31 @@ type word struct {
 }
 
 func wordOf(s string) (w word) {
-	if isASCII(s) {
-		return w
-	}
 	for _, r := range s {
 		switch {
 		case r < 0x80:
 			w.latin = w.latin || unicode.IsLetter(r)
+			w.named = w.named || strings.ContainsRune(`./\@:_=`, r)
 		case styles[r] != 0:
 			w.latin = true
 		case unicode.IsLetter(r) && !unicode.Is(unicode.Latin, r) && letterLike[r] == 0:
 			w.foreign = true
 		}
 	}
-	w.named = strings.ContainsAny(s, `./\@:_=`)
 	return w
 }
 
-func isASCII(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
-}
+// inLetters reports whether a character is part of letters that stand beside each other.
+func inLetters(r rune) bool { return unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsDigit(r) }
 
-// alike reports whether a character of the word is taken for an ASCII one.
-func (w word) alike(r rune) bool {
+// alike reports whether a character of the word, and of those letters in it, is taken
+// for an ASCII one.
+func (w word) alike(r rune, letters word) bool {
 	switch {
 	case r < 0x80:
 		return false
 	case letterLike[r] != 0:
-		return w.latin && !w.foreign
+		return letters.latin || w.latin && !letters.foreign
 	case markLike[r] != 0:
 		return w.latin && (w.named || strings.ContainsRune("⁄∕⧸․‧꞉∶", r))
 	}

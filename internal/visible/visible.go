@@ -108,8 +108,8 @@ func Segments(s, allow string) iter.Seq[Segment] {
 type cursor struct {
 	text  string
 	at    int
-	end   int  // of the word that was looked at last
-	word  word // that one
+	word  span // the one that was looked at last
+	run   span // of letters that stand beside each other in it
 	last  rune // before at; 0: at is the beginning
 	marks int  // how many of those before at are marks on one letter
 }
@@ -121,8 +121,9 @@ func (c *cursor) next() (r rune, k Kind) {
 		return c.last, Plain
 	}
 	r, size := utf8.DecodeRuneInString(c.text[c.at:])
-	if r >= 0x80 && c.at >= c.end {
-		c.look()
+	if r >= 0x80 {
+		c.word.reach(c.text, c.at, unicode.IsSpace)
+		c.run.reach(c.text, c.at, notLetters)
 	}
 	c.at += size
 	switch {
@@ -133,7 +134,7 @@ func (c *cursor) next() (r rune, k Kind) {
 		c.marks, k = 0, c.odd(r)
 	default:
 		c.marks = 0
-		if c.word.alike(r) {
+		if c.word.alike(r, c.run.word) {
 			k = Alike
 		}
 	}
@@ -141,16 +142,30 @@ func (c *cursor) next() (r rune, k Kind) {
 	return r, k
 }
 
-// look looks at the word that at is in.
-func (c *cursor) look() {
-	start := c.end + strings.LastIndexFunc(c.text[c.end:c.at], unicode.IsSpace) + 1
-	n := strings.IndexFunc(c.text[c.at:], unicode.IsSpace)
-	if n < 0 {
-		n = len(c.text) - c.at
-	}
-	c.end = c.at + max(n, 1)
-	c.word = wordOf(c.text[start : c.at+n])
+// A span is a word up to its end.
+type span struct {
+	end int
+	word
 }
+
+// reach goes on to the span that at is in, if it has ended before.
+func (s *span) reach(text string, at int, between func(rune) bool) {
+	if at < s.end {
+		return
+	}
+	start := s.end
+	if i := strings.LastIndexFunc(text[start:at], between); i >= 0 {
+		start += i
+	}
+	_, size := utf8.DecodeRuneInString(text[at:])
+	s.end = len(text)
+	if n := strings.IndexFunc(text[at+size:], between); n >= 0 {
+		s.end = at + size + n
+	}
+	s.word = wordOf(text[start:s.end])
+}
+
+func notLetters(r rune) bool { return !inLetters(r) }
 
 // maxMarks is how many marks one letter bears in any writing (UTS #39, 5.4).
 const maxMarks = 4

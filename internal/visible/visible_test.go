@@ -23,13 +23,16 @@ func TestLine(t *testing.T) {
 		"no\u00a0break\u3000wide\u2800": `no\u00a0break\u3000wide\u2800`,
 		"pаypal.com":                    `p\u0430ypal.com`, // Cyrillic а
 		"раура1.com":                    `\u0440\u0430\u0443\u0440\u04301.com`,
-		"gооgle":                        `g\u043e\u043egle`,
-		"αpple":                         `\u03b1pple`,
-		"ｐａｙ":                           `\uff50\uff41\uff59`,
-		"𝐩𝐚𝐲":                           `\u{1d429}\u{1d41a}\u{1d432}`,
-		"example.com⁄path":              `example.com\u2044path`,
-		"user@host․com":                 `user@host\u2024com`,
-		"https꞉//a.b":                   `https\ua789//a.b`,
+		"аррӏе.com":                     `\u0430\u0440\u0440\u04cf\u0435.com`,
+		"pаypal.com/ж pаyж":             `p\u0430ypal.com/ж p\u0430yж`, // what is foreign beside it excuses nothing
+		"USB-порт, Tシャツ, 3D-модель": "USB-порт, Tシャツ, 3D-модель",
+		"gооgle":           `g\u043e\u043egle`,
+		"αpple":            `\u03b1pple`,
+		"ｐａｙ":              `\uff50\uff41\uff59`,
+		"𝐩𝐚𝐲":              `\u{1d429}\u{1d41a}\u{1d432}`,
+		"example.com⁄path": `example.com\u2044path`,
+		"user@host․com":    `user@host\u2024com`,
+		"https꞉//a.b":      `https\ua789//a.b`,
 		"Привет, как дела? Это тест.":       "Привет, как дела? Это тест.",
 		"файл_тест.txt":                     "файл_тест.txt", // its letters show that it is Russian
 		"Καλημέρα κόσμε":                    "Καλημέρα κόσμε",
