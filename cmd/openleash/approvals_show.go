@@ -216,8 +216,12 @@ func (p *approvalPrinter) value(v action.Value) {
 	case v.Kind() == action.Missing || v.Kind() == action.Object && v.Len() == 0:
 		fmt.Fprintln(p.w, "  nothing: it has no arguments")
 	case v.Kind() == action.Object:
-		for name, item := range v.Members() {
-			p.member(name, item)
+		for i := range p.shown(v.Len()) {
+			p.member(v.At(i).Key, v.At(i).Value)
+		}
+		if more := v.Len() - p.shown(v.Len()); more > 0 {
+			whole := v.Canonical()
+			fmt.Fprintf(p.w, "  … %d more names, %d bytes in all, sha256 %x: openleash approvals show %s --full\n", more, len(whole), sha256.Sum256(whole), p.r.ID)
 		}
 	default:
 		p.foreign(visible.JSON(v), v)
@@ -244,7 +248,17 @@ const (
 	// maxLines and maxBytes are how much of one value is shown without --full.
 	maxLines = 40
 	maxBytes = 4000
+	// maxRows is how many names, and how many differences, without it.
+	maxRows = 100
 )
+
+// shown is how many of n are shown.
+func (p *approvalPrinter) shown(n int) int {
+	if p.full {
+		return n
+	}
+	return min(n, maxRows)
+}
 
 // foreign shows what somebody else has written, behind a bar on each line: none of it
 // can pass for a line of ours. Without --full what is long is cut, and told by the size
@@ -319,8 +333,12 @@ func (p *approvalPrinter) since(last *approvals.Request) {
 		return
 	}
 	p.heading(fmt.Sprintf("Different from what was approved on %s (%s)", when, last.ID))
-	for _, c := range changes {
+	shown := p.shown(len(changes))
+	for _, c := range changes[:shown] {
 		p.change(c)
+	}
+	if more := len(changes) - shown; more > 0 {
+		fmt.Fprintf(p.w, "  … at least %d further places: openleash approvals show %s --full\n", more, p.r.ID)
 	}
 }
 

@@ -105,7 +105,7 @@ func (c Case) Request(t testing.TB, id, owner string, now time.Time) approvals.R
 	if c.Grow != nil {
 		members = append(members, c.Grow.members(t)...)
 	}
-	arguments := action.ObjectValue(members...)
+	arguments := parse(t, action.ObjectValue(members...).Canonical()) // in the order in which a store gives it back
 	info := []action.Member{{Key: "name", Value: action.StringValue(c.Tool)}, {Key: "description", Value: action.StringValue(c.Description)}}
 	if c.Annotations != nil {
 		info = append(info, action.Member{Key: "annotations", Value: parse(t, c.Annotations)})
