@@ -181,6 +181,10 @@ func TestBrowserHostile(t *testing.T) {
 			t.Fatal(c.Name, err)
 		}
 		t.Logf("%s: %v until it can be answered", c.Name, time.Since(began))
+		over, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
+		if err != nil || over > 0 {
+			t.Errorf("%s: the page is %d pixels too wide, %v", c.Name, over, err)
+		}
 		title, err := chromedp.Run(ctx, chromedp.Title())
 		if err != nil || strings.HasPrefix(title, "PWNED") {
 			t.Errorf("%s: the title is %q, %v", c.Name, title, err)
