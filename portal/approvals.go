@@ -112,7 +112,7 @@ type approvalPage struct {
 	Last      *sinceLast  // what is different from the last of its kind; nil: it is the first
 	Tool      toolInfo
 	Pin       *pinMark
-	Exact     markup       // the whole action, as JSON
+	Exact     markup       // the whole action, as JSON; empty: it is too long for that
 	Look      visible.Look // what is to be looked at closely
 	MaxReason int
 }
@@ -161,7 +161,10 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		page: base, item: newItem(req, base.Now), Title: base.Title, Notice: notice,
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
 		Over: overLimits(req.Overshoots), Limits: roomRows(review.Limits), Last: newSinceLast(review.Last, req),
-		Tool: describeTool(req), Exact: jsonHTML(req.Action.Value()), Look: visible.LookAt(req.Action.Value()), MaxReason: maxReason,
+		Tool: describeTool(req), Look: lookAt(req), MaxReason: maxReason,
+	}
+	if whole := req.Action.Value(); len(whole.Canonical()) <= bareText {
+		data.Exact = jsonHTML(whole)
 	}
 	if data.Pin, err = p.pinMark(r, s, req); err != nil {
 		return err
@@ -170,6 +173,24 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		data.Arguments, data.Mapped = fields(payload), nil
 	}
 	return p.render(w, status, "approval.html", data)
+}
+
+// lookAt looks at all that others have written in a request.
+func lookAt(r approvals.Request) visible.Look {
+	names := action.ArrayValue(action.StringValue(r.Server), action.StringValue(r.Tool), action.StringValue(r.Reason))
+	return visible.LookAt(r.Action.Value(), names, r.ToolInfo.Get("description"), r.ToolInfo.Get("annotations"))
+}
+
+// actionFile gives the action to the byte: its SHA-256 is the action hash.
+func (p *portal) actionFile(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+	req, err := p.ownRequest(r, s)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Disposition", `attachment; filename="action.json"`)
+	w.Write(req.Action.Canonical()) // the browser may be gone
+	return nil
 }
 
 // what names the thing asked for, for the page's title.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/internal/hostiletest"
 )
 
 // chromium starts a browser of its own for one test.
@@ -152,4 +154,52 @@ func TestBrowserForgery(t *testing.T) {
 		t.Errorf("the forged form led to %q, %v", page, err)
 	}
 	w.wantPending(req.ID)
+}
+
+// Hostile calls run nothing in a real browser and load nothing from elsewhere, and one
+// of 4 MB is read and answered like any other.
+func TestBrowserHostile(t *testing.T) {
+	w := newWorld(t)
+	ctx := chromium(t)
+	err := chromedp.Do(ctx,
+		chromedp.Navigate(SignInURL(w.browse(), w.link(time.Minute), "")),
+		chromedp.Click(chromedp.CSS("form button.yes")),
+		chromedp.WaitVisible(chromedp.CSS(".requests")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := 0
+	for _, c := range hostiletest.Cases(t, hostileFolder) {
+		if !slices.Contains([]string{"html-script", "html-attribute", "css", "bidi-override", "combining-flood", "arabic", "4mb", "4mb-hidden", "100k-keys"}, c.Name) {
+			continue
+		}
+		tried++
+		r := w.holdCase(c)
+		began := time.Now()
+		err := chromedp.Do(ctx, chromedp.Navigate(w.browse()+"/approvals/"+r.ID), chromedp.WaitVisible(chromedp.CSS(".answer")))
+		if err != nil {
+			t.Fatal(c.Name, err)
+		}
+		t.Logf("%s: %v until it can be answered", c.Name, time.Since(began))
+		over, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
+		if err != nil || over > 0 {
+			t.Errorf("%s: the page is %d pixels too wide, %v", c.Name, over, err)
+		}
+		title, err := chromedp.Run(ctx, chromedp.Title())
+		if err != nil || strings.HasPrefix(title, "PWNED") {
+			t.Errorf("%s: the title is %q, %v", c.Name, title, err)
+		}
+		shown, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("h1")))
+		if want := shownText(c.Tool, ""); err != nil || !strings.Contains(shown, want) {
+			t.Errorf("%s: %q, %v; want %q in it", c.Name, shown, err, want)
+		}
+		err = chromedp.Do(ctx, chromedp.Click(chromedp.CSS("form.deny button")), chromedp.WaitVisible(chromedp.CSS(".DENIED")))
+		if err != nil {
+			t.Fatal(c.Name, err)
+		}
+		w.wantAnswered(r.ID, approvals.Denied)
+	}
+	if tried != 9 {
+		t.Errorf("%d cases were tried", tried)
+	}
 }

@@ -119,6 +119,7 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("GET /{$}", p.signedIn(p.inbox))
 	mux.Handle("GET /inbox/count", p.signedIn(p.inboxCount))
 	mux.Handle("GET /approvals/{id}", p.signedIn(p.approval))
+	mux.Handle("GET /approvals/{id}/action.json", p.signedIn(p.actionFile))
 	mux.Handle("POST /approvals/{id}/approve", p.signedIn(p.approve))
 	mux.Handle("POST /approvals/{id}/deny", p.signedIn(p.deny))
 	mux.Handle("GET /limits", p.signedIn(p.limits))

@@ -1,14 +1,15 @@
 package portal
 
 import (
+	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/diff"
-	"github.com/openleash/openleash-go/internal/visible"
 )
 
 // roomRow is one limit that a request would be charged to.
@@ -40,6 +41,7 @@ type sinceLast struct {
 	ID      string
 	When    time.Time
 	Changes []changeRow // none: it is the same
+	More    int         // how many further places are different
 }
 
 // changeRow is one place that is different.
@@ -50,45 +52,94 @@ type changeRow struct {
 	Text markup // of two texts that have something alike: the words that went and came
 }
 
+// maxRows is how many places are shown.
+const maxRows = 100
+
 func newSinceLast(last *approvals.Request, now approvals.Request) *sinceLast {
 	if last == nil {
 		return nil
 	}
-	return &sinceLast{ID: last.ID, When: last.AnsweredAt, Changes: changeRows(last.Action.Payload, now.Action.Payload)}
+	changes := diff.Values(last.Action.Payload, now.Action.Payload)
+	shown := changes[:min(len(changes), maxRows)]
+	return &sinceLast{ID: last.ID, When: last.AnsweredAt, Changes: changeRows(shown), More: len(changes) - len(shown)}
 }
 
-func changeRows(old, new action.Value) (rows []changeRow) {
-	for _, c := range diff.Values(old, new) {
+func changeRows(changes []diff.Change) (rows []changeRow) {
+	for _, c := range changes {
 		row := changeRow{Path: strings.TrimPrefix(c.Path, "."), Text: wordsHTML(c.Words)}
-		if row.Text == "" && c.Old.Kind() != action.Missing {
-			row.Old = jsonHTML(c.Old)
-		}
-		if row.Text == "" && c.New.Kind() != action.Missing {
-			row.New = jsonHTML(c.New)
+		if row.Text == "" {
+			row.Old, row.New = beginningHTML(c.Old), beginningHTML(c.New)
 		}
 		rows = append(rows, row)
 	}
 	return rows
 }
 
+// beginningHTML shows a value, a long one by how it begins: it stands whole elsewhere.
+func beginningHTML(v action.Value) markup {
+	if v.Kind() == action.Missing {
+		return ""
+	}
+	size := len(v.Canonical())
+	if size <= foldedText {
+		return jsonHTML(v)
+	}
+	return inlineHTML(firstRunes(string(v.Canonical()), headText)) + markup(fmt.Sprintf(` <span class="aside">… %d bytes in all</span>`, size))
+}
+
+const (
+	// maxPieces is how many pieces of a text are shown; in more nobody finds anything.
+	maxPieces = 500
+	// maxPiece is how much of one, in characters.
+	maxPiece = 1200
+)
+
 // wordsHTML marks what went and what came; empty when the texts have nothing alike.
 func wordsHTML(words []diff.Piece) markup {
 	var b strings.Builder
 	alike := false
 	for _, w := range words {
-		text := string(blockHTML(w.Text))
 		switch w.Op {
 		case diff.Delete:
-			text = "<del>" + text + "</del>"
+			b.WriteString("<del>" + string(pieceHTML(w.Text)) + "</del>")
 		case diff.Insert:
-			text = "<ins>" + text + "</ins>"
+			b.WriteString("<ins>" + string(pieceHTML(w.Text)) + "</ins>")
 		default:
-			alike = alike || strings.TrimSpace(visible.Line(w.Text)) != ""
+			alike = alike || strings.TrimSpace(w.Text) != ""
+			b.WriteString(string(keptHTML(w.Text)))
 		}
-		b.WriteString(text)
 	}
-	if !alike {
+	if !alike || len(words) > maxPieces {
 		return ""
 	}
 	return markup(b.String())
+}
+
+// pieceHTML shows a piece of a text, a long one by how it begins.
+func pieceHTML(s string) markup {
+	head := firstRunes(s, maxPiece)
+	if head == s {
+		return blockHTML(s)
+	}
+	return blockHTML(head) + left(s[len(head):])
+}
+
+// keptHTML shows what stayed, a long piece by its ends: what is next to a change tells
+// where it is.
+func keptHTML(s string) markup {
+	if utf8.RuneCountInString(s) <= maxPiece {
+		return blockHTML(s)
+	}
+	head := firstRunes(s, maxPiece/4)
+	end := len(s)
+	for range maxPiece / 4 {
+		_, size := utf8.DecodeLastRuneInString(s[:end])
+		end -= size
+	}
+	return blockHTML(head) + left(s[len(head):end]) + blockHTML(s[end:])
+}
+
+// left says how much is not shown.
+func left(s string) markup {
+	return markup(fmt.Sprintf(` <span class="aside">… %d characters …</span> `, utf8.RuneCountInString(s)))
 }

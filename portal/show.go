@@ -20,26 +20,43 @@ import (
 // markup is HTML that was made here, from escaped parts.
 type markup = template.HTML
 
-func box(r rune) string {
+// box shows characters by their numbers.
+func box(part visible.Segment) string {
 	class, why := "odd", "shown by its number"
-	switch {
-	case r == '\n' || r == '\t':
+	switch part.Kind {
+	case visible.Usual:
 		class = "odd usual" // texts have them: no cause for alarm
-	case !visible.Odd(r):
-		class, why = "odd alike", "which looks like another"
+	case visible.Alike:
+		class = "odd alike"
 	}
-	return fmt.Sprintf(`<span class="%s" title="the character U+%04X, %s">%s</span>`, class, r, why, visible.Number(r))
+	title := fmt.Sprintf("%d characters, shown by their numbers", utf8.RuneCountInString(part.Text))
+	if r, size := utf8.DecodeRuneInString(part.Text); size == len(part.Text) {
+		if part.Kind == visible.Alike {
+			why = fmt.Sprintf("which looks like %c", visible.Imitates(r))
+		}
+		title = fmt.Sprintf("the character U+%04X, %s", r, why)
+	}
+	return `<span class="` + class + `" title="` + template.HTMLEscapeString(title) + `">` + visible.Numbers(part.Text) + `</span>`
+}
+
+// asHTML writes a text; plain writes what is shown as it is.
+func asHTML(s, allow string, plain func(string) string) string {
+	var b strings.Builder
+	for part := range visible.Segments(s, allow) {
+		if part.Kind == visible.Plain {
+			b.WriteString(plain(part.Text))
+		} else {
+			b.WriteString(box(part))
+		}
+	}
+	return b.String()
 }
 
 // inlineHTML shows a text on one line.
-func inlineHTML(s string) markup {
-	return markup(visible.Map(s, "", template.HTMLEscapeString, box))
-}
+func inlineHTML(s string) markup { return markup(asHTML(s, "", template.HTMLEscapeString)) }
 
 // blockHTML shows a text as it was written, with its lines.
-func blockHTML(s string) markup {
-	return markup(visible.Map(s, "\n\t", template.HTMLEscapeString, box))
-}
+func blockHTML(s string) markup { return markup(asHTML(s, "\n\t", template.HTMLEscapeString)) }
 
 // field is one named value.
 type field struct {
@@ -62,13 +79,26 @@ func fields(v action.Value, skip ...string) []field {
 		return []field{newField("", v)}
 	}
 	var fs []field
+	var rest []action.Member
 	for name, value := range v.Members() {
-		if !slices.Contains(skip, name) {
+		switch {
+		case slices.Contains(skip, name):
+		case len(fs) < maxFields:
 			fs = append(fs, newField(name, value))
+		default:
+			rest = append(rest, action.Member{Key: name, Value: value})
 		}
+	}
+	if len(rest) > 0 {
+		more := newField("all others", action.ObjectValue(rest...))
+		more.Size = fmt.Sprintf("%d members", len(rest))
+		fs = append(fs, more)
 	}
 	return fs
 }
+
+// maxFields is how many members stand by themselves: so many rows a browser bears.
+const maxFields = 200
 
 const (
 	// longText is from when on the number of characters is told,
@@ -78,7 +108,13 @@ const (
 	foldedText = 3000
 	// headText is how much of it is seen then, in characters.
 	headText = 160
+	// bareText, in bytes, is from when on a value is written without boxes and colours,
+	// as at a terminal: millions of elements are more than a browser bears.
+	bareText = 32 << 10
 )
+
+// bare says how a text is to be read that is written so.
+const bare = `<span class="aside bare">Very long, so numbers of characters stand without boxes; a backslash that was really written before one is doubled.</span>`
 
 func newField(name string, v action.Value) field {
 	f := field{Name: name, Kind: kindWord(v.Kind())}
@@ -116,8 +152,11 @@ func firstRunes(s string, n int) string {
 
 // textHTML shows a string's text; blanks at its ends, which no one would see, are boxed.
 func textHTML(s string) markup {
-	if s == "" {
+	switch {
+	case s == "":
 		return `<span class="none">empty text</span>`
+	case len(s) > bareText:
+		return bare + markup(template.HTMLEscapeString(visible.Lines(s)))
 	}
 	inner := strings.Trim(s, " \n\t")
 	start := strings.Index(s, inner)
@@ -130,12 +169,12 @@ func textHTML(s string) markup {
 // edge boxes blanks at the end of a text.
 func edge(s string) string {
 	var b strings.Builder
-	for _, r := range s {
-		if r == ' ' {
-			b.WriteString(`<span class="odd" title="a space">·</span>`)
+	for part := range visible.Segments(s, "") {
+		if part.Kind != visible.Plain {
+			b.WriteString(box(part))
 			continue
 		}
-		b.WriteString(box(r))
+		b.WriteString(strings.Repeat(`<span class="odd" title="a space">·</span>`, len(part.Text)))
 	}
 	return b.String()
 }
@@ -160,6 +199,9 @@ func kindWord(k action.Kind) string {
 // jsonHTML pretty-prints a value: order kept, numbers as they were written,
 // every string whole.
 func jsonHTML(v action.Value) markup {
+	if len(v.Canonical()) > bareText {
+		return markup(template.HTMLEscapeString(visible.JSON(v)))
+	}
 	var b strings.Builder
 	writeJSON(&b, v, "")
 	return markup(b.String())
@@ -214,5 +256,5 @@ var quoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // quoteHTML writes a string with its quotes, on one line.
 func quoteHTML(s string) string {
-	return `"` + visible.Map(s, "", func(s string) string { return template.HTMLEscapeString(quoter.Replace(s)) }, box) + `"`
+	return `"` + asHTML(s, "", func(s string) string { return template.HTMLEscapeString(quoter.Replace(s)) }) + `"`
 }

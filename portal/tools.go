@@ -11,6 +11,7 @@ import (
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/internal/diff"
 	"github.com/openleash/openleash-go/internal/visible"
 )
 
@@ -142,7 +143,7 @@ func (p *portal) readPin(r *http.Request, s identity.Session, data *pinPage) err
 	}
 	before := authz.PinDefinition(text)
 	if data.Unkept = data.Unkept || before.Kind() == action.Missing; !data.Unkept {
-		data.Changes = changeRows(before, now)
+		data.Changes = changeRows(diff.Values(before, now))
 	}
 	return nil
 }

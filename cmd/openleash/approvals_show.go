@@ -94,7 +94,7 @@ type changeView struct {
 }
 
 func shownApproval(r approvals.Request, review authz.Review, now time.Time) detailedApproval {
-	look := visible.LookAt(r.Action.Value())
+	look := lookAt(r)
 	d := detailedApproval{
 		approvalView: viewOf(r, now), ToolInfo: r.ToolInfo, Party: r.Action.RelyingParty, DecisionID: r.DecisionID, Over: r.Overshoots,
 		Limits: []limitRoomView{}, Hidden: look.Hidden, Alike: look.Alike, Twins: look.Twins,
@@ -169,18 +169,24 @@ func (p *approvalPrinter) facts() {
 	t.Flush()
 }
 
+// lookAt looks at all that others have written in a request.
+func lookAt(r approvals.Request) visible.Look {
+	names := action.ArrayValue(action.StringValue(r.Server), action.StringValue(r.Tool), action.StringValue(r.Reason))
+	return visible.LookAt(r.Action.Value(), names, r.ToolInfo.Get("description"), r.ToolInfo.Get("annotations"))
+}
+
 // look says what is to be looked at closely.
 func (p *approvalPrinter) look() {
-	look := visible.LookAt(p.r.Action.Value())
+	look := lookAt(p.r)
 	if look.Odd() == 0 && len(look.Twins) == 0 {
 		return
 	}
 	p.heading("LOOK CLOSELY")
 	if look.Hidden > 0 {
-		fmt.Fprintf(p.w, "  %d characters would be invisible or change the order of the text; shown by number, \\u202e\n", look.Hidden)
+		fmt.Fprintf(p.w, "  %s would be invisible or change the order of the text; shown by number, \\u202e\n", count(look.Hidden, "character"))
 	}
 	if look.Alike > 0 {
-		fmt.Fprintf(p.w, "  %d characters look like others, as in a name that is to be taken for another; shown by number\n", look.Alike)
+		fmt.Fprintf(p.w, "  %s to be taken for another, as in a name; shown by number\n", count(look.Alike, "character"))
 	}
 	for _, pair := range look.Twins {
 		fmt.Fprintf(p.w, "  the names %s and %s look alike\n", quoted(pair[0]), quoted(pair[1]))
@@ -210,26 +216,30 @@ func (p *approvalPrinter) value(v action.Value) {
 	case v.Kind() == action.Missing || v.Kind() == action.Object && v.Len() == 0:
 		fmt.Fprintln(p.w, "  nothing: it has no arguments")
 	case v.Kind() == action.Object:
-		for name, item := range v.Members() {
-			p.member(name, item)
+		for i := range p.shown(v.Len()) {
+			p.member(v.At(i).Key, v.At(i).Value)
+		}
+		if more := v.Len() - p.shown(v.Len()); more > 0 {
+			whole := v.Canonical()
+			fmt.Fprintf(p.w, "  … %d more names, %d bytes in all, sha256 %x: openleash approvals show %s --full\n", more, len(whole), sha256.Sum256(whole), p.r.ID)
 		}
 	default:
-		p.foreign(visible.JSON(v))
+		p.foreign(visible.JSON(v), v)
 	}
 }
 
 func (p *approvalPrinter) member(name string, v action.Value) {
 	if v.Kind() != action.String {
-		p.foreign(quoted(name) + ": " + visible.JSON(v))
+		p.foreign(quoted(name)+": "+visible.JSON(v), v)
 		return
 	}
 	text := v.Text()
 	if !strings.Contains(text, "\n") && len(text) <= shortText {
-		p.foreign(quoted(name) + ": " + visible.JSON(v))
+		p.foreign(quoted(name)+": "+visible.JSON(v), v)
 		return
 	}
-	p.foreign(fmt.Sprintf("%s, a text of %d characters:", quoted(name), utf8.RuneCountInString(text)))
-	p.foreign("  " + strings.ReplaceAll(visible.Lines(text), "\n", "\n  ")) // deeper than any name
+	p.foreign(fmt.Sprintf("%s, a text of %s:", quoted(name), count(utf8.RuneCountInString(text), "character")), action.StringValue(name))
+	p.foreign("  "+strings.ReplaceAll(visible.Lines(text), "\n", "\n  "), v) // deeper than any name
 }
 
 const (
@@ -238,29 +248,40 @@ const (
 	// maxLines and maxBytes are how much of one value is shown without --full.
 	maxLines = 40
 	maxBytes = 4000
+	// maxRows is how many names, and how many differences, without it.
+	maxRows = 100
 )
 
+// shown is how many of n are shown.
+func (p *approvalPrinter) shown(n int) int {
+	if p.full {
+		return n
+	}
+	return min(n, maxRows)
+}
+
 // foreign shows what somebody else has written, behind a bar on each line: none of it
-// can pass for a line of ours.
-func (p *approvalPrinter) foreign(shown string) {
+// can pass for a line of ours. Without --full what is long is cut, and told by the size
+// and the hash of its value as the action has it.
+func (p *approvalPrinter) foreign(shown string, v action.Value) {
 	lines := strings.Split(shown, "\n")
-	cut := ""
-	if !p.full && (len(lines) > maxLines || len(shown) > maxBytes) {
-		cut = fmt.Sprintf("  … %d bytes in all, sha256 %x; --full shows them\n", len(shown), sha256.Sum256([]byte(shown)))
-		lines = lines[:min(len(lines), maxLines)]
+	if p.full || len(lines) <= maxLines && len(shown) <= maxBytes {
+		fmt.Fprintf(p.w, "  | %s\n", strings.Join(lines, "\n  | "))
+		return
 	}
 	room := maxBytes
-	for _, line := range lines {
-		if !p.full && len(line) > room {
+	for _, line := range lines[:min(len(lines), maxLines)] {
+		if len(line) > room {
 			line = strings.ToValidUTF8(line[:room], "") + " …"
 		}
 		room -= min(len(line), room)
 		fmt.Fprintf(p.w, "  | %s\n", line)
-		if !p.full && room == 0 {
+		if room == 0 {
 			break
 		}
 	}
-	fmt.Fprint(p.w, cut)
+	whole := v.Canonical()
+	fmt.Fprintf(p.w, "  … %d bytes in all, sha256 %x: openleash approvals show %s --full\n", len(whole), sha256.Sum256(whole), p.r.ID)
 }
 
 func (p *approvalPrinter) limits(list []authz.LimitRoom) {
@@ -290,12 +311,12 @@ func (p *approvalPrinter) limits(list []authz.LimitRoom) {
 // tool shows what the server says of its tool.
 func (p *approvalPrinter) tool() {
 	info := p.r.ToolInfo
-	if description := info.Get("description").Text(); description != "" {
+	if v := info.Get("description"); v.Text() != "" {
 		p.heading("What the server says of this tool (not checked, not believed)")
-		p.foreign("  " + strings.ReplaceAll(visible.Lines(description), "\n", "\n  "))
+		p.foreign("  "+strings.ReplaceAll(visible.Lines(v.Text()), "\n", "\n  "), v)
 	}
 	if annotations := info.Get("annotations"); annotations.Len() > 0 {
-		p.foreign(visible.JSON(annotations))
+		p.foreign(visible.JSON(annotations), annotations)
 	}
 }
 
@@ -312,26 +333,30 @@ func (p *approvalPrinter) since(last *approvals.Request) {
 		return
 	}
 	p.heading(fmt.Sprintf("Different from what was approved on %s (%s)", when, last.ID))
-	for _, c := range changes {
+	shown := p.shown(len(changes))
+	for _, c := range changes[:shown] {
 		p.change(c)
+	}
+	if more := len(changes) - shown; more > 0 {
+		fmt.Fprintf(p.w, "  … at least %d further places: openleash approvals show %s --full\n", more, p.r.ID)
 	}
 }
 
 func (p *approvalPrinter) change(c diff.Change) {
-	p.foreign(visible.Line(c.Path))
+	p.foreign(visible.Line(c.Path), action.StringValue(c.Path))
 	if c.Words != nil && slices.ContainsFunc(c.Words, func(w diff.Piece) bool { return w.Op == diff.Keep }) {
 		var b strings.Builder
 		for _, w := range c.Words {
 			b.WriteString(worded(w))
 		}
-		p.foreign("  " + b.String())
+		p.foreign("  "+b.String(), c.New)
 		return
 	}
 	if c.Old.Kind() != action.Missing {
-		p.foreign("- " + visible.JSON(c.Old))
+		p.foreign("- "+visible.JSON(c.Old), c.Old)
 	}
 	if c.New.Kind() != action.Missing {
-		p.foreign("+ " + visible.JSON(c.New))
+		p.foreign("+ "+visible.JSON(c.New), c.New)
 	}
 }
 

@@ -58,7 +58,7 @@ func (a *app) tailLog(cmd *cobra.Command, n int, follow bool) error {
 			return err
 		}
 		for _, l := range lines {
-			fmt.Fprintln(cmd.OutOrStdout(), visible.Line(string(l.Line)))
+			fmt.Fprintln(cmd.OutOrStdout(), visible.JSONText(string(l.Line)))
 			from = l.Seq + 1
 		}
 		if len(lines) > 0 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/strictyaml"
+	"github.com/openleash/openleash-go/internal/visible"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -135,7 +136,7 @@ func printExplained(out io.Writer, actionType string, d policy.Limited, rules []
 	case d.RuleID == "":
 		by = fmt.Sprintf("the default of policy %q", d.PolicyID)
 	}
-	fmt.Fprintf(out, "%s: %s, by %s\n  %s\n", actionType, d.Outcome, by, d.Reason)
+	fmt.Fprintf(out, "%s: %s, by %s\n  %s\n", visible.Line(actionType), d.Outcome, by, visible.Line(d.Reason))
 	for _, o := range d.Obligations {
 		fmt.Fprintf(out, "  obligation %s\n", o.Type)
 	}
@@ -143,7 +144,7 @@ func printExplained(out io.Writer, actionType string, d policy.Limited, rules []
 	for _, e := range rules {
 		fmt.Fprintf(out, "  %-8s %-5s  %s\n", e.Verdict, e.Effect, e.PolicyID+"/"+e.RuleID)
 		if e.Why != "" {
-			fmt.Fprintf(out, "  %-8s        %s\n", "", e.Why)
+			fmt.Fprintf(out, "  %-8s        %s\n", "", visible.Line(e.Why))
 		}
 	}
 	for i, c := range d.Charges {
@@ -160,11 +161,11 @@ func printRoom(out io.Writer, c policy.Charge, room authz.Room) {
 	l := c.Limit
 	whose := l.Whose(c.Key)
 	if whose != "" {
-		whose = ", for " + whose
+		whose = ", for " + visible.Line(whose)
 	}
 	fmt.Fprintf(out, "  %-8s limit  %s: %s%s\n", verdict, l.ID, l.Bound(), whose)
 	if c.Doubt != "" {
-		fmt.Fprintf(out, "  %-8s        it cannot be counted: %s\n", "", c.Doubt)
+		fmt.Fprintf(out, "  %-8s        it cannot be counted: %s\n", "", visible.Line(c.Doubt))
 		return
 	}
 	fmt.Fprintf(out, "  %-8s        %s used, %s held, and this takes %s\n", "", l.Text(room.Used), l.Text(room.Held), l.Text(c.Amount))

@@ -156,10 +156,16 @@ func printGroups(out io.Writer, title string, groups []replay.Group) {
 	}
 }
 
-// printJSON is how every --json is written.
+// printJSON is how every --json is written: what would hide at a terminal, or move its
+// cursor, stands as an escape.
 func printJSON(out io.Writer, v any) error {
-	enc := json.NewEncoder(out)
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(out, visible.JSONText(b.String()))
+	return err
 }

@@ -268,7 +268,7 @@ func printDefinition(p *approvalPrinter, v action.Value) {
 		fmt.Fprintln(p.w, "It is too long to be kept: only its hash is.")
 		return
 	}
-	p.foreign(visible.JSON(v))
+	p.foreign(visible.JSON(v), v)
 }
 
 // printDiff shows what has changed, place by place.

@@ -3,7 +3,6 @@
 package diff
 
 import (
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -13,7 +12,7 @@ import (
 
 // A Change is one place at which two values differ.
 type Change struct {
-	Path  string       // as in a policy, from the values on: ".to", `.items[2]["a b"]`; empty: all of it
+	Path  string       // as in a policy, from the values on: `.to`, `.items[2]["a b"]`; empty: all of it
 	Old   action.Value // Missing: it was not there
 	New   action.Value // Missing: it is not there any more
 	Words []Piece      // when both are texts: how the one becomes the other
@@ -39,95 +38,149 @@ const maxChanges = 1000
 
 // Values lists where two values differ, in the order of the new one; what is gone
 // comes last. Numbers that are the same, 1 and 1.0, do not differ.
-func Values(old, new action.Value) (changes []Change) {
-	compare("", old, new, &changes)
-	return changes
+func Values(old, new action.Value) []Change {
+	c := comparer{cells: maxCells}
+	c.compare("", old, new)
+	return c.changes
 }
 
-func compare(path string, old, new action.Value, changes *[]Change) {
+type comparer struct {
+	changes []Change
+	cells   int // how much may still be spent on words, of all texts together
+}
+
+func (c *comparer) compare(path string, old, new action.Value) {
 	switch {
-	case len(*changes) >= maxChanges || same(old, new):
+	case len(c.changes) >= maxChanges:
 	case old.Kind() == action.Object && new.Kind() == action.Object:
-		for key, v := range new.Members() {
-			compare(path+member(key), old.Get(key), v, changes)
-		}
-		for key, v := range old.Members() {
-			if new.Get(key).Kind() == action.Missing {
-				compare(path+member(key), v, action.Value{}, changes)
-			}
-		}
+		c.members(path, old, new)
 	case old.Kind() == action.Array && new.Kind() == action.Array:
-		for i := range max(old.Len(), new.Len()) {
-			compare(path+"["+strconv.Itoa(i)+"]", at(old, i), at(new, i), changes)
+		for i := range new.Len() {
+			c.compare(path+new.Step(i), old.Index(i), new.Index(i))
 		}
+		for i := new.Len(); i < old.Len(); i++ {
+			c.compare(path+old.Step(i), old.Index(i), action.Value{})
+		}
+	case same(old, new):
 	default:
-		c := Change{Path: path, Old: old, New: new}
+		change := Change{Path: path, Old: old, New: new}
 		if old.Kind() == action.String && new.Kind() == action.String {
-			c.Words = Words(old.Text(), new.Text())
+			change.Words = words(old.Text(), new.Text(), &c.cells)
 		}
-		*changes = append(*changes, c)
+		c.changes = append(c.changes, change)
 	}
 }
 
+func (c *comparer) members(path string, old, new action.Value) {
+	was := make(map[string]action.Value, old.Len())
+	for key, v := range old.Members() {
+		was[key] = v
+	}
+	for i := range new.Len() {
+		m := new.At(i)
+		if v := was[m.Key]; !same(v, m.Value) {
+			c.compare(path+new.Step(i), v, m.Value)
+		}
+		delete(was, m.Key)
+	}
+	for i := range old.Len() {
+		if m := old.At(i); was[m.Key].Kind() != action.Missing {
+			c.compare(path+old.Step(i), m.Value, action.Value{})
+		}
+	}
+}
+
+// same compares what has nothing inside; of all else it says no.
 func same(old, new action.Value) bool {
-	return old.Kind() == new.Kind() && (old.Kind() == action.Missing || string(old.Canonical()) == string(new.Canonical()))
-}
-
-func at(v action.Value, i int) action.Value {
-	if i >= v.Len() {
-		return action.Value{}
+	switch {
+	case old.Kind() != new.Kind():
+		return false
+	case old.Kind() == action.Array, old.Kind() == action.Object:
+		return old.Len() == 0 && new.Len() == 0
+	case old.Kind() == action.Number:
+		return old.Equal(new)
 	}
-	return v.Index(i)
-}
-
-// member is one step of a path.
-func member(key string) string {
-	for i, r := range key {
-		if r != '_' && !unicode.IsLetter(r) && (i == 0 || !unicode.IsDigit(r)) {
-			return "[" + strconv.Quote(key) + "]"
-		}
-	}
-	if key == "" {
-		return `[""]`
-	}
-	return "." + key
+	return old.Text() == new.Text() && old.IsTrue() == new.IsTrue()
 }
 
 // maxText is the longest text that is compared by its words.
 const maxText = 256 << 10
 
-// maxCells bounds what two texts are compared with: the product of how many words
-// they have between what they begin and end with alike.
+// maxCells bounds what all texts of two values are compared with: the sum of the
+// products of how many words they have between what they begin and end with alike.
 const maxCells = 4_000_000
 
 // Words tells how one text becomes another, word by word. The pieces that were not
 // inserted are the old text, those that were not deleted the new one. Very long texts
 // are told as one that went and one that came, between what they have alike at their
 // ends.
-func Words(old, new string) (pieces []Piece) {
-	split := words
+func Words(old, new string) []Piece {
+	cells := maxCells
+	return words(old, new, &cells)
+}
+
+func words(old, new string, cells *int) []Piece {
+	split := wordsOf
 	if max(len(old), len(new)) > maxText {
 		split = lines
 	}
+	w := writer{old: old, new: new}
 	a, b := split(old), split(new)
-	from := 0
-	for from < min(len(a), len(b)) && a[from] == b[from] {
-		from++
+	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+		w.add(Keep, a[0])
+		a, b = a[1:], b[1:]
 	}
 	alike := 0
-	for alike < min(len(a), len(b))-from && a[len(a)-1-alike] == b[len(b)-1-alike] {
+	for alike < min(len(a), len(b)) && a[len(a)-1-alike] == b[len(b)-1-alike] {
 		alike++
 	}
-	pieces = add(pieces, Keep, a[:from]...)
-	pieces = middle(pieces, a[from:len(a)-alike], b[from:len(b)-alike])
-	return add(pieces, Keep, a[len(a)-alike:]...)
+	end := a[len(a)-alike:]
+	a, b = a[:len(a)-alike], b[:len(b)-alike]
+	if len(a)*len(b) <= *cells {
+		*cells -= len(a) * len(b)
+		w.middle(a, b)
+	} else {
+		w.add(Delete, a...)
+		w.add(Insert, b...)
+	}
+	w.add(Keep, end...)
+	return w.pieces
+}
+
+// A writer goes through both texts and cuts them into pieces.
+type writer struct {
+	old, new string // what is still to come
+	piece    string // the text that the last piece begins
+	pieces   []Piece
+}
+
+func (w *writer) add(op Op, words ...string) {
+	n := 0
+	for _, word := range words {
+		n += len(word)
+	}
+	if n == 0 {
+		return
+	}
+	if last := len(w.pieces) - 1; last >= 0 && w.pieces[last].Op == op {
+		w.pieces[last].Text = w.piece[:len(w.pieces[last].Text)+n]
+	} else {
+		w.piece = w.old
+		if op == Insert {
+			w.piece = w.new
+		}
+		w.pieces = append(w.pieces, Piece{op, w.piece[:n]})
+	}
+	if op != Insert {
+		w.old = w.old[n:]
+	}
+	if op != Delete {
+		w.new = w.new[n:]
+	}
 }
 
 // middle adds how a becomes b, by their longest common subsequence.
-func middle(pieces []Piece, a, b []string) []Piece {
-	if len(a)*len(b) > maxCells {
-		return add(add(pieces, Delete, a...), Insert, b...)
-	}
+func (w *writer) middle(a, b []string) {
 	width := len(b) + 1
 	longest := make([]uint32, (len(a)+1)*width) // of a[i:] and b[j:]
 	for i := len(a) - 1; i >= 0; i-- {
@@ -143,36 +196,25 @@ func middle(pieces []Piece, a, b []string) []Piece {
 	for i < len(a) && j < len(b) {
 		switch {
 		case a[i] == b[j]:
-			pieces = add(pieces, Keep, a[i])
+			w.add(Keep, a[i])
 			i, j = i+1, j+1
 		case longest[(i+1)*width+j] >= longest[i*width+j+1]:
-			pieces = add(pieces, Delete, a[i])
+			w.add(Delete, a[i])
 			i++
 		default:
-			pieces = add(pieces, Insert, b[j])
+			w.add(Insert, b[j])
 			j++
 		}
 	}
-	return add(add(pieces, Delete, a[i:]...), Insert, b[j:]...)
-}
-
-func add(pieces []Piece, op Op, words ...string) []Piece {
-	text := strings.Join(words, "")
-	switch n := len(pieces); {
-	case text == "":
-	case n > 0 && pieces[n-1].Op == op:
-		pieces[n-1].Text += text
-	default:
-		pieces = append(pieces, Piece{op, text})
-	}
-	return pieces
+	w.add(Delete, a[i:]...)
+	w.add(Insert, b[j:]...)
 }
 
 // lines takes a text apart after its line ends.
 func lines(s string) []string { return strings.SplitAfter(s, "\n") }
 
-// words takes a text apart into words, and what stands between them.
-func words(s string) (words []string) {
+// wordsOf takes a text apart into words, and what stands between them.
+func wordsOf(s string) (words []string) {
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
 		n := size

@@ -1,21 +1,28 @@
 // Package visible shows what agents and servers say so that it cannot pass for
 // anything else: in the portal, at a terminal, in notices.
 //
-// A character that has no shape of its own (control characters and with them ANSI
-// sequences, bidirectional overrides, zero-width and other format characters, blanks
-// that are not the space, fillers), and one that is there to be taken for another
-// (look-alikes, alike.go), is shown by its number. Nothing else changes: what a
-// person reads is what is there, whatever its language.
+// It promises:
+//
+//   - A character that has no shape of its own (control characters and with them ANSI
+//     sequences, bidirectional overrides, zero-width and other format characters, blanks
+//     that are not the space, fillers, marks piled on marks), and one that is there to be
+//     taken for another (look-alikes, alike.go), is shown by its number.
+//   - Nothing else changes: what a person reads is what is there, whatever its language.
+//   - What is shown can be read back: it is never the same for two texts. In a page a
+//     number stands in a box; at a terminal a backslash that was really written is
+//     doubled where it could be taken for the beginning of a number.
+//   - What such characters are to be blamed for is told apart. Some are part of honest
+//     writing, as line ends, the joiners of Persian and of emoji: they are shown by
+//     number too, but nobody is warned of them.
 package visible
 
 import (
-	"fmt"
+	"iter"
+	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf16"
 	"unicode/utf8"
-
-	"github.com/openleash/openleash-go/action"
 )
 
 // blank are printable characters that show nothing.
@@ -39,146 +46,187 @@ func Number(r rune) string {
 	case '\t':
 		return `\t`
 	}
+	hex := strconv.FormatInt(int64(r), 16)
 	if r > 0xffff {
-		return fmt.Sprintf(`\u{%x}`, r)
+		return `\u{` + hex + `}`
 	}
-	return fmt.Sprintf(`\u%04x`, r)
+	return `\u` + "000"[:4-len(hex)] + hex
 }
 
-// Map splits a text at the characters that are to be shown by their number: plain
-// gets what lies between, hidden each of them. Those in allow count as plain.
-func Map(s, allow string, plain func(string) string, hidden func(rune) string) string {
-	s = strings.ToValidUTF8(s, "\ufffd")
-	alike := alikes(s)
+// Numbers writes each character of a text by its number.
+func Numbers(s string) string {
 	var b strings.Builder
-	from := 0
-	for i, r := range s {
-		if !(Odd(r) && !strings.ContainsRune(allow, r)) && !alike[i] {
-			continue
-		}
-		b.WriteString(plain(s[from:i]))
-		b.WriteString(hidden(r))
-		from = i + utf8.RuneLen(r)
+	for _, r := range s {
+		b.WriteString(Number(r))
 	}
-	b.WriteString(plain(s[from:]))
 	return b.String()
 }
 
-func same(s string) string { return s }
+// Kind is how the characters of a segment are shown.
+type Kind int
+
+const (
+	Plain  Kind = iota // as they are
+	Usual              // by number, though honest texts have them
+	Hidden             // by number: they have no shape
+	Alike              // by number: they are there to be taken for others
+)
+
+// A Segment is a run of a text that is shown in one way.
+type Segment struct {
+	Text string
+	Kind Kind
+}
+
+// Segments takes a text apart; together they are the text, with U+FFFD for what is no
+// UTF-8. Characters of allow are Plain.
+func Segments(s, allow string) iter.Seq[Segment] {
+	s = strings.ToValidUTF8(s, "\ufffd")
+	return func(yield func(Segment) bool) {
+		c := cursor{text: s}
+		from, kind := 0, Plain
+		for c.at < len(s) {
+			at := c.at
+			r, k := c.next()
+			if strings.ContainsRune(allow, r) {
+				k = Plain
+			}
+			if k != kind {
+				if at > from && !yield(Segment{s[from:at], kind}) {
+					return
+				}
+				from, kind = at, k
+			}
+		}
+		if from < len(s) {
+			yield(Segment{s[from:], kind})
+		}
+	}
+}
+
+// A cursor goes through a text and tells of each character what it is where it stands.
+type cursor struct {
+	text  string
+	at    int
+	word  span // the one that was looked at last
+	run   span // of letters that stand beside each other in it
+	last  rune // before at; 0: at is the beginning
+	marks int  // how many of those before at are marks on one letter
+}
+
+func (c *cursor) next() (r rune, k Kind) {
+	if b := c.text[c.at]; b >= ' ' && b < 0x7f {
+		c.at++
+		c.last, c.marks = rune(b), 0
+		return c.last, Plain
+	}
+	r, size := utf8.DecodeRuneInString(c.text[c.at:])
+	if r >= 0x80 {
+		c.word.reach(c.text, c.at, unicode.IsSpace)
+		c.run.reach(c.text, c.at, notLetters)
+	}
+	c.at += size
+	switch {
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		c.marks++
+		k = c.mark(r)
+	case Odd(r):
+		c.marks, k = 0, c.odd(r)
+	default:
+		c.marks = 0
+		if c.word.alike(r, c.run.word) {
+			k = Alike
+		}
+	}
+	c.last = r
+	return r, k
+}
+
+// A span is a word up to its end.
+type span struct {
+	end int
+	word
+}
+
+// reach goes on to the span that at is in, if it has ended before.
+func (s *span) reach(text string, at int, between func(rune) bool) {
+	if at < s.end {
+		return
+	}
+	start := s.end
+	if i := strings.LastIndexFunc(text[start:at], between); i >= 0 {
+		start += i
+	}
+	_, size := utf8.DecodeRuneInString(text[at:])
+	s.end = len(text)
+	if n := strings.IndexFunc(text[at+size:], between); n >= 0 {
+		s.end = at + size + n
+	}
+	s.word = wordOf(text[start:s.end])
+}
+
+func notLetters(r rune) bool { return !inLetters(r) }
+
+// maxMarks is how many marks one letter bears in any writing (UTS #39, 5.4).
+const maxMarks = 4
+
+// mark judges a mark that stands above, below or around what is before it.
+func (c *cursor) mark(r rune) Kind {
+	switch {
+	case Odd(r):
+		return c.odd(r)
+	case c.marks > maxMarks, c.last == 0, c.last == ' ', Odd(c.last) && !joiner(c.last) && c.last != 0xfe0f:
+		return Hidden // it would cover what is not its own
+	}
+	return Plain
+}
+
+func joiner(r rune) bool { return r == 0x200c || r == 0x200d }
+
+// odd tells whether honest texts have a character without shape where this one stands.
+func (c *cursor) odd(r rune) Kind {
+	next, _ := utf8.DecodeRuneInString(c.text[c.at:])
+	switch {
+	case r == '\n', r == '\t', r == '\r' && next == '\n':
+	case r == '\u00a0', r == '\u202f', r == '\u3000': // no-break and ideographic spaces
+	case r == 0xfe0f && (picture(c.last) || next == 0x20e3): // ❤️ 1️⃣
+	case r == 0x200d && (picture(c.last) || c.last == 0xfe0f) && picture(next): // 👩‍🚀
+	case joiner(r) && unicode.In(c.last, joining...) && unicode.In(next, joining...): // می‌خواهم
+	default:
+		return Hidden
+	}
+	return Usual
+}
+
+// picture reports whether a character can be part of an emoji.
+func picture(r rune) bool {
+	return unicode.Is(unicode.So, r) || r >= 0x203c && r < 0x3300 && unicode.In(r, unicode.Sm, unicode.Po, unicode.Pd) || r >= 0x1f3fb && r <= 0x1f3ff
+}
+
+// joining are the scripts whose writing needs joiners.
+var joining = []*unicode.RangeTable{
+	unicode.Arabic, unicode.Syriac, unicode.Mongolian, unicode.Devanagari, unicode.Bengali, unicode.Gurmukhi, unicode.Gujarati,
+	unicode.Oriya, unicode.Tamil, unicode.Telugu, unicode.Kannada, unicode.Malayalam, unicode.Sinhala, unicode.Khmer, unicode.Myanmar,
+}
 
 // Line shows a text on one line, where there can be no markup: at a terminal, in
 // titles and notices.
-func Line(s string) string { return Map(s, "", same, Number) }
+func Line(s string) string { return written(s, "") }
 
 // Lines shows a text with its line ends.
-func Lines(s string) string { return Map(s, "\n", same, Number) }
+func Lines(s string) string { return written(s, "\n") }
 
-// Counts are how many characters of a text are shown by their number.
-type Counts struct {
-	Hidden int // they have no shape; line ends and tabs, which texts have, are not counted
-	Alike  int // they are there to be taken for others
-}
-
-// Add adds those of a text.
-func (c *Counts) Add(s string) {
-	alike := alikes(s)
-	for i, r := range s {
-		switch {
-		case alike[i]:
-			c.Alike++
-		case Odd(r) && r != '\n' && r != '\t':
-			c.Hidden++
+func written(s, allow string) string {
+	var b strings.Builder
+	for part := range Segments(s, allow) {
+		if part.Kind == Plain {
+			b.WriteString(beforeNumber.ReplaceAllString(part.Text, `$1$1$2`))
+		} else {
+			b.WriteString(Numbers(part.Text))
 		}
 	}
-}
-
-// A Look is what a person is told of a value before they read it.
-type Look struct {
-	Counts
-	Twins [][2]string // names of one object that are taken for each other
-}
-
-// Odd is how many characters are shown by their number.
-func (l Look) Odd() int { return l.Hidden + l.Alike }
-
-// maxTwins bounds how many pairs are told.
-const maxTwins = 20
-
-// LookAt looks at all texts and names of a value.
-func LookAt(v action.Value) (l Look) {
-	l.add(v)
-	return l
-}
-
-func (l *Look) add(v action.Value) {
-	l.Counts.Add(v.Text())
-	for _, item := range v.Items() {
-		l.add(item)
-	}
-	var names []string
-	for name, item := range v.Members() {
-		names = append(names, name)
-		l.Counts.Add(name)
-		l.add(item)
-	}
-	if pairs := Twins(names); len(pairs) > 0 {
-		l.Twins = append(l.Twins, pairs[:min(len(pairs), maxTwins-len(l.Twins))]...)
-	}
-}
-
-// JSON writes a value as indented JSON on which nothing is hidden: numbers as they
-// were written, and in strings what is odd by its number. It can be read back.
-func JSON(v action.Value) string {
-	var b strings.Builder
-	writeJSON(&b, v, "\n")
 	return b.String()
 }
 
-var quoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-
-func quote(s string) string {
-	return `"` + Map(s, "", quoter.Replace, escape) + `"`
-}
-
-// escape writes a character as JSON does, by its UTF-16.
-func escape(r rune) string {
-	if r <= 0xffff {
-		return Number(r)
-	}
-	high, low := utf16.EncodeRune(r)
-	return fmt.Sprintf(`\u%04x\u%04x`, high, low)
-}
-
-func writeJSON(b *strings.Builder, v action.Value, line string) {
-	switch v.Kind() {
-	case action.Object:
-		sep := "{" + line + "  "
-		for name, item := range v.Members() {
-			b.WriteString(sep + quote(name) + ": ")
-			writeJSON(b, item, line+"  ")
-			sep = "," + line + "  "
-		}
-		b.WriteString(closing(v, line, "{}"))
-	case action.Array:
-		sep := "[" + line + "  "
-		for _, item := range v.Items() {
-			b.WriteString(sep)
-			writeJSON(b, item, line+"  ")
-			sep = "," + line + "  "
-		}
-		b.WriteString(closing(v, line, "[]"))
-	case action.String:
-		b.WriteString(quote(v.Text()))
-	case action.Number:
-		b.WriteString(v.Text())
-	default: // true, false, null
-		b.Write(v.Canonical())
-	}
-}
-
-func closing(v action.Value, line, brackets string) string {
-	if v.Len() == 0 {
-		return brackets
-	}
-	return line + brackets[1:]
-}
+// beforeNumber are backslashes that could be taken for the beginning of a number.
+var beforeNumber = regexp.MustCompile(`(\\+)([unrt]|\z)`)
