@@ -78,6 +78,19 @@ func (g Grant) Live(now time.Time) error {
 	return nil
 }
 
+// Status is what has become of the grant, as of now: ACTIVE, USED, EXPIRED, WITHDRAWN.
+func (g Grant) Status(now time.Time) string {
+	switch g.Live(now) {
+	case nil:
+		return "ACTIVE"
+	case ErrSpent:
+		return "USED"
+	case ErrExpired:
+		return "EXPIRED"
+	}
+	return "WITHDRAWN"
+}
+
 // Covers reports whether the grant is for what r asks for.
 func (g Grant) Covers(r Request) bool {
 	was := g.Request

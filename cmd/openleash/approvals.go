@@ -20,9 +20,10 @@ func approvalsCommand() *cobra.Command {
 		Use:   "approvals",
 		Short: "See and answer what waits for you",
 		Long: `What waits for its owner can be answered here or in the portal (openleash open).
-An approval is good for exactly the action shown, once, for an hour.`,
+An approval is good for exactly the action shown, once, for an hour; approve --help says
+how one is good for more.`,
 	}
-	cmd.AddCommand(approvalsList(), approvalsAnswer("approve", "Let one action run, once", true), approvalsAnswer("deny", "Refuse one action; the model is told why", false))
+	cmd.AddCommand(approvalsList(), approvalsApprove(), approvalsDeny(), approvalsWithdraw(), approvalsRule())
 	return cmd
 }
 
@@ -142,25 +143,26 @@ func indented(raw []byte) string {
 	return b.String()
 }
 
-func approvalsAnswer(verb, short string, approve bool) *cobra.Command {
+func approvalsDeny() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use:   verb + " ID",
-		Short: short,
+		Use:   "deny ID",
+		Short: "Refuse one action; the model is told why",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error {
-				r, err := a.service.Answer(cmd.Context(), "cli:"+userName(), args[0], approve, reason)
-				if err != nil {
-					return withHint(fmt.Errorf("%s %s: %w", verb, args[0], err), "openleash approvals list shows what waits")
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", strings.ToLower(string(r.Status)), r.ID)
-				return nil
-			})
+			return withApp(cmd, func(a *app) error { return a.answer(cmd, args[0], false, reason) })
 		},
 	}
-	if !approve {
-		cmd.Flags().StringVar(&reason, "reason", "", "what the model is told")
-	}
+	cmd.Flags().StringVar(&reason, "reason", "", "what the model is told")
 	return cmd
+}
+
+// answer records the owner's word on one action.
+func (a *app) answer(cmd *cobra.Command, id string, approve bool, reason string) error {
+	r, err := a.service.Answer(cmd.Context(), "cli:"+userName(), id, approve, reason)
+	if err != nil {
+		return withHint(fmt.Errorf("%s %s: %w", cmd.Name(), id, err), "openleash approvals list shows what waits")
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", strings.ToLower(string(r.Status)), r.ID)
+	return nil
 }
