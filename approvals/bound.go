@@ -101,7 +101,7 @@ func (b Bound) check() error {
 			return b.errorf(`one_of wants a list of texts, numbers, true, false or null: ["a", "b"]`)
 		}
 	case Any:
-		if len(b.Values) > 1 || len(b.Values) == 1 && b.most() < 1 {
+		if len(b.Values) > 1 || len(b.Values) == 1 && b.Most() < 1 {
 			return b.errorf("any wants nothing, or of a text how many characters it may have, from 1 up")
 		}
 	default:
@@ -110,8 +110,8 @@ func (b Bound) check() error {
 	return nil
 }
 
-// most is how many characters a text may have; 0: the bound does not say.
-func (b Bound) most() int {
+// Most is how many characters a text may have; 0: the bound does not say.
+func (b Bound) Most() int {
 	if len(b.Values) == 0 {
 		return 0
 	}
@@ -138,9 +138,9 @@ func (b Bound) errorf(format string, args ...any) error {
 	return fmt.Errorf("bound on %s: %s", b.Path, fmt.Sprintf(format, args...))
 }
 
-// holds reports whether a value is within the bound; was is the one that the owner
+// Holds reports whether a value is within the bound; was is the one that the owner
 // saw.
-func (b Bound) holds(was, v action.Value) bool {
+func (b Bound) Holds(was, v action.Value) bool {
 	switch b.Op {
 	case AtMost:
 		order, ok := v.Compare(b.Values[0])
@@ -151,7 +151,7 @@ func (b Bound) holds(was, v action.Value) bool {
 	case OneOf:
 		return slices.ContainsFunc(b.Values, v.Equal)
 	case Any:
-		return v.Kind() == was.Kind() && (v.Kind() != action.String || utf8.RuneCountInString(v.Text()) <= b.most())
+		return v.Kind() == was.Kind() && (v.Kind() != action.String || utf8.RuneCountInString(v.Text()) <= b.Most())
 	}
 	return false
 }
@@ -218,7 +218,7 @@ func Bounded(payload action.Value, given []Bound) ([]Bound, error) {
 		list = append(list, b)
 	}
 	list = withFollowers(all, list)
-	list = withFloors(all, list)
+	list = once(withFloors(all, list))
 	if len(list) > maxBounds {
 		return nil, errTooMany
 	}
@@ -235,7 +235,7 @@ func (b Bound) fitted(v action.Value) (Bound, error) {
 			b.Values = []action.Value{action.IntValue(int64(max(100, 2*utf8.RuneCountInString(v.Text()))))}
 		}
 	}
-	if !b.holds(v, v) {
+	if !b.Holds(v, v) {
 		return b, b.errorf("the call itself has %s there, which is not %s", shown(v), strings.TrimPrefix(b.String(), b.Path+" "))
 	}
 	return b, nil
@@ -256,7 +256,7 @@ func withFollowers(all []Place, list []Bound) []Bound {
 			}
 		}
 	}
-	return slices.CompactFunc(list, func(a, b Bound) bool { return a.String() == b.String() })
+	return list
 }
 
 func withFloors(all []Place, list []Bound) []Bound {
@@ -264,11 +264,21 @@ func withFloors(all []Place, list []Bound) []Bound {
 		zero := Bound{b.Path, AtLeast, []action.Value{action.IntValue(0)}}
 		lower := slices.ContainsFunc(on(list, b.Path), func(o Bound) bool { return o.Op == AtLeast })
 		i := slices.IndexFunc(all, func(p Place) bool { return p.Path == b.Path })
-		if b.Op == AtMost && !lower && zero.holds(all[i].Value, all[i].Value) {
+		if b.Op == AtMost && !lower && zero.Holds(all[i].Value, all[i].Value) {
 			list = append(list, zero)
 		}
 	}
 	return list
+}
+
+// once are the bounds without those that were there before.
+func once(list []Bound) (kept []Bound) {
+	for _, b := range list {
+		if !slices.ContainsFunc(kept, func(k Bound) bool { return k.String() == b.String() }) {
+			kept = append(kept, b)
+		}
+	}
+	return kept
 }
 
 // on are the bounds on one place.
@@ -285,7 +295,7 @@ func on(list []Bound, path string) (there []Bound) {
 // same keys, the same number of items, the same values.
 func within(list []Bound, path string, was, now action.Value) bool {
 	if there := on(list, path); len(there) > 0 {
-		return !slices.ContainsFunc(there, func(b Bound) bool { return !b.holds(was, now) })
+		return !slices.ContainsFunc(there, func(b Bound) bool { return !b.Holds(was, now) })
 	}
 	if was.Kind() != now.Kind() || was.Len() != now.Len() {
 		return false

@@ -111,7 +111,7 @@ Everything lives in $OPENLEASH_HOME, or ~/.openleash when that is not set.`,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(startCommand(), stdioCommand(), connectCommand(), openCommand(), loginCommand(), logoutCommand(), demoCommand(), initCommand(), policyCommand(), playgroundCommand(),
-		approvalsCommand(), limitsCommand(), auditCommand(), agentsCommand(), keysCommand(), versionCommand(), sampleCommand())
+		approvalsCommand(), grantsCommand(), limitsCommand(), auditCommand(), agentsCommand(), keysCommand(), versionCommand(), sampleCommand())
 	mindful(cmd)
 	return cmd
 }
