@@ -59,7 +59,10 @@ func New(book *policy.Book, r approvals.Request, given []approvals.Bound, now ti
 		return Draft{}, err
 	}
 	m := maker{request: r, bounds: bounds, now: now.UTC().Truncate(time.Second), expires: now.Add(length).UTC().Truncate(time.Second)}
-	d := Draft{Name: m.name()}
+	if err := m.asked(book); err != nil {
+		return Draft{}, err
+	}
+	d := Draft{Name: Name(r)}
 	if d.Policy, err = m.policy(); err != nil {
 		return Draft{}, err
 	}
@@ -67,9 +70,7 @@ func New(book *policy.Book, r approvals.Request, given []approvals.Bound, now ti
 	if err != nil {
 		return Draft{}, fmt.Errorf("no rule can be made of it: %w", err)
 	}
-	if d.Suite, err = m.suite(book); err != nil {
-		return Draft{}, err
-	}
+	d.Suite = m.suite(book)
 	suite, err := policy.ParseSuite(d.SuiteName(), []byte(d.Suite))
 	if err != nil {
 		return Draft{}, fmt.Errorf("no test can be made of it: %w", err)

@@ -1,10 +1,12 @@
 package draft
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
@@ -18,11 +20,12 @@ type maker struct {
 	groups  []string // of the agent, quoted
 }
 
-// name is made of the tool's, and of the request's id so that no two are the same.
-func (m maker) name() string {
-	what := m.request.Tool
+// Name is that of the policy which is made of a request: of its tool's name, and of its
+// id so that no two are the same.
+func Name(r approvals.Request) string {
+	what := r.Tool
 	if what == "" {
-		what = m.request.Action.ActionType
+		what = r.Action.ActionType
 	}
 	plain := strings.Map(func(r rune) rune {
 		switch {
@@ -39,7 +42,7 @@ func (m maker) name() string {
 			return r
 		}
 		return -1
-	}, m.request.ID)
+	}, r.ID)
 	return "rules/" + strings.TrimLeft(plain+"-"+id[:min(len(id), 8)], "-")
 }
 
@@ -47,6 +50,10 @@ func (m maker) policy() (string, error) {
 	r := m.request
 	if strings.Contains(r.Action.ActionType, "*") {
 		return "", fmt.Errorf("no rule can be made of it: its action type %q has a * in it, which stands for others in a policy", r.Action.ActionType)
+	}
+	party := r.Action.RelyingParty
+	if !utf8.ValidString(r.AgentID + r.Server + r.Tool + r.Action.ActionType + party.Domain + party.RPID + party.TrustProfile) {
+		return "", errors.New("no rule can be made of it: a name in it is not UTF-8")
 	}
 	matches, err := m.matches()
 	if err != nil {

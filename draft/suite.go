@@ -18,11 +18,17 @@ type neighbour struct {
 	payload action.Value
 }
 
-// suite says of the call and of its neighbours what is to come of them.
-func (m maker) suite(book *policy.Book) (string, error) {
-	if before := m.decide(book, m.request.Action.Payload); before.Outcome != policy.RequireApproval || before.Needed() != policy.RequireApproval {
-		return "", fmt.Errorf("no rule is made of it: the policies in force do not ask for an approval of this call now, but say %s (%s)", before.Needed(), before.By())
+// asked returns nil when the policies in force ask for an approval of the call, and
+// nothing else.
+func (m maker) asked(book *policy.Book) error {
+	if before := m.decide(book, m.request.Action.Payload); before.Needed() != policy.RequireApproval {
+		return fmt.Errorf("no rule is made of it: the policies in force do not ask for an approval of this call now, but say %s (%s)", before.Needed(), before.By())
 	}
+	return nil
+}
+
+// suite says of the call and of its neighbours what is to come of them.
+func (m maker) suite(book *policy.Book) string {
 	var b strings.Builder
 	b.WriteString("# What the rule of the same name changes, and what it does not, with all policies of the folder.\ntests:\n")
 	m.groups = groupsOf(book, m.request.AgentID)
@@ -31,7 +37,7 @@ func (m maker) suite(book *policy.Book) (string, error) {
 		before := m.decide(book, n.payload)
 		m.test(&b, n.name, n.payload, before.Outcome, "")
 	}
-	return b.String(), nil
+	return b.String()
 }
 
 // groupsOf are the groups that an agent is in, quoted.

@@ -111,6 +111,7 @@ type approvalPage struct {
 	Exact     markup // the whole action, as JSON
 	Odd       int    // characters that are shown by their number
 	MaxReason int
+	Standing  standingPart
 }
 
 // toolInfo is what the server says of its tool: not believed.
@@ -154,6 +155,9 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
 		Over: overLimits(req.Overshoots),
 		Tool: describeTool(req), Exact: jsonHTML(req.Action.Value()), Odd: countOdd(req.Action.Value()), MaxReason: maxReason,
+	}
+	if data.Standing, err = p.standing(r, req, base.Now); err != nil {
+		return err
 	}
 	if req.Tool == "" { // asked for over /v1: the payload is all there is
 		data.Arguments, data.Mapped = fields(payload), nil

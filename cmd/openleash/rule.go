@@ -36,34 +36,45 @@ at once.
 			if err != nil {
 				return err
 			}
-			return withApp(cmd, func(a *app) error {
+			var d draft.Draft
+			err = withApp(cmd, func(a *app) error {
 				r, err := a.store.Approval(cmd.Context(), args[0])
 				if err != nil {
 					return withHint(fmt.Errorf("rule %s: %w", args[0], err), "openleash approvals list --all has their ids")
 				}
-				d, err := draft.New(a.policies.Current(), r, terms.Bounds, time.Now(), terms.For)
+				d, err = draft.New(a.policies.Current(), r, terms.Bounds, time.Now(), terms.For)
 				if err != nil {
 					return fmt.Errorf("rule %s: %w", args[0], err)
 				}
-				for _, w := range d.Warnings {
-					fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", printable(w.Error()))
-				}
-				if out == "" {
-					printDraft(cmd.OutOrStdout(), d)
-					return nil
-				}
-				files, err := d.Write(out)
-				for _, file := range files {
-					fmt.Fprintf(cmd.OutOrStdout(), "wrote %s\n", file)
-				}
-				return err
+				return nil
 			})
+			if err != nil {
+				return err
+			}
+			return handOut(cmd, d, out)
 		},
 	}
 	cmd.Flags().StringVar(&f.length, "for", "", "how long the rule holds: 8h, 30d (default 30d)")
 	cmd.Flags().StringArrayVar(&f.bounds, "bound", nil, "what may differ, 'PATH OP VALUE'; may be repeated")
 	cmd.Flags().StringVar(&out, "out", "", "the folder to write into")
 	return cmd
+}
+
+// handOut prints a draft, or writes it. The installation is closed by then: those that
+// run read it.
+func handOut(cmd *cobra.Command, d draft.Draft, dir string) error {
+	for _, w := range d.Warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", printable(w.Error()))
+	}
+	if dir == "" {
+		printDraft(cmd.OutOrStdout(), d)
+		return nil
+	}
+	files, err := d.Write(dir)
+	for _, file := range files {
+		fmt.Fprintf(cmd.OutOrStdout(), "wrote %s\n", file)
+	}
+	return err
 }
 
 // printDraft writes both files, one after the other. What they quote of agents and
