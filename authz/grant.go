@@ -128,7 +128,7 @@ func grantEntry(event string, g approvals.Grant, by string, now time.Time) audit
 	r := g.Request
 	return audit.Entry{
 		TS: timestamp(now), Event: event, ActorType: "owner", ActorID: by, ActionType: filled(r.Action.ActionType),
-		OwnerID: r.OwnerID, Server: r.Server, Tool: r.Tool, ActionHash: r.ActionHash.String(), ApprovalID: r.ID,
+		OwnerID: r.OwnerID, Server: r.Server, Tool: r.Tool, ActionHash: r.ActionHash.String(), IntentHash: r.IntentHash.String(), ApprovalID: r.ID,
 		Approver: g.GivenBy, GrantID: g.ID, Detail: fmt.Sprintf("agent %s, %s: %s", r.AgentID, g.Terms(), maskText(withoutSecrets(g).What())),
 	}
 }
