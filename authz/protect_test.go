@@ -80,6 +80,7 @@ func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 		"Claude Code":           `{"path":"/w/.mcp.json"}`,
 		"OpenClaw":              `{"path":"~/.openclaw/openclaw.json"}`,
 		"portal":                `{"url":"http://openleash.localhost:8787/approvals/1"}`,
+		"grants":                `{"url":"http://openleash.localhost:8787/grants/1/withdraw"}`,
 		"loopback":              `{"url":"http://127.0.0.1:8787/"}`,
 		"loopback v6":           `{"url":"http://[::1]:8787/"}`,
 		"mapped v6":             `{"url":"http://[::ffff:127.0.0.1]:8787/"}`,
