@@ -6,6 +6,7 @@ import (
 	"unicode"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
 // quote writes a text so that YAML reads it back, on one line of plain characters.
@@ -17,7 +18,7 @@ func quote(s string) string {
 		case r == '"' || r == '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)
-		case r >= ' ' && r < 0x7f, r > 0xa0 && unicode.IsPrint(r) && r <= 0xffff:
+		case r >= ' ' && r < 0x7f, r > 0xa0 && r <= 0xffff && unicode.IsPrint(r) && !visible.Odd(r):
 			b.WriteRune(r)
 		case r > 0xffff:
 			fmt.Fprintf(&b, `\U%08X`, r)

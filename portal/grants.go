@@ -12,6 +12,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
 // standingPart is what an approval page has of standing grants.
@@ -84,7 +85,7 @@ func newBoundField(i int, place approvals.Place, r *http.Request) boundField {
 	f.Value = r.PostForm.Get(valueField(i))
 	if !r.PostForm.Has(valueField(i)) {
 		// A field shows what is in it as it is: nothing that hides goes there.
-		if text := textOf(place.Value); utf8.RuneCountInString(text) <= maxPrefill && visible(text) == text {
+		if text := textOf(place.Value); utf8.RuneCountInString(text) <= maxPrefill && visible.Line(text) == text {
 			f.Value = text
 		}
 	}
@@ -145,7 +146,7 @@ func valuesOf(text string, kind action.Kind) (list []action.Value, err error) {
 		v := action.StringValue(line)
 		if kind != action.String {
 			if v, err = action.Parse([]byte(strings.TrimSpace(line)), action.Limits{}); err != nil || v.Kind() != kind {
-				return nil, fmt.Errorf("want %s, got %s", kind, visible(strconv.Quote(line)))
+				return nil, fmt.Errorf("want %s, got %s", kind, visible.Line(strconv.Quote(line)))
 			}
 		}
 		list = append(list, v)
@@ -202,7 +203,7 @@ func (p *portal) give(w http.ResponseWriter, r *http.Request, s identity.Session
 		_, err = req.Standing("", terms, "", p.Now())
 	}
 	if err != nil {
-		return p.showApproval(w, r, s, req, http.StatusBadRequest, "Nothing was answered: "+visible(err.Error())+".")
+		return p.showApproval(w, r, s, req, http.StatusBadRequest, "Nothing was answered: "+visible.Line(err.Error())+".")
 	}
 	_, err = p.Service.Give(r.Context(), "portal:"+s.Name, req.ID, terms)
 	switch {

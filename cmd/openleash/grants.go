@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
 // termsFlags are what approve and rule say of more than one call.
@@ -242,14 +243,14 @@ func printGrant(w io.Writer, g approvals.Grant, now time.Time) {
 	if r.Tool != "" {
 		what = fmt.Sprintf("%s of server %s (%s)", r.Tool, r.Server, what)
 	}
-	fmt.Fprintf(t, "  lets\tagent %s run %s\n", printable(r.AgentID), printable(what))
+	fmt.Fprintf(t, "  lets\tagent %s run %s\n", visible.Line(r.AgentID), visible.Line(what))
 	covers := "exactly the call of request " + r.ID
 	if len(g.Bounds) > 0 {
 		covers = "the call of request " + r.ID + ", but for"
 	}
 	fmt.Fprintf(t, "  covers\t%s\n", covers)
 	for _, b := range g.Bounds {
-		fmt.Fprintf(t, "  \t  %s\n", printable(b.String()))
+		fmt.Fprintf(t, "  \t  %s\n", visible.Line(b.String()))
 	}
 	uses := "as often as there is time for, " + strconv.Itoa(g.Used) + " so far"
 	if left, counted := g.Left(); counted {
@@ -257,9 +258,9 @@ func printGrant(w io.Writer, g approvals.Grant, now time.Time) {
 	}
 	fmt.Fprintf(t, "  uses\t%s\n", uses)
 	fmt.Fprintf(t, "  until\t%s\n", g.Until.Local().Format(time.DateTime))
-	fmt.Fprintf(t, "  given by\t%s, %s\n", printable(g.GivenBy), g.CreatedAt.Local().Format(time.DateTime))
+	fmt.Fprintf(t, "  given by\t%s, %s\n", visible.Line(g.GivenBy), g.CreatedAt.Local().Format(time.DateTime))
 	if !g.WithdrawnAt.IsZero() {
-		fmt.Fprintf(t, "  withdrawn by\t%s, %s\n", printable(g.WithdrawnBy), g.WithdrawnAt.Local().Format(time.DateTime))
+		fmt.Fprintf(t, "  withdrawn by\t%s, %s\n", visible.Line(g.WithdrawnBy), g.WithdrawnAt.Local().Format(time.DateTime))
 	}
 	t.Flush()
 }
@@ -280,7 +281,7 @@ func grantsShow() *cobra.Command {
 					return printJSON(cmd.OutOrStdout(), grantViewOf(g, time.Now()))
 				}
 				printGrant(cmd.OutOrStdout(), g, time.Now())
-				fmt.Fprintf(cmd.OutOrStdout(), "  %s\n", strings.ReplaceAll(printable(indented(g.Request.Action.Payload.Canonical())), "\n", "\n  "))
+				(&approvalPrinter{w: cmd.OutOrStdout()}).foreign(visible.JSON(g.Request.Action.Payload))
 				return nil
 			})
 		},

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openleash/openleash-go/draft"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
 func approvalsRule() *cobra.Command {
@@ -64,7 +65,7 @@ at once.
 // run read it.
 func handOut(cmd *cobra.Command, d draft.Draft, dir string) error {
 	for _, w := range d.Warnings {
-		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", printable(w.Error()))
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", visible.Line(w.Error()))
 	}
 	if dir == "" {
 		printDraft(cmd.OutOrStdout(), d)

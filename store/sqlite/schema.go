@@ -216,6 +216,9 @@ CREATE TABLE releases (
 ) STRICT;
 CREATE INDEX releases_decision ON releases (decision_id);
 `, `
+-- The last approved call of a kind, which the owner of the next one is shown.
+CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, created_at) WHERE grant_until IS NOT NULL;
+`, `
 -- Standing grants. What one covers is the action of its request, within its bounds: a
 -- JSON list of texts, or NULL for exactly that.
 CREATE TABLE grants (
