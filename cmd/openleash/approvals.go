@@ -91,6 +91,7 @@ type approvalView struct {
 	CreatedAt  time.Time       `json:"created_at"`
 	ExpiresAt  time.Time       `json:"expires_at"`
 	AnsweredBy string          `json:"answered_by,omitempty"`
+	Grant      string          `json:"grant_id,omitempty"` // the standing grant by which it ran
 
 	payload action.Value
 }
@@ -99,7 +100,7 @@ func viewOf(r approvals.Request, now time.Time) approvalView {
 	return approvalView{
 		ID: r.ID, Status: string(r.At(now)), Agent: r.AgentID, Server: r.Server, Tool: r.Tool, ActionType: r.Action.ActionType,
 		Reason: r.Reason, Policy: r.PolicyID, Rule: r.RuleID, Payload: r.Action.Payload.Canonical(), ActionHash: r.ActionHash.String(),
-		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy, payload: r.Action.Payload,
+		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy, Grant: r.GrantID, payload: r.Action.Payload,
 	}
 }
 
@@ -116,6 +117,9 @@ func printApprovals(w io.Writer, list []approvalView) {
 		fmt.Fprintf(t, "%s\t%s\n", v.Status, v.ID)
 		if v.AnsweredBy != "" {
 			fmt.Fprintf(t, "  answered by\t%s\n", v.AnsweredBy)
+		}
+		if v.Grant != "" {
+			fmt.Fprintf(t, "  ran by\tthe standing grant %s\n", v.Grant)
 		}
 		fmt.Fprintf(t, "  who\tagent %s\n", visible.Line(v.Agent))
 		if v.Tool != "" {
