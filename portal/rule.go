@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -40,7 +41,7 @@ func (p *portal) makeRule(w http.ResponseWriter, r *http.Request, s identity.Ses
 	}
 	d, err := p.draftOf(r, req)
 	if err == nil && r.PostForm.Get("do") == "put" {
-		if err = p.putInForce(r, s, d); err == nil {
+		if err = p.putInForce(r.Context(), d); err == nil {
 			http.Redirect(w, r, "/approvals/"+req.ID+"/rule", http.StatusSeeOther)
 			return nil
 		}
@@ -65,7 +66,7 @@ const takesEffect = 5 * time.Second
 
 // putInForce writes a draft that was tried on what is in force, and waits until it is
 // in force itself.
-func (p *portal) putInForce(r *http.Request, s identity.Session, d draft.Draft) error {
+func (p *portal) putInForce(ctx context.Context, d draft.Draft) error {
 	if err := p.Policies.Err(); err != nil {
 		return errors.New("nothing was written: the policy files are broken, so that no change comes into force; mend them first")
 	}
@@ -73,7 +74,7 @@ func (p *portal) putInForce(r *http.Request, s identity.Session, d draft.Draft) 
 		return err
 	}
 	for end := time.Now().Add(takesEffect); p.inForce(d.Name) == nil; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) || r.Context().Err() != nil {
+		if time.Now().After(end) || ctx.Err() != nil {
 			return errors.New("the files were written, and are not in force yet; the page of the policies says why")
 		}
 	}
