@@ -1,7 +1,8 @@
 // Package approvals is the state of actions that wait for a person.
 //
 //	                ┌─ approve ─▶ APPROVED ── redeem ─▶ REDEEMED
-//	open ─▶ PENDING ┤                 └────── time ───▶ EXPIRED
+//	open ─▶ PENDING ┤                 ├────── time ───▶ EXPIRED
+//	                │                 └── withdraw ───▶ DENIED
 //	                ├─ deny ────▶ DENIED ◀─── deny ────┐
 //	                └─ time ────▶ EXPIRED ─────────────┘ (if never answered)
 //
@@ -21,6 +22,11 @@
 //     an earlier one is nothing any more.
 //   - A request whose call has come to mean another action (its mapping changed)
 //     is superseded: it expires there and then, approved or not.
+//   - A standing grant ([Grant]) is the owner's yes to more than one call: so often, for
+//     so long, exactly that call or within bounds of it. Each use of it is a request
+//     that is redeemed from the beginning; of uses that race no more count than there
+//     are left.
+//   - What was given and is unspent can be withdrawn. From then on nothing runs by it.
 //   - Time is a limit, not an event: a request is pending before ExpiresAt, and
 //     at that instant no longer, whether or not anybody wrote that down.
 //
@@ -73,6 +79,7 @@ type Request struct {
 	DenyReason string
 	GrantUntil time.Time // an approved request can be redeemed until then
 	RedeemedBy string    // the decision that spent it
+	GrantID    string    // the standing grant by which it ran; empty: none
 	// Overshoots are the limits that have no room for the action, as the owner is
 	// shown them: an approval is good for as much beyond each, and no more.
 	Overshoots []Overshoot

@@ -87,6 +87,7 @@ type Entry struct {
 	ShadowPolicyID string `json:"shadow_policy_id,omitempty"`
 	ShadowRuleID   string `json:"shadow_rule_id,omitempty"`
 	ApprovalID     string `json:"approval_id,omitempty"`
+	GrantID        string `json:"grant_id,omitempty"` // of a standing grant
 	Approver       string `json:"approver,omitempty"`
 	Outcome        string `json:"outcome,omitempty"` // ok, tool_error, protocol_error, transport_error, cancelled, unknown
 	DurationMS     *int64 `json:"duration_ms,omitempty"`

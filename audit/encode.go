@@ -36,7 +36,7 @@ func (e *Entry) append(b []byte) []byte {
 		{`,"owner_id":`, e.OwnerID}, {`,"server":`, e.Server}, {`,"tool":`, e.Tool}, {`,"action_hash":`, e.ActionHash},
 		{`,"intent_hash":`, e.IntentHash}, {`,"call_hash":`, e.CallHash}, {`,"policy_hash":`, e.PolicyHash},
 		{`,"shadow_decision":`, e.ShadowDecision}, {`,"shadow_policy_id":`, e.ShadowPolicyID}, {`,"shadow_rule_id":`, e.ShadowRuleID},
-		{`,"approval_id":`, e.ApprovalID}, {`,"approver":`, e.Approver}, {`,"outcome":`, e.Outcome},
+		{`,"approval_id":`, e.ApprovalID}, {`,"grant_id":`, e.GrantID}, {`,"approver":`, e.Approver}, {`,"outcome":`, e.Outcome},
 	} {
 		b = appendUnlessEmpty(b, m.head, m.value)
 	}

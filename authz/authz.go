@@ -13,6 +13,9 @@
 //   - A grant is good for one action, by its hash, and for one decision. Where the
 //     call's server wants input and the host sends the call again (a round), the
 //     decision on that is a new one, and takes the round in the grant's place.
+//   - A standing grant is good for what the policy asks an approval for at that moment,
+//     and for nothing that is over a limit (grant.go). Its use is counted in the commit
+//     that allows.
 //   - What limits allow is counted in the commit that allows (limits.go), and given
 //     back only when nothing of the call has left the process, or a limit says
 //     that errors do, or the owner does (release.go): once, on the record, and by no
@@ -247,7 +250,7 @@ func (s *Service) unable() (Code, string) {
 // looked at has changed.
 func overtaken(err error) bool {
 	return errors.Is(err, ErrOpen) || errors.Is(err, approvals.ErrSpent) ||
-		errors.Is(err, approvals.ErrExpired) || errors.Is(err, approvals.ErrAnswered)
+		errors.Is(err, approvals.ErrExpired) || errors.Is(err, approvals.ErrAnswered) || errors.Is(err, approvals.ErrWithdrawn)
 }
 
 func because(err error) string {

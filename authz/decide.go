@@ -24,11 +24,12 @@ type attempt struct {
 	callHash   action.Hash
 	decisionID string
 	now        time.Time
-	record     *record // nil: there is too much of it for the log
-	legs       int     // how often it has come back (leg.go)
-	roundOf    int     // which further message of an approved call it is; 0: none
-	own        string  // the open request for this call, when it was looked for and there is one
-	looked     bool    // own was looked for
+	legs       int              // how often it has come back (leg.go)
+	record     *record          // nil: there is too much of it for the log
+	roundOf    int              // which further message of an approved call it is; 0: none
+	grant      *approvals.Grant // a standing one by which it may run
+	own        string           // the open request for this call, when it was looked for and there is one
+	looked     bool             // own was looked for
 
 	shadow   policy.Decision // what would be decided with the policies in the shadow
 	shadowed bool            // there are such policies
@@ -120,6 +121,11 @@ func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, 
 		a.adopt(*open)
 		if d = ask(); d.Outcome != policy.RequireApproval {
 			return s.conclude(ctx, book, a, d, nil)
+		}
+	}
+	if open == nil {
+		if a.grant, err = s.standing(ctx, a, d); err != nil {
+			return s.refuse(ctx, a, StoreUnavailable, "the grants cannot be read"+because(err))
 		}
 	}
 	return s.conclude(ctx, book, a, d, open)
@@ -241,6 +247,10 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 	if open == nil {
 		r := s.newRequest(a, ans)
 		r.Reason, r.Overshoots = d.Shown, overshoots(d)
+		if a.grant != nil {
+			useGrant(*a.grant, r, ans, b)
+			return
+		}
 		b.Open, ans.Approval, ans.Code = &r, &r, ApprovalRequired
 		return
 	}

@@ -33,7 +33,7 @@ func (a attempt) entry(ans Answer, bookHash string, proof minting) audit.Entry {
 		e.ShadowDecision, e.ShadowPolicyID, e.ShadowRuleID = a.shadow.Needed().String(), a.shadow.PolicyID, a.shadow.RuleID
 	}
 	if ap := ans.Approval; ap != nil {
-		e.ApprovalID = ap.ID
+		e.ApprovalID, e.GrantID = ap.ID, ap.GrantID
 		if ans.Outcome == policy.Allow {
 			e.Approver = ap.AnsweredBy
 		}

@@ -27,6 +27,10 @@ type Batch struct {
 	// Continue spends the open round of a grant in the grant's place. Condition:
 	// that round is open, in time, and the grant was for that hash and agent.
 	Continue *Continuation
+	// UseGrant runs by a standing grant, and leaves the request of that use. Condition:
+	// the grant covers it, in time, with a use left, not withdrawn; and no other request
+	// of that agent and intent is open, or was denied meanwhile.
+	UseGrant *GrantUse
 	// OpenRound opens a round of a grant. Condition: the decision is the latest
 	// that ran by it, and has not opened one.
 	OpenRound *RoundOpening
@@ -44,6 +48,11 @@ type Batch struct {
 	// Pins changes what is kept of a server's definitions. Condition: nobody else has
 	// meanwhile (ErrPinsChanged).
 	Pins *Pinning
+	// Grant is a standing one that the Answer gives. Condition: it was made of the
+	// action that waits.
+	Grant *approvals.Grant
+	// Withdraw takes back what was given. Condition: something of it is unspent.
+	Withdraw *approvals.Withdrawal
 }
 
 // Redemption spends the grant of one request.
@@ -127,11 +136,12 @@ func (e *LimitError) Error() string {
 var ErrOpen = errors.New("an open request for this intent exists")
 
 // Store is what the service needs of the store. Commit fails with ErrOpen, a
-// LimitError, ErrChargesChanged, ErrPinsChanged, approvals.ErrSpent, ErrExpired, ErrAnswered, ErrNotFound
-// when a condition
-// does not hold; any other error means that nothing may be allowed.
+// LimitError, ErrChargesChanged, ErrPinsChanged, approvals.ErrSpent, ErrExpired, ErrAnswered,
+// ErrWithdrawn, ErrNotFound when a condition does not hold; any other error means that nothing
+// may be allowed.
 type Store interface {
 	approvals.Reader
+	approvals.GrantReader
 	LimitReader
 	PinReader
 	Commit(ctx context.Context, b Batch) error

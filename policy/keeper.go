@@ -119,6 +119,9 @@ func (k *Keeper) Current() *Book { return k.state.Load().book }
 // Err is the fault that keeps the folder's present content out of force, or nil.
 func (k *Keeper) Err() error { return k.state.Load().err }
 
+// Dir is the folder that is followed.
+func (k *Keeper) Dir() string { return k.dir }
+
 // Close stops following.
 func (k *Keeper) Close() error {
 	k.stop()

@@ -79,7 +79,7 @@ type conditionForm struct {
 type matchForm struct {
 	Path  string `json:"path" jsonschema:"where: $.payload.…, $.tool.…, $.relying_party.domain, …"`
 	Op    string `json:"op" jsonschema:"what is asked"`
-	Value any    `json:"value,omitempty" jsonschema:"what it is compared with: a list for in and nin, a pattern or a list of patterns for domain, email, url and file, none for exists"`
+	Value any    `json:"value,omitempty" jsonschema:"what it is compared with: a list for in, nin and keys, anything for is, a pattern or a list of patterns for domain, email, url and file, none for exists"`
 }
 
 type constraintsForm struct {
@@ -110,7 +110,7 @@ var (
 	modes           = []string{"enforce", "shadow"}
 	defaults        = []string{"allow", "deny", "passthrough", "require_approval"}
 	effects         = []string{"allow", "deny"}
-	operators       = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists", "domain", "email", "url", "file"}
+	operators       = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists", "is", "keys", "domain", "email", "url", "file"}
 	levels          = []string{"LOW", "SUBSTANTIAL", "HIGH"}
 	overs           = []string{"deny", "require_approval", "require_step_up"}
 	obligationTypes = []string{HumanApproval, StepUpAuth, Deposit, CounterpartyAttestation}

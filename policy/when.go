@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -89,7 +90,7 @@ func (p *parser) match(n *yaml.Node, what string) *test {
 	if warning := p.smell(t.place, op, f["value"], what); warning != nil {
 		t.narrow = append(t.narrow, *warning)
 	}
-	t.text = strings.TrimRight(strings.Join([]string{t.place, op, written(f["value"])}, " "), " ")
+	t.text = strings.TrimRight(strings.Join([]string{t.place, op, cmp.Or(t.text, written(f["value"]))}, " "), " ")
 	for _, item := range slices.Backward(items) {
 		t.ofEach(item)
 	}
@@ -121,6 +122,10 @@ func (p *parser) operator(t *test, op string, value *yaml.Node, what string) {
 		if re := p.regexp(value, what); re != nil {
 			t.judge, t.wants = judgeRegexp(re), "a text"
 		}
+	case "is":
+		p.exactly(t, value, what)
+	case "keys":
+		p.onlyKeys(t, value, what)
 	case "domain", "email", "url", "file":
 		p.named(t, op, value, what)
 	default:

@@ -115,6 +115,7 @@ type approvalPage struct {
 	Exact     markup       // the whole action, as JSON; empty: it is too long for that
 	Look      visible.Look // what is to be looked at closely
 	MaxReason int
+	Standing  standingPart
 }
 
 // toolInfo is what the server says of its tool: not believed.
@@ -167,6 +168,9 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		data.Exact = jsonHTML(whole)
 	}
 	if data.Pin, err = p.pinMark(r, s, req); err != nil {
+		return err
+	}
+	if data.Standing, err = p.standing(r, req, base.Now); err != nil {
 		return err
 	}
 	if req.Tool == "" { // asked for over /v1: the payload is all there is

@@ -102,9 +102,9 @@ func subject(e audit.Entry) string {
 
 func level(e audit.Entry) string {
 	switch {
-	case e.Decision != nil && *e.Decision == "ALLOW", e.Event == "approval.approved", e.Outcome == "ok":
+	case e.Decision != nil && *e.Decision == "ALLOW", e.Event == "approval.approved", e.Event == "grant.given", e.Outcome == "ok":
 		return "good"
-	case e.Decision != nil && *e.Decision == "DENY", e.Event == "approval.denied", strings.HasSuffix(e.Event, "_refused"), e.Outcome != "":
+	case e.Decision != nil && *e.Decision == "DENY", e.Event == "approval.denied", strings.HasSuffix(e.Event, "_refused"), strings.HasSuffix(e.Event, ".withdrawn"), e.Outcome != "":
 		return "bad"
 	case e.Decision != nil:
 		return "wait"

@@ -42,6 +42,7 @@ var files embed.FS
 // Store is what the pages read, and the sessions that they make.
 type Store interface {
 	approvals.Reader
+	approvals.GrantReader
 	authz.LimitReader
 	authz.PinReader
 	RedeemLink(ctx context.Context, link, session [32]byte, now, until time.Time) (identity.Session, error)
@@ -103,7 +104,7 @@ func New(c Config) (http.Handler, error) {
 	return p.routes(), nil
 }
 
-// maxForm is what a form may carry: a token or a hash, and a reason.
+// maxForm is what a form may carry: a token or a hash, a reason, and bounds.
 const maxForm = 16 << 10
 
 // routes is every URL of the portal. A request passes door.Pages, then
@@ -122,6 +123,12 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("GET /approvals/{id}/action.json", p.signedIn(p.actionFile))
 	mux.Handle("POST /approvals/{id}/approve", p.signedIn(p.approve))
 	mux.Handle("POST /approvals/{id}/deny", p.signedIn(p.deny))
+	mux.Handle("POST /approvals/{id}/grant", p.signedIn(p.give))
+	mux.Handle("POST /approvals/{id}/withdraw", p.signedIn(p.withdrawApproval))
+	mux.Handle("GET /approvals/{id}/rule", p.signedIn(p.rule))
+	mux.Handle("POST /approvals/{id}/rule", p.signedIn(p.makeRule))
+	mux.Handle("GET /grants", p.signedIn(p.grants))
+	mux.Handle("POST /grants/{id}/withdraw", p.signedIn(p.withdrawGrant))
 	mux.Handle("GET /limits", p.signedIn(p.limits))
 	mux.Handle("GET /limits/charges", p.signedIn(p.limitCharges))
 	mux.Handle("POST /limits/release", p.signedIn(p.releaseCharge))

@@ -83,6 +83,8 @@ func (p *player) take(n int, line []byte) error {
 		p.released(e)
 	case "approval.approved", "approval.denied":
 		p.answer(e, e.text("event") == "approval.approved")
+	case "approval.withdrawn", "grant.withdrawn":
+		p.withdrawn(e)
 	}
 	return nil
 }

@@ -156,7 +156,8 @@ func (p *player) decide(e entry, req action.Request, env policy.Env) (v Verdict,
 	open, known := p.takeBack(e)
 	l := p.ledger.Within(d, by, e.at)
 	v = verdictOf(l)
-	if e.approved() && known && l.Needed() == policy.RequireApproval && !covers(open.shown, l.Over) {
+	standing := e.text("grant_id") != "" // which is good for nothing that is over a limit
+	if e.approved() && l.Needed() == policy.RequireApproval && (standing && len(l.Over) > 0 || known && !covers(open.shown, l.Over)) {
 		v.Decision += again
 	}
 	switch ran := e.text("decision") == policy.Allow.String(); {
@@ -244,6 +245,14 @@ func (p *player) answer(e entry, yes bool) {
 	if h, known := p.takeBack(e); known && yes {
 		h.until = e.at.Add(grantTTL)
 		p.wait(e, h)
+	}
+}
+
+// withdrawn gives back what was set aside for an approval that nobody had used. A
+// standing grant may be withdrawn when its first call is long over.
+func (p *player) withdrawn(e entry) {
+	if p.waiting[e.intent()].request == e.text("approval_id") {
+		p.takeBack(e)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
@@ -230,6 +231,47 @@ func TestReplayOfAChange(t *testing.T) {
 		if diff := cmp.Diff(test.want, brief(run(t, log, text))); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", test.name, diff)
 		}
+	}
+}
+
+// What ran by a standing grant is the same where the policies still ask, and would have
+// been asked for where it had been over a limit. What was withdrawn is set aside no more.
+func TestReplayOfGrants(t *testing.T) {
+	const rules = "version: 1\ndefault: deny\nrules: [{id: ask, effect: allow, action: mcp.s.ask, obligations: [{type: HUMAN_APPROVAL}]}]\n" +
+		"limits: [{id: sum, sum: $.payload.arguments.n, max: 100, window: 1h, over: require_approval, reserve_on_hold: true}]\n"
+	r := record(t, rules)
+	give := func(n int, uses int) approvals.Grant {
+		asked := r.call(t, "ask", fmt.Sprintf(`{"n":%d}`, n))
+		g, err := r.Give(t.Context(), "cli:ann", asked.Approval.ID, approvals.Terms{Uses: uses})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	withdraw := func(g approvals.Grant) {
+		if _, err := r.WithdrawGrant(t.Context(), "cli:ann", g.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	withdraw(give(90, 2)) // its call never came
+	g := give(30, 5)
+	for range 3 {
+		if ans := r.call(t, "ask", `{"n":30}`); ans.Outcome != policy.Allow {
+			t.Fatal(ans.Reason)
+		}
+	}
+	asked := r.call(t, "ask", `{"n":30}`) // over the limit
+	if asked.Outcome != policy.RequireApproval {
+		t.Fatal(asked.Reason)
+	}
+	withdraw(g) // the request of the same call waits on
+	log := r.log(t)
+	if got := brief(run(t, log, rules)); !slices.Equal(got, []string{"6 same"}) {
+		t.Errorf("the same: %v", got)
+	}
+	want := []string{"1 REQUIRE_APPROVAL->REQUIRE_APPROVAL (again) p/ask", "5 same"}
+	if got := brief(run(t, log, strings.Replace(rules, "max: 100", "max: 80", 1))); !slices.Equal(got, want) {
+		t.Errorf("over a smaller limit: %v, want %v", got, want)
 	}
 }
 

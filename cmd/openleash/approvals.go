@@ -21,9 +21,10 @@ func approvalsCommand() *cobra.Command {
 		Use:   "approvals",
 		Short: "See and answer what waits for you",
 		Long: `What waits for its owner can be answered here or in the portal (openleash open).
-An approval is good for exactly the action shown, once, for an hour.`,
+An approval is good for exactly the action shown, once, for an hour; approve --help says
+how one is good for more.`,
 	}
-	cmd.AddCommand(approvalsList(), approvalsShow(), approvalsAnswer("approve", "Let one action run, once", true), approvalsAnswer("deny", "Refuse one action; the model is told why", false))
+	cmd.AddCommand(approvalsList(), approvalsShow(), approvalsApprove(), approvalsDeny(), approvalsWithdraw(), approvalsRule())
 	return cmd
 }
 
@@ -90,6 +91,7 @@ type approvalView struct {
 	CreatedAt  time.Time       `json:"created_at"`
 	ExpiresAt  time.Time       `json:"expires_at"`
 	AnsweredBy string          `json:"answered_by,omitempty"`
+	Grant      string          `json:"grant_id,omitempty"` // the standing grant by which it ran
 
 	payload action.Value
 }
@@ -98,7 +100,7 @@ func viewOf(r approvals.Request, now time.Time) approvalView {
 	return approvalView{
 		ID: r.ID, Status: string(r.At(now)), Agent: r.AgentID, Server: r.Server, Tool: r.Tool, ActionType: r.Action.ActionType,
 		Reason: r.Reason, Policy: r.PolicyID, Rule: r.RuleID, Payload: r.Action.Payload.Canonical(), ActionHash: r.ActionHash.String(),
-		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy, payload: r.Action.Payload,
+		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy, Grant: r.GrantID, payload: r.Action.Payload,
 	}
 }
 
@@ -115,6 +117,9 @@ func printApprovals(w io.Writer, list []approvalView) {
 		fmt.Fprintf(t, "%s\t%s\n", v.Status, v.ID)
 		if v.AnsweredBy != "" {
 			fmt.Fprintf(t, "  answered by\t%s\n", v.AnsweredBy)
+		}
+		if v.Grant != "" {
+			fmt.Fprintf(t, "  ran by\tthe standing grant %s\n", v.Grant)
 		}
 		fmt.Fprintf(t, "  who\tagent %s\n", visible.Line(v.Agent))
 		if v.Tool != "" {
@@ -137,25 +142,26 @@ func ruleWords(rule string) string {
 	return ", rule " + rule
 }
 
-func approvalsAnswer(verb, short string, approve bool) *cobra.Command {
+func approvalsDeny() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use:   verb + " ID",
-		Short: short,
+		Use:   "deny ID",
+		Short: "Refuse one action; the model is told why",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error {
-				r, err := a.service.Answer(cmd.Context(), "cli:"+userName(), args[0], approve, reason)
-				if err != nil {
-					return withHint(fmt.Errorf("%s %s: %w", verb, args[0], err), "openleash approvals list shows what waits")
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", strings.ToLower(string(r.Status)), r.ID)
-				return nil
-			})
+			return withApp(cmd, func(a *app) error { return a.answer(cmd, args[0], false, reason) })
 		},
 	}
-	if !approve {
-		cmd.Flags().StringVar(&reason, "reason", "", "what the model is told")
-	}
+	cmd.Flags().StringVar(&reason, "reason", "", "what the model is told")
 	return cmd
+}
+
+// answer records the owner's word on one action.
+func (a *app) answer(cmd *cobra.Command, id string, approve bool, reason string) error {
+	r, err := a.service.Answer(cmd.Context(), "cli:"+userName(), id, approve, reason)
+	if err != nil {
+		return withHint(fmt.Errorf("%s %s: %w", cmd.Name(), id, err), "openleash approvals list shows what waits")
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", strings.ToLower(string(r.Status)), r.ID)
+	return nil
 }

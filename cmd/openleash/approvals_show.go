@@ -159,6 +159,9 @@ func (p *approvalPrinter) facts() {
 	}
 	row("why asked", fmt.Sprintf("%s (policy %s%s)", visible.Line(r.Reason), r.PolicyID, ruleWords(r.RuleID)))
 	row("asked", fmt.Sprintf("%s, answer by %s", r.CreatedAt.Local().Format(time.DateTime), r.ExpiresAt.Local().Format(time.DateTime)))
+	if r.GrantID != "" {
+		row("ran by", "the standing grant "+r.GrantID)
+	}
 	if r.AnsweredBy != "" {
 		row("answered", fmt.Sprintf("by %s, %s", visible.Line(r.AnsweredBy), r.AnsweredAt.Local().Format(time.DateTime)))
 	}

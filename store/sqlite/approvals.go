@@ -54,11 +54,13 @@ func (t *tx) insertApproval(r approvalRow) error {
 	return err
 }
 
-// selectApprovals names the columns in readRow's order.
-const selectApprovals = `SELECT id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
+// approvalColumns are in readRow's order.
+const approvalColumns = `id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
 	server, tool, tool_info, policy_id, rule_id, reason, status, created_at, expires_at,
 	answered_at, answered_by, deny_reason, grant_until, redeemed_by,
-	round_hash, round_until, rounds, continued_by, overshoots FROM approvals`
+	round_hash, round_until, rounds, continued_by, overshoots, grant_id`
+
+const selectApprovals = "SELECT " + approvalColumns + " FROM approvals"
 
 // readRow reads a row and leaves action and tool_info as they are.
 func readRow(scan scan) (approvalRow, error) {
@@ -69,7 +71,7 @@ func readRow(scan scan) (approvalRow, error) {
 	err := scan(&r.ID, &r.OwnerID, &r.AgentID, &r.DecisionID, &r.action, &actionHash, &intentHash,
 		&r.Server, &r.Tool, &r.toolInfo, &r.PolicyID, &r.RuleID, &r.Reason, &r.Status, &created, &expires,
 		&answered, &r.AnsweredBy, &r.DenyReason, &grant, &r.RedeemedBy,
-		&round, &roundUntil, &r.Rounds, &r.ContinuedBy, &r.over)
+		&round, &roundUntil, &r.Rounds, &r.ContinuedBy, &r.over, &r.GrantID)
 	copy(r.ActionHash[:], actionHash)
 	copy(r.IntentHash[:], intentHash)
 	copy(r.Round.Hash[:], round)
@@ -132,9 +134,11 @@ func (s *Store) Approval(ctx context.Context, id string) (approvals.Request, err
 
 // OpenApproval returns the newest request that may matter for an intent.
 func (s *Store) OpenApproval(ctx context.Context, agent string, intent action.Hash) (approvals.Request, error) {
-	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+` WHERE agent_id = ? AND intent_hash = ?
-		AND status IN ('PENDING', 'APPROVED', 'DENIED') ORDER BY created_at DESC, n DESC LIMIT 1`, agent, intent[:])
+	return one(ctx, s, approvals.ErrNotFound, readApproval, selectOpen, agent, intent[:])
 }
+
+const selectOpen = selectApprovals + ` WHERE agent_id = ? AND intent_hash = ?
+	AND status IN ('PENDING', 'APPROVED', 'DENIED') ORDER BY created_at DESC, n DESC LIMIT 1`
 
 // RoundApproval returns the request of which a round is open.
 func (s *Store) RoundApproval(ctx context.Context, round [32]byte) (approvals.Request, error) {

@@ -76,6 +76,11 @@ func prepareApprovals(b authz.Batch) (steps []func(*tx) error, err error) {
 	if steps, err = prepareGrants(b); err != nil {
 		return nil, err
 	}
+	standing, err := prepareStanding(b)
+	if err != nil {
+		return nil, err
+	}
+	steps = append(steps, standing...)
 	if b.Answer != nil {
 		steps = append(steps, func(t *tx) error { return t.answer(*b.Answer) })
 	}

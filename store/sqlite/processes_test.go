@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		child(compete)
 	case "ack":
 		child(ack)
+	case "grant":
+		child(spendGrant)
 	case "model":
 		child(modelChild)
 	}

@@ -258,6 +258,29 @@ CREATE TABLE pin_gone (
 	back     INTEGER NOT NULL CHECK (back IN (0, 1)),
 	PRIMARY KEY (owner_id, server, kind, name)
 ) STRICT, WITHOUT ROWID;
+`, `
+-- Standing grants. What one covers is the action of its request, within its bounds: a
+-- JSON list of texts, or NULL for exactly that.
+CREATE TABLE grants (
+	n            INTEGER PRIMARY KEY,
+	id           TEXT NOT NULL UNIQUE,
+	request_id   TEXT NOT NULL UNIQUE REFERENCES approvals (id),
+	owner_id     TEXT NOT NULL,
+	agent_id     TEXT NOT NULL,
+	action_type  TEXT NOT NULL,
+	bounds       BLOB,
+	uses         INTEGER NOT NULL CHECK (uses >= 0), -- 0: as many as there is time for
+	used         INTEGER NOT NULL CHECK (used >= 1 AND (uses = 0 OR used <= uses)),
+	created_at   INTEGER NOT NULL,
+	until        INTEGER NOT NULL,
+	given_by     TEXT NOT NULL,
+	withdrawn_at INTEGER,
+	withdrawn_by TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX grants_live ON grants (agent_id, action_type, until);
+CREATE INDEX grants_owner ON grants (owner_id, created_at);
+-- The standing grant by which a request was let through: it was never open.
+ALTER TABLE approvals ADD COLUMN grant_id TEXT NOT NULL DEFAULT '';
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

@@ -60,11 +60,12 @@ import (
 )
 
 var (
-	_ authz.Store      = (*Store)(nil)
-	_ approvals.Reader = (*Store)(nil)
-	_ audit.Store      = (*Store)(nil)
-	_ identity.Store   = (*Store)(nil)
-	_ policy.Snapshots = (*Store)(nil)
+	_ authz.Store           = (*Store)(nil)
+	_ approvals.Reader      = (*Store)(nil)
+	_ approvals.GrantReader = (*Store)(nil)
+	_ audit.Store           = (*Store)(nil)
+	_ identity.Store        = (*Store)(nil)
+	_ policy.Snapshots      = (*Store)(nil)
 )
 
 // Store is one process's access to the file.

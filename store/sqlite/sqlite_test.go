@@ -230,7 +230,8 @@ func TestOlderSchema(t *testing.T) {
 	run(t, conn, "DROP TABLE stands")
 	run(t, conn, "DROP TABLE releases")
 	dropPins(t, conn)
-	for _, column := range []string{"overshoots", "continued_by", "rounds", "round_until", "round_hash"} {
+	run(t, conn, "DROP TABLE grants")
+	for _, column := range []string{"grant_id", "overshoots", "continued_by", "rounds", "round_until", "round_hash"} {
 		run(t, conn, "ALTER TABLE approvals DROP COLUMN "+column)
 	}
 	run(t, conn, "PRAGMA user_version = 2")
@@ -266,7 +267,7 @@ func TestOlderCharges(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := foreign(t, s)
-	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "DROP INDEX approvals_kind", "PRAGMA user_version = 4"} {
+	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "DROP INDEX approvals_kind", "DROP TABLE grants", "ALTER TABLE approvals DROP COLUMN grant_id", "PRAGMA user_version = 4"} {
 		run(t, conn, statement)
 	}
 	dropPins(t, conn)
