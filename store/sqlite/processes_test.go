@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		child(compete)
 	case "ack":
 		child(ack)
+	case "answer and die":
+		child(answerAndDie)
 	case "model":
 		child(modelChild)
 	}
