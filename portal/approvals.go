@@ -17,9 +17,9 @@ import (
 )
 
 // How much the inbox shows. More than maxWaiting at once are not a list that a
-// person can answer; the count says all.
+// person can answer, and take long to make; the count says all.
 const (
-	maxWaiting = 500
+	maxWaiting = 100
 	maxRecent  = 30
 )
 
