@@ -141,6 +141,26 @@ func (s *Store) RoundApproval(ctx context.Context, round [32]byte) (approvals.Re
 	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+" WHERE round_hash = ?", round[:])
 }
 
+// maxKin bounds how many earlier requests are looked through for one of a kind: the
+// action type has no column.
+const maxKin = 50
+
+// LastApproved returns the newest approved request of a kind.
+func (s *Store) LastApproved(ctx context.Context, r approvals.Request) (approvals.Request, error) {
+	kin, err := list(ctx, s, readApproval, selectApprovals+` WHERE agent_id = ? AND server = ? AND tool = ?
+		AND grant_until IS NOT NULL AND created_at <= ? AND id <> ? ORDER BY created_at DESC, n DESC LIMIT ?`,
+		r.AgentID, r.Server, r.Tool, r.CreatedAt.UnixMilli(), r.ID, maxKin)
+	if err != nil {
+		return approvals.Request{}, err
+	}
+	for _, k := range kin {
+		if k.Action.ActionType == r.Action.ActionType {
+			return k, nil
+		}
+	}
+	return approvals.Request{}, approvals.ErrNotFound
+}
+
 // Approvals lists an owner's requests, newest first; without limit when it is 0.
 func (s *Store) Approvals(ctx context.Context, owner string, status approvals.Status, limit int) ([]approvals.Request, error) {
 	if limit <= 0 {
@@ -153,12 +173,14 @@ func (s *Store) Approvals(ctx context.Context, owner string, status approvals.St
 		owner, string(status), limit)
 }
 
+const selectWaiting = "SELECT id FROM approvals WHERE owner_id = ? AND status = 'PENDING' AND expires_at > ? ORDER BY expires_at, id"
+
 // Waiting lists what is pending at now, from an index alone.
 func (s *Store) Waiting(ctx context.Context, owner string, now time.Time) ([]string, error) {
 	return list(ctx, s, func(scan scan) (id string, err error) {
 		err = scan(&id)
 		return id, err
-	}, "SELECT id FROM approvals WHERE owner_id = ? AND status = 'PENDING' AND expires_at > ? ORDER BY expires_at, id", owner, now.UnixMilli())
+	}, selectWaiting, owner, now.UnixMilli())
 }
 
 // millis is how a time is stored; the zero time as NULL.

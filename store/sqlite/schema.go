@@ -216,6 +216,9 @@ CREATE TABLE releases (
 ) STRICT;
 CREATE INDEX releases_decision ON releases (decision_id);
 `, `
+-- The last approved call of a kind, which the owner of the next one is shown.
+CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, created_at) WHERE grant_until IS NOT NULL;
+`, `
 -- What has changed that somebody may wait for (watch.go): the latest, numbered
 -- without gaps. An empty topic concerns everybody.
 CREATE TABLE signals (

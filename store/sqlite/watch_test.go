@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -234,5 +235,18 @@ func BenchmarkWatch(b *testing.B) {
 	b.ReportAllocs()
 	for last := s.watch.look(-1); b.Loop(); {
 		last = s.watch.look(last)
+	}
+}
+
+// What waits is counted without a look at the requests, which can be megabytes each.
+func TestWaitingReadsAnIndexAlone(t *testing.T) {
+	s := open(t, t.TempDir())
+	plan, err := list(t.Context(), s, func(scan scan) (detail string, err error) {
+		var id, parent, unused int
+		err = scan(&id, &parent, &unused, &detail)
+		return detail, err
+	}, "EXPLAIN QUERY PLAN "+selectWaiting, "owner", 0)
+	if err != nil || len(plan) != 1 || !strings.Contains(plan[0], "USING COVERING INDEX approvals_waiting") {
+		t.Errorf("%q, %v", plan, err)
 	}
 }
