@@ -51,17 +51,18 @@ type session struct {
 
 // call calls the tool once. The argument stays below what the policy allows.
 func (s *session) call(worker int) error {
-	n := (s.last.Load() + 1) % 1_000_000
-	answer, ok, err := s.callWith(worker, n)
+	k := s.last.Add(1)
+	n := k % 1_000_000
+	answer, ok, err := s.callWith(worker, k, n)
 	if err == nil && !ok {
 		err = fmt.Errorf("want an answer with %q, got %.400s", said(n, s.proof), answer)
 	}
 	return err
 }
 
-// callWith calls the tool with that argument, and tells whether the answer is the tool's.
-func (s *session) callWith(worker int, n int64) (answer []byte, ok bool, err error) {
-	id := s.last.Add(1)*maxWorkers + int64(worker)
+// callWith makes call k, with the argument n, and tells whether the answer is the tool's.
+func (s *session) callWith(worker int, k, n int64) (answer []byte, ok bool, err error) {
+	id := k*maxWorkers + int64(worker)
 	body := fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"%s","arguments":{"n":%d,"text":"the quick brown fox jumps over the lazy dog"}}}`, id, s.tool, n)
 	answer, err = s.send(worker, id, body)
 	return answer, bytes.Contains(answer, []byte(said(n, s.proof))), err

@@ -321,7 +321,7 @@ func (s *scene) hold(host *session) {
 func (s *scene) heldCall(host *session, worker int) error {
 	n := s.last.Add(1)
 	for range 5 {
-		answer, ran, err := host.callWith(worker, n)
+		answer, ran, err := host.callWith(worker, host.last.Add(1), n)
 		if err != nil || ran {
 			return err
 		}
