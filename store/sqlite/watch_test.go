@@ -127,7 +127,7 @@ func TestWatchAtOnce(t *testing.T) {
 	})
 }
 
-// A transaction hurries the watch of its process; what fails does not.
+// A transaction hurries the watch of its process.
 func TestCommitHurriesWatch(t *testing.T) {
 	s := open(t, t.TempDir())
 	woken(s.watch.hurry)
