@@ -136,8 +136,9 @@ type errorString string
 
 func (e errorString) Error() string { return string(e) }
 
-// Reader is how approvals are looked at; the store implements it.
+// Reader is how approvals are looked at, and waited for; the store implements it.
 type Reader interface {
+	Watcher
 	Approval(ctx context.Context, id string) (Request, error) // ErrNotFound
 	// OpenApproval returns the newest request of that agent and intent that may
 	// still matter: pending, approved and not redeemed, or denied. ErrNotFound.
@@ -149,4 +150,7 @@ type Reader interface {
 	LastApproved(ctx context.Context, r Request) (Request, error)
 	// Approvals lists newest first; status "" means all. Status is as stored.
 	Approvals(ctx context.Context, owner string, status Status, limit int) ([]Request, error)
+	// Waiting lists the ids of an owner's requests that are pending at now, all of
+	// them, those first that expire first. It is cheap: pages ask it every few seconds.
+	Waiting(ctx context.Context, owner string, now time.Time) ([]string, error)
 }

@@ -234,50 +234,85 @@ func TestSupersedable(t *testing.T) {
 // one is a store of one request; the real ones are tested in store/storetest.
 type one struct {
 	Reader
-	get func() (Request, error)
+	get     func() (Request, error)
+	changed chan struct{}
+	waiting *int // how many have not called stop
 }
 
 func (s one) Approval(context.Context, string) (Request, error) { return s.get() }
+
+func (s one) Watch(string) (<-chan struct{}, func()) {
+	*s.waiting++
+	return s.changed, func() { *s.waiting-- }
+}
 
 func TestWait(t *testing.T) {
 	broken := errors.New("broken")
 	for _, test := range []struct {
 		name   string
 		get    func(since time.Duration) (Request, error)
+		change time.Duration // when the store says so; 0: never
 		limit  time.Duration
 		want   Status
 		err    error
 		within time.Duration
 	}{
-		{"answered before", func(time.Duration) (Request, error) { return made(Denied), nil }, time.Hour, Denied, nil, 0},
+		{"answered before", func(time.Duration) (Request, error) { return made(Denied), nil }, 0, time.Hour, Denied, nil, 0},
 		{"answered later", func(since time.Duration) (Request, error) {
 			if since < time.Second {
 				return made(Pending), nil
 			}
 			return made(Approved), nil
-		}, time.Hour, Approved, nil, time.Second},
-		{"never answered", func(time.Duration) (Request, error) { return made(Pending), nil }, 2 * time.Hour, Pending, nil, time.Hour},
-		{"given up", func(time.Duration) (Request, error) { return made(Pending), nil }, 50 * time.Second, Pending, context.DeadlineExceeded, 50 * time.Second},
-		{"not there", func(time.Duration) (Request, error) { return Request{}, ErrNotFound }, time.Hour, "", ErrNotFound, 0},
-		{"broken", func(time.Duration) (Request, error) { return Request{}, broken }, time.Hour, "", broken, 0},
+		}, time.Second, time.Hour, Approved, nil, time.Second},
+		{"changed otherwise", func(time.Duration) (Request, error) { return made(Pending), nil }, time.Second, 2 * time.Hour, Pending, nil, time.Hour},
+		{"never answered", func(time.Duration) (Request, error) { return made(Pending), nil }, 0, 2 * time.Hour, Pending, nil, time.Hour},
+		{"given up", func(time.Duration) (Request, error) { return made(Pending), nil }, 0, 50 * time.Second, Pending, context.DeadlineExceeded, 50 * time.Second},
+		{"not there", func(time.Duration) (Request, error) { return Request{}, ErrNotFound }, 0, time.Hour, "", ErrNotFound, 0},
+		{"broken", func(time.Duration) (Request, error) { return Request{}, broken }, 0, time.Hour, "", broken, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), test.limit)
 				defer cancel()
-				r, err := Wait(ctx, one{get: func() (Request, error) {
+				s := one{changed: make(chan struct{}, 1), waiting: new(int), get: func() (Request, error) {
 					r, err := test.get(time.Since(began))
 					r.ExpiresAt, r.GrantUntil = began.Add(time.Hour), began.Add(2*time.Hour)
 					return r, err
-				}}, "r1")
+				}}
+				if test.change > 0 {
+					time.AfterFunc(test.change, func() { s.changed <- struct{}{} })
+				}
+				r, err := Wait(ctx, s, "r1")
 				if r.Status != test.want || !errors.Is(err, test.err) {
 					t.Errorf("want %q, %v; got %q, %v", test.want, test.err, r.Status, err)
 				}
-				if took := time.Since(began); took < test.within || took > test.within+100*tick {
+				if took := time.Since(began); took != test.within {
 					t.Errorf("want it after %s, got it after %s", test.within, took)
+				}
+				if *s.waiting != 0 {
+					t.Error("it has not left the store's watch")
 				}
 			})
 		})
 	}
+}
+
+// What changes after Watch has returned, and before the first look has, is not
+// missed; a condition without a time of its own is looked at only then.
+func TestUntil(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := one{changed: make(chan struct{}, 1), waiting: new(int)}
+		looks := 0
+		err := Until(t.Context(), s, "tools", func(context.Context) (bool, time.Time, error) {
+			if looks++; looks == 1 {
+				s.changed <- struct{}{}
+				return false, time.Time{}, nil
+			}
+			return true, time.Time{}, nil
+		})
+		if err != nil || looks != 2 || *s.waiting != 0 {
+			t.Errorf("want two looks and nobody waiting, got %d, %d waiting, %v", looks, *s.waiting, err)
+		}
+	})
 }

@@ -19,6 +19,9 @@ import (
 // one session, and over HTTP one connection a worker, kept open. It has no
 // libraries whose cost would hide what is measured.
 
+// patience is how long an answer may take: longer than a call is held.
+const patience = 90 * time.Second
+
 // maxWorkers bounds the calls at once; ids carry their worker.
 const maxWorkers = 64
 
@@ -49,16 +52,20 @@ type session struct {
 // call calls the tool once. The argument stays below what the policy allows.
 func (s *session) call(worker int) error {
 	k := s.last.Add(1)
-	id, n := k*maxWorkers+int64(worker), k%1_000_000
+	n := k % 1_000_000
+	answer, ok, err := s.callWith(worker, k, n)
+	if err == nil && !ok {
+		err = fmt.Errorf("want an answer with %q, got %.400s", said(n, s.proof), answer)
+	}
+	return err
+}
+
+// callWith makes call k, with the argument n, and tells whether the answer is the tool's.
+func (s *session) callWith(worker int, k, n int64) (answer []byte, ok bool, err error) {
+	id := k*maxWorkers + int64(worker)
 	body := fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"%s","arguments":{"n":%d,"text":"the quick brown fox jumps over the lazy dog"}}}`, id, s.tool, n)
-	answer, err := s.send(worker, id, body)
-	if err != nil {
-		return err
-	}
-	if want := said(n, s.proof); !bytes.Contains(answer, []byte(want)) {
-		return fmt.Errorf("want an answer with %q, got %.400s", want, answer)
-	}
-	return nil
+	answer, err = s.send(worker, id, body)
+	return answer, bytes.Contains(answer, []byte(said(n, s.proof))), err
 }
 
 // list asks for the tools: what no policy touches, and a proxy only passes on.
@@ -130,7 +137,7 @@ func (t *httpTarget) post(worker int, body []byte) (*http.Response, []byte, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	if _, err := c.Write(append(t.head(len(body)), body...)); err != nil {
 		return nil, nil, err
 	}
@@ -293,7 +300,7 @@ func (t *stdioTarget) send(worker int, _ int64, body []byte) ([]byte, error) {
 		return answer, nil
 	case <-t.failed:
 		return nil, t.err
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		return nil, fmt.Errorf("no answer to %s", body)
 	}
 }

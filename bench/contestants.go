@@ -201,7 +201,11 @@ func (l *lab) startOpenLeash(h *home) (*process, error) {
 // connect opens a session with a server behind `openleash start`, as the agent
 // named after it.
 func (l *lab) connect(h *home, server string, proof bool) (*session, error) {
-	token, err := l.openLeash(h, "agents", "token", "agent-"+server).Output()
+	return l.connectAs(h, "agent-"+server, server, proof)
+}
+
+func (l *lab) connectAs(h *home, agent, server string, proof bool) (*session, error) {
+	token, err := l.openLeash(h, "agents", "token", agent).Output()
 	if err != nil {
 		return nil, fmt.Errorf("making a token in %s: %w", h.dir, err)
 	}
@@ -272,5 +276,5 @@ func listenEcho(addr string) error {
 	if err != nil {
 		return err
 	}
-	return echoHTTP(l)
+	return echoHTTP(l, nil)
 }

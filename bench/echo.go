@@ -82,7 +82,8 @@ func echoStdio(in io.Reader, out io.Writer) error {
 }
 
 // echoHTTP serves Streamable HTTP, a goroutine a connection, without a router.
-func echoHTTP(l net.Listener) error {
+// hear, when there is one, is told of each body first.
+func echoHTTP(l net.Listener, hear func(body []byte)) error {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -90,14 +91,14 @@ func echoHTTP(l net.Listener) error {
 		}
 		go func() {
 			defer c.Close()
-			if err := echoConn(c); err != nil && err != io.EOF {
+			if err := echoConn(c, hear); err != nil && err != io.EOF {
 				fmt.Fprintln(os.Stderr, "echo:", err)
 			}
 		}()
 	}
 }
 
-func echoConn(c net.Conn) error {
+func echoConn(c net.Conn, hear func(body []byte)) error {
 	r := bufio.NewReader(c)
 	var body bytes.Buffer
 	for {
@@ -108,6 +109,9 @@ func echoConn(c net.Conn) error {
 		body.Reset()
 		if _, err := body.ReadFrom(req.Body); err != nil {
 			return err
+		}
+		if hear != nil {
+			hear(body.Bytes())
 		}
 		if _, err := c.Write(echoResponse(req.Method, body.Bytes())); err != nil {
 			return err

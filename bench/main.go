@@ -30,12 +30,20 @@ func main() {
 	other := flag.String("other", "", "drive this `program` too, an openleash from before a change say")
 	dir := flag.String("dir", "", "make the homes in this `folder`: its disk is what the log is synced to (default: the temporary folder)")
 	cpu := flag.Bool("profile", false, "instead of measuring, profile openleash under load and tell where its processor time goes")
+	held := flag.Bool("held", false, "instead of measuring calls, time answers: from the click to the forwarded call, with 1,000 calls held")
 	flag.Parse()
 	p := fullPlan
 	if *short {
 		p = shortPlan
 	}
-	exit(bench(p, *binary, *other, *dir, *cpu))
+	do := measure
+	switch {
+	case *cpu:
+		do = profile
+	case *held:
+		do = measureHeld
+	}
+	exit(bench(p, *binary, *other, *dir, do))
 }
 
 func exit(err error) {
@@ -53,7 +61,7 @@ func serveEcho(args []string) error {
 	return echoStdio(os.Stdin, os.Stdout)
 }
 
-func bench(p plan, binary, other, dir string, cpu bool) (err error) {
+func bench(p plan, binary, other, dir string, do func(*lab, plan) error) (err error) {
 	l, err := openLab(binary, other, dir)
 	if err != nil {
 		return err
@@ -70,13 +78,7 @@ func bench(p plan, binary, other, dir string, cpu bool) (err error) {
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	done := make(chan error, 1)
-	go func() {
-		if cpu {
-			done <- profile(l, p)
-		} else {
-			done <- measure(l, p)
-		}
-	}()
+	go func() { done <- do(l, p) }()
 	select {
 	case err := <-done:
 		return err

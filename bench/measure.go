@@ -13,11 +13,12 @@ type plan struct {
 	slice  time.Duration // one round
 	starts int           // processes started to time their first answer
 	calls  int           // before memory is read
+	clicks int           // of each kind of measureHeld
 }
 
 var (
-	fullPlan  = plan{rounds: 6, slice: time.Second, starts: 10, calls: 10_000}
-	shortPlan = plan{rounds: 2, slice: 250 * time.Millisecond, starts: 3, calls: 1_000}
+	fullPlan  = plan{rounds: 6, slice: time.Second, starts: 10, calls: 10_000, clicks: 200}
+	shortPlan = plan{rounds: 2, slice: 250 * time.Millisecond, starts: 3, calls: 1_000, clicks: 50}
 )
 
 // atOnce are the numbers of calls under way at a time.

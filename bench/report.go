@@ -228,15 +228,17 @@ func verdict(out io.Writer, met bool, format string, args ...any) {
 }
 
 // save writes the run as JSON, named after its time.
-func (r *report) save(dir string) error {
+func (r *report) save(dir string) error { return save(dir, r.Began, "", r) }
+
+func save(dir string, began time.Time, kind string, found any) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(r, "", "  ")
+	text, err := json.MarshalIndent(found, "", "  ")
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(dir, r.Began.UTC().Format("20060102T150405Z")+".json")
+	file := filepath.Join(dir, began.UTC().Format("20060102T150405Z")+kind+".json")
 	fmt.Println("saved in bench/" + filepath.ToSlash(file))
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }

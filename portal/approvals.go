@@ -18,9 +18,9 @@ import (
 )
 
 // How much the inbox shows. More than maxWaiting at once are not a list that a
-// person can answer; the count then says "500".
+// person can answer, and take long to make; the count says all.
 const (
-	maxWaiting = 500
+	maxWaiting = 100
 	maxRecent  = 30
 )
 
@@ -57,11 +57,11 @@ func newItem(r approvals.Request, now time.Time) item {
 	return item{Request: r, Status: r.At(now), Amount: amountOf(r.Action.Payload)}
 }
 
-// state names a list of requests.
-func state(items []item) string {
+// state names what waits, by the ids.
+func state(ids []string) string {
 	h := sha256.New()
-	for _, it := range items {
-		fmt.Fprintln(h, it.ID)
+	for _, id := range ids {
+		fmt.Fprintln(h, id)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
@@ -72,10 +72,14 @@ func (p *portal) inbox(w http.ResponseWriter, r *http.Request, s identity.Sessio
 		return err
 	}
 	data := inboxPage{page: base}
+	ids, err := p.Store.Waiting(r.Context(), s.OwnerID, base.Now)
+	if err != nil {
+		return err
+	}
+	data.State = state(ids) // first: what comes meanwhile is seen by the next look
 	if data.Waiting, err = p.waiting(r, s, base.Now); err != nil {
 		return err
 	}
-	data.State = state(data.Waiting)
 	all, err := p.Store.Approvals(r.Context(), s.OwnerID, "", maxRecent+len(data.Waiting))
 	if err != nil {
 		return err
@@ -90,12 +94,12 @@ func (p *portal) inbox(w http.ResponseWriter, r *http.Request, s identity.Sessio
 
 // inboxCount is for live.js.
 func (p *portal) inboxCount(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-	items, err := p.waiting(r, s, p.Now())
+	ids, err := p.Store.Waiting(r.Context(), s.OwnerID, p.Now())
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(map[string]any{"pending": len(items), "state": state(items)})
+	return json.NewEncoder(w).Encode(map[string]any{"pending": len(ids), "state": state(ids)})
 }
 
 // approvalPage shows everything that will run.

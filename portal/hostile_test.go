@@ -135,7 +135,7 @@ func readPage(t *testing.T, body string) readDoc {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc := readDoc{root: root, text: textOf(root)}
+	doc := readDoc{root: root, text: hostileTextOf(root)}
 	for n := range root.Descendants() {
 		doc.nodes = append(doc.nodes, n)
 	}
@@ -161,7 +161,7 @@ func attr(n *html.Node, name string) string {
 	return ""
 }
 
-func textOf(n *html.Node) string {
+func hostileTextOf(n *html.Node) string {
 	var b strings.Builder
 	for d := range n.Descendants() {
 		if d.Type == html.TextNode {
@@ -220,7 +220,7 @@ func wantOurs(t *testing.T, n *html.Node) {
 		}
 	}
 	if n.DataAtom == atom.Script && (n.FirstChild != nil || !strings.HasPrefix(attr(n, "src"), "/static/")) {
-		t.Errorf("a script: %.60q", textOf(n))
+		t.Errorf("a script: %.60q", hostileTextOf(n))
 	}
 }
 
@@ -229,7 +229,7 @@ func wantNote(t *testing.T, d readDoc, want hostiletest.Want) {
 	t.Helper()
 	note := ""
 	if n := d.first("p", "warning"); n != nil {
-		note = textOf(n)
+		note = hostileTextOf(n)
 	}
 	if (note != "") != want.Warned() {
 		t.Errorf("the warning %q; want %+v", note, want)
@@ -276,12 +276,12 @@ func wantArguments(t *testing.T, d readDoc, arguments action.Value) {
 		if i++; i > maxFields {
 			return // the rest stands in the last row, and in the action
 		}
-		if got := textOf(row[0]); got != shownText(name, "") {
+		if got := hostileTextOf(row[0]); got != shownText(name, "") {
 			t.Errorf("argument %q is named %q", name, got)
 		}
-		shown := textOf(row[1])
+		shown := hostileTextOf(row[1])
 		if details := row[1].FirstChild; details.Data == "details" {
-			shown = strings.TrimPrefix(shown, textOf(details.FirstChild)) // the beginning, in the summary
+			shown = strings.TrimPrefix(shown, hostileTextOf(details.FirstChild)) // the beginning, in the summary
 		}
 		if want := shownValue(v); shown != want {
 			t.Errorf("argument %q is shown as %.300q, want %.300q", name, shown, want)
@@ -348,7 +348,7 @@ func wantExact(t *testing.T, v *visitor, d readDoc, r approvals.Request) {
 		}
 		return
 	}
-	text := longEscape.ReplaceAllStringFunc(textOf(exact), surrogates)
+	text := longEscape.ReplaceAllStringFunc(hostileTextOf(exact), surrogates)
 	back, err := action.Parse([]byte(text), action.Limits{CaseTwins: true})
 	if err != nil || string(back.Canonical()) != file.Body {
 		t.Errorf("the JSON of the page is another action: %v\n%s", err, text)

@@ -486,6 +486,27 @@ func TestInboxCount(t *testing.T) {
 	}
 }
 
+// More than the page shows are counted, told of, and named by the same state as the
+// page is, so that it is not loaded again for nothing.
+func TestInboxOfMany(t *testing.T) {
+	w := newWorld(t)
+	v := w.signedIn()
+	for i := range maxWaiting + 2 {
+		w.hold(fmt.Sprintf(`{"n":%d}`, i))
+	}
+	got, count := v.get("/"), v.get("/inbox/count")
+	wantText(t, "the page", got, "<title>(102) Inbox", "102 requests wait; the newest 100 are shown.")
+	if n := strings.Count(got.Body, `class="card request"`); n != maxWaiting {
+		t.Errorf("%d requests are shown, want %d", n, maxWaiting)
+	}
+	_, state, _ := strings.Cut(got.Body, `data-state="`)
+	state, _, _ = strings.Cut(state, `"`)
+	wantText(t, "the count", count, `"pending":102`, `"state":"`+state+`"`)
+	w.pass(25 * time.Hour)
+	w.hold(`{"n":"new"}`)
+	wantText(t, "when their time is over", w.signedIn().get("/inbox/count"), `"pending":1,`)
+}
+
 func TestAuditPage(t *testing.T) {
 	w := newWorld(t)
 	v := w.signedIn()

@@ -85,7 +85,7 @@ func (p *portal) funcs() template.FuncMap {
 // page fills in what every page has.
 func (p *portal) page(r *http.Request, s identity.Session, title, nav string) (page, error) {
 	now := p.Now()
-	waiting, err := p.waiting(r, s, now)
+	waiting, err := p.Store.Waiting(r.Context(), s.OwnerID, now)
 	if err != nil {
 		return page{}, err
 	}

@@ -177,6 +177,16 @@ func (s *Store) Approvals(ctx context.Context, owner string, status approvals.St
 		owner, string(status), limit)
 }
 
+const selectWaiting = "SELECT id FROM approvals WHERE owner_id = ? AND status = 'PENDING' AND expires_at > ? ORDER BY expires_at, id"
+
+// Waiting lists what is pending at now, from an index alone.
+func (s *Store) Waiting(ctx context.Context, owner string, now time.Time) ([]string, error) {
+	return list(ctx, s, func(scan scan) (id string, err error) {
+		err = scan(&id)
+		return id, err
+	}, selectWaiting, owner, now.UnixMilli())
+}
+
 // millis is how a time is stored; the zero time as NULL.
 func millis(t time.Time) any {
 	if t.IsZero() {

@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 		child(ack)
 	case "grant":
 		child(spendGrant)
+	case "answer and die":
+		child(answerAndDie)
 	case "model":
 		child(modelChild)
 	}

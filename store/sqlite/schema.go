@@ -281,6 +281,23 @@ CREATE INDEX grants_live ON grants (agent_id, action_type, until);
 CREATE INDEX grants_owner ON grants (owner_id, created_at);
 -- The standing grant by which a request was let through: it was never open.
 ALTER TABLE approvals ADD COLUMN grant_id TEXT NOT NULL DEFAULT '';
+`, `
+-- What has changed that somebody may wait for (watch.go): the latest, numbered
+-- without gaps. An empty topic concerns everybody.
+CREATE TABLE signals (
+	n     INTEGER PRIMARY KEY,
+	topic TEXT NOT NULL -- a request's id
+) STRICT;
+CREATE TRIGGER signals_tidy AFTER INSERT ON signals BEGIN
+	DELETE FROM signals WHERE n <= NEW.n - 256;
+END;
+CREATE TRIGGER approvals_signal AFTER UPDATE OF status, action_hash ON approvals
+WHEN NEW.status <> OLD.status OR NEW.action_hash <> OLD.action_hash BEGIN
+	INSERT INTO signals (topic) VALUES (NEW.id);
+END;
+
+-- What waits for an owner, without a look at the requests themselves, which can be large.
+CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id) WHERE status = 'PENDING';
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

@@ -76,6 +76,7 @@ type Store struct {
 	journal *journal
 	seen    atomic.Pointer[seen] // of the journal, by Unsequenced
 	tokens  *tokens
+	watch   *watch
 }
 
 // Open opens the store in dir, making folder, file and schema at first use.
@@ -116,6 +117,8 @@ func (s *Store) open(ctx context.Context, dir string) error {
 		return err
 	}
 	s.writer.journal = s.journal
+	s.watch = newWatch(s.signals)
+	s.writer.committed = s.watch.soon
 	go s.writer.run()
 	go s.journal.run()
 	return nil

@@ -222,6 +222,9 @@ func TestOlderSchema(t *testing.T) {
 		}
 	}
 	conn := foreign(t, s)
+	run(t, conn, "DROP INDEX approvals_waiting")
+	run(t, conn, "DROP TRIGGER approvals_signal")
+	run(t, conn, "DROP TABLE signals")
 	run(t, conn, "DROP INDEX approvals_round")
 	run(t, conn, "DROP INDEX approvals_kind")
 	run(t, conn, "DROP TABLE charges")
@@ -267,7 +270,7 @@ func TestOlderCharges(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := foreign(t, s)
-	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "DROP INDEX approvals_kind", "DROP TABLE grants", "ALTER TABLE approvals DROP COLUMN grant_id", "PRAGMA user_version = 4"} {
+	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "DROP INDEX approvals_kind", "DROP TABLE grants", "ALTER TABLE approvals DROP COLUMN grant_id", "DROP INDEX approvals_waiting", "DROP TRIGGER approvals_signal", "DROP TABLE signals", "PRAGMA user_version = 4"} {
 		run(t, conn, statement)
 	}
 	dropPins(t, conn)

@@ -15,7 +15,8 @@ import (
 // to the database.
 type writer struct {
 	*committer
-	journal *journal
+	journal   *journal
+	committed func() // called after each transaction
 
 	tx    *tx           // nil: reopen first; this and what follows is owned by who commits
 	files []os.FileInfo // what tx writes to
@@ -49,8 +50,10 @@ func (w *writer) commit(group []*job) error {
 	}
 	if err != nil {
 		w.drop()
+		return err
 	}
-	return err
+	w.committed()
+	return nil
 }
 
 func (w *writer) transact(group []*job) error {
