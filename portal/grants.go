@@ -46,7 +46,7 @@ type choice struct {
 }
 
 const (
-	maxBounded  = 40
+	maxBounded = 40
 	maxPrefill = 200 // characters; forms are small
 )
 
