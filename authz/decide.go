@@ -124,6 +124,10 @@ func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, 
 		}
 	}
 	if open == nil {
+		// Another message of the same call may have run since Authorize looked.
+		if code, reason := s.leg(ctx, &a); code != "" {
+			return s.refuse(ctx, a, code, reason)
+		}
 		if a.grant, err = s.standing(ctx, a, d); err != nil {
 			return s.refuse(ctx, a, StoreUnavailable, "the grants cannot be read"+because(err))
 		}
