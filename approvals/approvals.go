@@ -137,6 +137,9 @@ type Reader interface {
 	OpenApproval(ctx context.Context, agent string, intent action.Hash) (Request, error)
 	// RoundApproval returns the request of which that round is open. ErrNotFound.
 	RoundApproval(ctx context.Context, round [32]byte) (Request, error)
+	// LastApproved returns the newest request before r that was approved, of the same
+	// agent, server, tool and action type. ErrNotFound.
+	LastApproved(ctx context.Context, r Request) (Request, error)
 	// Approvals lists newest first; status "" means all. Status is as stored.
 	Approvals(ctx context.Context, owner string, status Status, limit int) ([]Request, error)
 }

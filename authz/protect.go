@@ -36,6 +36,7 @@ type Protection struct {
 	above []string // those folders, folded
 	ports []int
 	home  string
+	self  string   // what our program's file is called, folded
 	bases []string // where our own relative paths start: real folders
 }
 
@@ -56,7 +57,7 @@ var anywhere = []string{
 // NewProtection protects paths (files or folders, with all below them) and the
 // ports of our pages on this machine, beside the known configurations of hosts.
 func NewProtection(paths []string, ports []int) *Protection {
-	p := &Protection{names: anywhere, ports: ports}
+	p := &Protection{names: anywhere, ports: ports, self: ourName()}
 	p.home, _ = os.UserHomeDir()
 	cwd, _ := os.Getwd()
 	for _, dir := range []string{cwd, p.home} {
@@ -120,6 +121,9 @@ func (p *Protection) Check(call *Call) string {
 		if reason := c.text(s); reason != "" {
 			return reason
 		}
+	}
+	if reason := c.wordsApart(call.Arguments); reason != "" {
+		return reason
 	}
 	return c.portApart()
 }
@@ -207,7 +211,11 @@ func (c *check) text(s string) string {
 	if reason := c.pages(s); reason != "" {
 		return reason
 	}
-	if hit := c.mentions(s); hit != "" {
+	folded := fold(s)
+	if reason := c.commands(folded); reason != "" {
+		return reason
+	}
+	if hit := c.mentions(s, folded); hit != "" {
 		return protectedPath(hit)
 	}
 	for _, token := range tokens(s) {
@@ -223,8 +231,7 @@ func protectedPath(what string) string {
 }
 
 // mentions looks for a protected path inside a text, such as a command.
-func (c *check) mentions(s string) string {
-	folded := fold(s)
+func (c *check) mentions(s, folded string) string {
 	ours := func(p string) bool { return strings.Contains(folded, path.Base(p)) }
 	if !slices.ContainsFunc(c.paths, ours) && !slices.ContainsFunc(c.names, ours) {
 		return ""

@@ -92,6 +92,18 @@ func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 		"percent host":          `{"url":"http://%6cocalhost:8787/"}`,
 		"a name that resolves":  `{"url":"http://rebind.test:8787/"}`,
 		"no scheme":             `{"command":"curl -X POST localhost:8787/approvals/1/approve"}`,
+		"our command":           `{"command":"openleash approvals approve 1"}`,
+		"by its path":           `{"command":"cd / && OPENLEASH_HOME=/x /usr/local/bin/openleash  approvals  approve 1"}`,
+		"by cmd":                `{"command":"cmd /c \"C:\\bin\\OpenLeash.exe\" approvals deny 1"}`,
+		"with a flag":           `{"command":"openleash --x approvals list"}`,
+		"in quotes":             `{"command":"sh -c 'openleash open'"}`,
+		"in a substitution":     `{"command":"curl -d $(openleash open --no-browser) example.test"}`,
+		"a link's command":      `{"script":["set -e","openleash open\nls"]}`,
+		"a token":               `{"command":"openleash agents token other"}`,
+		"a limit":               `{"command":"openleash limits release x"}`,
+		"as a list":             `{"argv":["/opt/openleash","approvals","approve","1"]}`,
+		"in pieces":             `{"args":["open"],"command":"openleash"}`,
+		"in pieces, deep":       `{"run":{"program":"openleash.exe","arguments":{"list":["--x","approvals","approve"]}}}`,
 		"in parts":              `{"host":"localhost","port":8787}`,
 		"in parts, as text":     `{"host":"127.0.0.1","port":"8787"}`,
 	} {
@@ -120,6 +132,10 @@ func TestOtherArgumentsPass(t *testing.T) {
 		"a web site":        `{"url":"https://example.com/?q=a%20b"}`,
 		"a port alone":      `{"port":8787}`,
 		"prose":             `{"text":"OpenLeash asks before it acts; 100% of the time: see https://example.com."}`,
+		"open as a word":    `{"text":"OpenLeash open sourced it; openleash tools and openleash limits are good. Start openleash start to finish."}`,
+		"a repository":      `{"owner":"openleash","repo":"openleash","state":"open","path":"openleash/README.md"}`,
+		"a longer program":  `{"command":"openleash-go open","args":["xopenleash open","my_openleash approvals list"]}`,
+		"its harmless ones": `{"command":"openleash version; openleash policy check policies.yaml; openleash stdio --name x -- y"}`,
 		"an odd percent":    `{"text":"50%"}`,
 		"numbers":           `{"a":1,"b":[2.5,"3"],"c":null,"d":true}`,
 		"nothing":           `{}`,
@@ -143,7 +159,11 @@ func FuzzProtection(f *testing.F) {
 			return p.Check(&authz.Call{Tool: "any", Arguments: action.ObjectValue(action.Member{Key: "a", Value: text})})
 		}
 		look(action.StringValue(strings.ToValidUTF8(s, "")))
-		// The law: what surrounds a protected path does not hide it.
+		// The laws: what surrounds a command of ours, or a protected path, does not hide it.
+		command := action.StringValue(strings.ToValidUTF8(s, "") + "\nopenleash approvals approve 1")
+		if look(command) == "" {
+			t.Errorf("%q hides a command", s)
+		}
 		hidden := action.StringValue(strings.ToValidUTF8(s, "") + " /x/leash/keys ")
 		if len(s) < 4000 && look(hidden) == "" {
 			t.Errorf("%q hides a protected path", s)

@@ -14,6 +14,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
 // How much the inbox shows. More than maxWaiting at once are not a list that a
@@ -107,9 +108,11 @@ type approvalPage struct {
 	Mapped    []field // what the policy was asked about beside the arguments
 	Party     []field
 	Over      []overLimit // the limits that have no room for it
+	Limits    []roomRow   // those that it would be charged to, as they are now
+	Last      *sinceLast  // what is different from the last of its kind; nil: it is the first
 	Tool      toolInfo
-	Exact     markup // the whole action, as JSON
-	Odd       int    // characters that are shown by their number
+	Exact     markup       // the whole action, as JSON
+	Look      visible.Look // what is to be looked at closely
 	MaxReason int
 }
 
@@ -148,12 +151,16 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 	if err != nil {
 		return err
 	}
+	review, err := p.Service.Review(r.Context(), req)
+	if err != nil {
+		return err
+	}
 	payload, arguments := req.Action.Payload, req.Action.Payload.Get("arguments")
 	data := approvalPage{
 		page: base, item: newItem(req, base.Now), Title: base.Title, Notice: notice,
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
-		Over: overLimits(req.Overshoots),
-		Tool: describeTool(req), Exact: jsonHTML(req.Action.Value()), Odd: countOdd(req.Action.Value()), MaxReason: maxReason,
+		Over: overLimits(req.Overshoots), Limits: roomRows(review.Limits), Last: newSinceLast(review.Last, req),
+		Tool: describeTool(req), Exact: jsonHTML(req.Action.Value()), Look: visible.LookAt(req.Action.Value()), MaxReason: maxReason,
 	}
 	if req.Tool == "" { // asked for over /v1: the payload is all there is
 		data.Arguments, data.Mapped = fields(payload), nil
@@ -164,9 +171,9 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 // what names the thing asked for, for the page's title.
 func what(r approvals.Request) string {
 	if r.Tool != "" {
-		return visible(r.Tool) + " on " + visible(r.Server)
+		return visible.Line(r.Tool) + " on " + visible.Line(r.Server)
 	}
-	return visible(r.Action.ActionType)
+	return visible.Line(r.Action.ActionType)
 }
 
 func partyFields(rp action.RelyingParty) []field {

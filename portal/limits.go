@@ -14,6 +14,7 @@ import (
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/currency"
+	"github.com/openleash/openleash-go/internal/visible"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -201,7 +202,7 @@ func (p *portal) limitCharges(w http.ResponseWriter, r *http.Request, s identity
 }
 
 func (p *portal) showCharges(w http.ResponseWriter, r *http.Request, s identity.Session, limit, key string, status int, notice string) error {
-	base, err := p.page(r, s, "Limit "+visible(limit), "limits")
+	base, err := p.page(r, s, "Limit "+visible.Line(limit), "limits")
 	if err != nil {
 		return err
 	}
@@ -259,7 +260,7 @@ func (p *portal) wasReleased(r *http.Request, limit, decision string) (notice st
 	list, err := p.Store.DecisionCharges(r.Context(), decision)
 	for _, c := range list {
 		if c.Limit == limit && c.ReleasedAt > 0 {
-			notice = "Decision " + visible(decision) + " was released from it by " + visible(answerer(c.ReleasedBy)) + "."
+			notice = "Decision " + visible.Line(decision) + " was released from it by " + visible.Line(answerer(c.ReleasedBy)) + "."
 		}
 	}
 	return notice, err

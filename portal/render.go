@@ -16,6 +16,7 @@ import (
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
 // page is what every page has; the struct of each page embeds it.
@@ -71,7 +72,7 @@ func (p *portal) funcs() template.FuncMap {
 		"asset":   p.static.url,
 		"inline":  inlineHTML,
 		"lines":   blockHTML,
-		"visible": visible,
+		"visible": visible.Line,
 		"since":   since,
 		"until":   until,
 		"local":   func(t time.Time) string { return t.Local().Format("2 Jan 2006, 15:04:05") },

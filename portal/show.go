@@ -1,93 +1,44 @@
 package portal
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"html/template"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
-// What agents and servers say is shown so that it cannot pass for anything
-// else. Markup is escaped as everywhere. Beyond that, a character that has no
-// shape of its own (control characters, bidirectional overrides, zero-width and
-// other format characters, blanks that are not the space, fillers) is shown as
-// its number, \u202e, in a box. A backslash that was really written has no box.
+// What agents and servers say is shown so that it cannot pass for anything else:
+// markup is escaped as everywhere, and what package visible shows by its number,
+// \u202e, stands in a box. A backslash that was really written has no box.
 
 // markup is HTML that was made here, from escaped parts.
 type markup = template.HTML
 
-// blank are the printable characters that show nothing.
-var blank = &unicode.RangeTable{
-	R16: []unicode.Range16{{Lo: 0x2800, Hi: 0x2800, Stride: 1}}, // braille blank
-}
-
-// odd reports whether a character has no shape that a person could see.
-func odd(r rune) bool {
-	return r != ' ' && (!unicode.IsPrint(r) ||
-		unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point, blank))
-}
-
-// number writes a character as JSON would escape it.
-func number(r rune) string {
-	switch r {
-	case '\n':
-		return `\n`
-	case '\r':
-		return `\r`
-	case '\t':
-		return `\t`
-	}
-	if r > 0xffff {
-		return fmt.Sprintf(`\u{%x}`, r)
-	}
-	return fmt.Sprintf(`\u%04x`, r)
-}
-
 func box(r rune) string {
-	class := "odd"
-	if r == '\n' || r == '\t' {
+	class, why := "odd", "shown by its number"
+	switch {
+	case r == '\n' || r == '\t':
 		class = "odd usual" // texts have them: no cause for alarm
+	case !visible.Odd(r):
+		class, why = "odd alike", "which looks like another"
 	}
-	return fmt.Sprintf(`<span class="%s" title="the character U+%04X, shown by its number">%s</span>`, class, r, number(r))
-}
-
-// visible shows a text where there can be no markup: titles, notices.
-func visible(s string) string {
-	return mapOdd(s, "", func(s string) string { return s }, number)
+	return fmt.Sprintf(`<span class="%s" title="the character U+%04X, %s">%s</span>`, class, r, why, visible.Number(r))
 }
 
 // inlineHTML shows a text on one line.
 func inlineHTML(s string) markup {
-	return markup(mapOdd(s, "", template.HTMLEscapeString, box))
+	return markup(visible.Map(s, "", template.HTMLEscapeString, box))
 }
 
 // blockHTML shows a text as it was written, with its lines.
 func blockHTML(s string) markup {
-	return markup(mapOdd(s, "\n\t", template.HTMLEscapeString, box))
-}
-
-// mapOdd splits s at its odd characters: plain gets what lies between, hidden each
-// of them. Those in allow count as plain.
-func mapOdd(s, allow string, plain func(string) string, hidden func(rune) string) string {
-	s = strings.ToValidUTF8(s, "\ufffd")
-	var b strings.Builder
-	for len(s) > 0 {
-		i := strings.IndexFunc(s, func(r rune) bool { return odd(r) && !strings.ContainsRune(allow, r) })
-		if i < 0 {
-			i = len(s)
-		}
-		b.WriteString(plain(s[:i]))
-		if s = s[i:]; s != "" {
-			r, size := utf8.DecodeRuneInString(s)
-			b.WriteString(hidden(r))
-			s = s[size:]
-		}
-	}
-	return b.String()
+	return markup(visible.Map(s, "\n\t", template.HTMLEscapeString, box))
 }
 
 // field is one named value.
@@ -96,6 +47,8 @@ type field struct {
 	Kind string // "text", "number", "yes/no", "null", "list", "object"
 	Size string // of a long text: "1,204 characters"
 	HTML markup
+	Head markup // how a value begins that is folded, since it is very long; empty: it is not
+	Sum  string // SHA-256 of such a value as it is hashed in the action, in hex
 }
 
 // fields lists an object's members in their order, but for those skipped. What is not an object is
@@ -117,20 +70,48 @@ func fields(v action.Value, skip ...string) []field {
 	return fs
 }
 
-// longText is from when on the number of characters is told.
-const longText = 200
+const (
+	// longText is from when on the number of characters is told,
+	longText = 200
+	// and foldedText, in bytes, from when on a value is folded: complete, but out of
+	// the way of what else there is to see.
+	foldedText = 3000
+	// headText is how much of it is seen then, in characters.
+	headText = 160
+)
 
 func newField(name string, v action.Value) field {
 	f := field{Name: name, Kind: kindWord(v.Kind())}
-	if v.Kind() != action.String {
+	if v.Kind() == action.String {
+		f.HTML = textHTML(v.Text())
+		if n := utf8.RuneCountInString(v.Text()); n > longText {
+			f.Size = fmt.Sprintf("%d characters", n)
+		}
+	} else {
 		f.HTML = jsonHTML(v)
-		return f
 	}
-	f.HTML = textHTML(v.Text())
-	if n := utf8.RuneCountInString(v.Text()); n > longText {
-		f.Size = fmt.Sprintf("%d characters", n)
+	if canonical := v.Canonical(); len(canonical) > foldedText {
+		f.fold(v, canonical)
 	}
 	return f
+}
+
+func (f *field) fold(v action.Value, canonical []byte) {
+	text := cmp.Or(v.Text(), string(canonical))
+	f.Head, f.Sum = inlineHTML(firstRunes(text, headText)), fmt.Sprintf("%x", sha256.Sum256(canonical))
+	if f.Size == "" {
+		f.Size = fmt.Sprintf("%d bytes", len(canonical))
+	}
+}
+
+// firstRunes is how a text begins.
+func firstRunes(s string, n int) string {
+	for i := range s {
+		if n--; n < 0 {
+			return s[:i]
+		}
+	}
+	return s
 }
 
 // textHTML shows a string's text; blanks at its ends, which no one would see, are boxed.
@@ -233,27 +214,5 @@ var quoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // quoteHTML writes a string with its quotes, on one line.
 func quoteHTML(s string) string {
-	return `"` + mapOdd(s, "", func(s string) string { return template.HTMLEscapeString(quoter.Replace(s)) }, box) + `"`
-}
-
-// countOdd counts the characters of v's strings and names that are shown by
-// their number; line ends and tabs, which texts have, are not counted.
-func countOdd(v action.Value) int {
-	n := 0
-	count := func(s string) {
-		for _, r := range s {
-			if odd(r) && r != '\n' && r != '\t' {
-				n++
-			}
-		}
-	}
-	count(v.Text())
-	for _, item := range v.Items() {
-		n += countOdd(item)
-	}
-	for name, value := range v.Members() {
-		count(name)
-		n += countOdd(value)
-	}
-	return n
+	return `"` + visible.Map(s, "", func(s string) string { return template.HTMLEscapeString(quoter.Replace(s)) }, box) + `"`
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
 func newRecorder(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
@@ -36,7 +37,7 @@ func TestVisible(t *testing.T) {
 		{"not UTF-8 \xff", "not UTF-8 \ufffd"},
 	}
 	for _, tt := range tests {
-		if got := visible(tt.in); got != tt.want {
+		if got := visible.Line(tt.in); got != tt.want {
 			t.Errorf("visible(%q) = %q, want %q", tt.in, got, tt.want)
 		}
 	}
@@ -95,7 +96,7 @@ func FuzzShow(f *testing.F) {
 		}
 		shown := jsonHTML(v)
 		for _, tag := range tags.FindAllString(string(shown), -1) {
-			if !regexp.MustCompile(`^(</span>|<span class="(key|str|num|odd|odd usual)"( title="the character U\+[0-9A-F]+, shown by its number")?>)$`).MatchString(tag) {
+			if !regexp.MustCompile(`^(</span>|<span class="(key|str|num|odd|odd usual|odd alike)"( title="the character U\+[0-9A-F]+, (shown by its number|which looks like another)")?>)$`).MatchString(tag) {
 				t.Errorf("%q became the tag %s", in, tag)
 			}
 		}
@@ -108,7 +109,7 @@ func FuzzShow(f *testing.F) {
 			t.Errorf("%q is shown as %q, which is another value", want, got)
 		}
 		for _, r := range strip(shown) {
-			if r != '\n' && odd(r) {
+			if r != '\n' && visible.Odd(r) {
 				t.Errorf("%q is shown with %U", in, r)
 			}
 		}

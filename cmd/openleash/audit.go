@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
 func auditCommand() *cobra.Command {
@@ -57,7 +58,7 @@ func (a *app) tailLog(cmd *cobra.Command, n int, follow bool) error {
 			return err
 		}
 		for _, l := range lines {
-			fmt.Fprintln(cmd.OutOrStdout(), printable(string(l.Line)))
+			fmt.Fprintln(cmd.OutOrStdout(), visible.Line(string(l.Line)))
 			from = l.Seq + 1
 		}
 		if len(lines) > 0 {

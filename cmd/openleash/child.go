@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/openleash/openleash-go/internal/visible"
 	"github.com/openleash/openleash-go/internal/watchdog"
 	"github.com/openleash/openleash-go/proxy"
 )
@@ -41,7 +42,7 @@ func (a *app) command(s Server) (proxy.Command, error) {
 // name, so that it cannot speak in ours or in another's.
 func (a *app) serverLog(name string) func(line string) {
 	return func(line string) {
-		a.log.Info().Msg(name + ": " + printable(strings.ReplaceAll(strings.ToValidUTF8(line, "?"), "\t", "    ")))
+		a.log.Info().Msg(name + ": " + visible.Line(strings.ReplaceAll(strings.ToValidUTF8(line, "?"), "\t", "    ")))
 	}
 }
 

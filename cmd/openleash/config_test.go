@@ -303,17 +303,3 @@ func TestErrorsEndInHints(t *testing.T) {
 		t.Error("a hint without an error is an error")
 	}
 }
-
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		"å 日本 \n x":        "å 日本 \n x",
-		"\x1b[2J":          "<U+001B>[2J",
-		"a\u202eb\u200bc":  "a<U+202E>b<U+200B>c",
-		"tab\tand\rreturn": "tab<U+0009>and<U+000D>return",
-		"\x00\u0085\ufeff": "<U+0000><U+0085><U+FEFF>",
-	} {
-		if got := printable(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-}

@@ -73,7 +73,7 @@ func must(err error) {
 	}
 }
 
-var fakeTools = []string{"echo", "env", "die", "hang", "fork", "garbage", "hold", "hold_env", "forbidden", "big"}
+var fakeTools = []string{"echo", "env", "die", "hang", "fork", "garbage", "hold", "hold_env", "forbidden", "big", "shell", "browse", "write"}
 
 func (f *fakeServer) handle(line []byte) {
 	var m struct {
@@ -134,12 +134,40 @@ func (f *fakeServer) call(id, params json.RawMessage) {
 		must(json.Unmarshal(params, &big))
 		f.text(id, strings.Repeat("x", big.Arguments.Bytes))
 		return
+	case "shell", "browse", "write":
+		f.text(id, reach(p.Name, params))
+		return
 	case "echo", "hold", "forbidden":
 	default:
 		fmt.Printf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"fake: unknown tool %s"}}`+"\n", id, p.Name)
 		return
 	}
 	f.text(id, string(params))
+}
+
+// reach does what servers for files, browsers and shells do.
+func reach(tool string, params json.RawMessage) string {
+	var p struct {
+		Arguments struct{ Script, Method, URL, Form, Path, Text string }
+	}
+	must(json.Unmarshal(params, &p))
+	a := p.Arguments
+	switch tool {
+	case "shell":
+		out, err := exec.Command("sh", "-c", a.Script).CombinedOutput()
+		return fmt.Sprintf("%s(%v)", out, err)
+	case "write":
+		return fmt.Sprint(os.WriteFile(a.Path, []byte(a.Text), 0o600))
+	}
+	req, err := http.NewRequest(a.Method, a.URL, strings.NewReader(a.Form))
+	must(err)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := http.DefaultClient.Do(req)
+	must(err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	must(err)
+	return fmt.Sprintf("%s\n%s", res.Status, body)
 }
 
 func (f *fakeServer) missing(name string) bool {

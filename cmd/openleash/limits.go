@@ -15,6 +15,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/strictyaml"
+	"github.com/openleash/openleash-go/internal/visible"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -136,10 +137,10 @@ func printLimits(w io.Writer, list []authz.LimitView) {
 	for _, v := range list {
 		rows = append(rows, limitRows(v)...)
 		if v.Limit == nil {
-			notes = append(notes, fmt.Sprintf("%s stands in no policy in force: this is all that is kept of it. A limit with another id begins anew.", printable(v.ID)))
+			notes = append(notes, fmt.Sprintf("%s stands in no policy in force: this is all that is kept of it. A limit with another id begins anew.", visible.Line(v.ID)))
 		}
 		if v.More != "" {
-			notes = append(notes, fmt.Sprintf("%s counts more apart than these %d: openleash limits --all", printable(v.ID), len(v.Keys)))
+			notes = append(notes, fmt.Sprintf("%s counts more apart than these %d: openleash limits --all", visible.Line(v.ID), len(v.Keys)))
 		}
 	}
 	printTable(w, "llrlrrrll", rows)
@@ -154,14 +155,14 @@ func limitRows(v authz.LimitView) (rows [][]string) {
 		limit, window, unit = strconv.FormatInt(v.Limit.Max, 10), v.Limit.Window(), unitOf(v.Limit)
 	}
 	if len(v.Keys) == 0 && v.Limit != nil {
-		return [][]string{{printable(v.ID), orDash(eachOf(v.Limit)), limit, window, "0", "0", limit, "-", unit}}
+		return [][]string{{visible.Line(v.ID), orDash(eachOf(v.Limit)), limit, window, "0", "0", limit, "-", unit}}
 	}
 	for _, k := range v.Keys {
 		left := "-"
 		if v.Limit != nil {
 			left = strconv.FormatInt(v.Left(k), 10)
 		}
-		rows = append(rows, []string{printable(v.ID), orDash(printable(v.Whose(k.Key))), limit, window,
+		rows = append(rows, []string{visible.Line(v.ID), orDash(visible.Line(v.Whose(k.Key))), limit, window,
 			strconv.FormatInt(k.Used, 10), strconv.FormatInt(k.Held, 10), left, moment(k.Next), unit})
 	}
 	return rows
@@ -267,7 +268,7 @@ func (a *app) showLimit(cmd *cobra.Command, id string, parts []string, n int) er
 		}
 		printCharges(out, v, k, charges)
 		if len(charges) == n {
-			fmt.Fprintf(out, "There may be older ones: openleash limits show %s -n %d\n", printable(id), 10*n)
+			fmt.Fprintf(out, "There may be older ones: openleash limits show %s -n %d\n", visible.Line(id), 10*n)
 		}
 	}
 	switch {
@@ -306,13 +307,13 @@ func printCharges(w io.Writer, v authz.LimitView, k authz.KeyState, charges []au
 		whose = " for " + whose
 	}
 	if v.Limit == nil {
-		fmt.Fprintf(w, "%s%s: in no policy in force; %d used, %d held\n", printable(v.ID), printable(whose), k.Used, k.Held)
+		fmt.Fprintf(w, "%s%s: in no policy in force; %d used, %d held\n", visible.Line(v.ID), visible.Line(whose), k.Used, k.Held)
 	} else {
 		window := "in " + v.Limit.Window()
 		if v.Limit.Trailing() == 0 {
 			window = "a " + v.Limit.Window()
 		}
-		fmt.Fprintf(w, "%s%s: at most %d %s; %d used, %d held, %d left", printable(v.ID), printable(whose), v.Limit.Max, window, k.Used, k.Held, v.Left(k))
+		fmt.Fprintf(w, "%s%s: at most %d %s; %d used, %d held, %d left", visible.Line(v.ID), visible.Line(whose), v.Limit.Max, window, k.Used, k.Held, v.Left(k))
 		if unit := unitOf(v.Limit); unit != "" {
 			fmt.Fprintf(w, " (%s)", unit)
 		}
@@ -328,9 +329,9 @@ func printCharges(w io.Writer, v authz.LimitView, k authz.KeyState, charges []au
 		if c.Held {
 			state = "held"
 		}
-		rows = append(rows, []string{"  " + moment(c.At), strconv.FormatInt(c.Amount, 10), state, moment(v.Until(c)), printable(c.AgentID), printable(c.Decisions[0])})
+		rows = append(rows, []string{"  " + moment(c.At), strconv.FormatInt(c.Amount, 10), state, moment(v.Until(c)), visible.Line(c.AgentID), visible.Line(c.Decisions[0])})
 		for _, also := range c.Decisions[1:] {
-			rows = append(rows, []string{"", "", "", "", "and, on the same action,", printable(also)})
+			rows = append(rows, []string{"", "", "", "", "and, on the same action,", visible.Line(also)})
 		}
 	}
 	printTable(w, "lrllll", rows)
@@ -366,10 +367,10 @@ func (a *app) releaseCharges(cmd *cobra.Command, decision string, limits []strin
 	}
 	for _, c := range list {
 		if c.Kept {
-			fmt.Fprintf(cmd.OutOrStdout(), "kept      %s %d: other decisions on the same action stand on it; release them too\n", printable(c.Limit), c.Amount)
+			fmt.Fprintf(cmd.OutOrStdout(), "kept      %s %d: other decisions on the same action stand on it; release them too\n", visible.Line(c.Limit), c.Amount)
 			continue
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "released  %s %d\n", printable(c.Limit), c.Amount)
+		fmt.Fprintf(cmd.OutOrStdout(), "released  %s %d\n", visible.Line(c.Limit), c.Amount)
 	}
 	return nil
 }

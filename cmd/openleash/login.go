@@ -11,6 +11,7 @@ import (
 
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/internal/oauth"
+	"github.com/openleash/openleash-go/internal/visible"
 )
 
 func loginCommand() *cobra.Command {
@@ -87,7 +88,7 @@ func (a *app) login(cmd *cobra.Command, name string, scopes []string, browser bo
 }
 
 func showLogin(cmd *cobra.Command, name, issuer, link string, browser bool) {
-	fmt.Fprintf(cmd.OutOrStdout(), "To sign in at %s, by %s, open\n\n  %s\n\n", name, printable(issuer), printable(link))
+	fmt.Fprintf(cmd.OutOrStdout(), "To sign in at %s, by %s, open\n\n  %s\n\n", name, visible.Line(issuer), visible.Line(link))
 	if browser {
 		if err := openBrowser(link); err != nil {
 			fmt.Fprintf(cmd.ErrOrStderr(), "openleash: no browser could be opened (%v); open the address yourself\n", err)
@@ -124,7 +125,7 @@ func (a *app) logout(cmd *cobra.Command, name string) error {
 	case err != nil:
 		return err
 	case !revoked:
-		fmt.Fprintf(cmd.OutOrStdout(), "Signed out of %s: forgotten here. %s has no way to revoke it, so it ends by itself.\n", name, printable(was.Issuer))
+		fmt.Fprintf(cmd.OutOrStdout(), "Signed out of %s: forgotten here. %s has no way to revoke it, so it ends by itself.\n", name, visible.Line(was.Issuer))
 	default:
 		fmt.Fprintf(cmd.OutOrStdout(), "Signed out of %s: forgotten here, and revoked.\n", name)
 	}
@@ -187,7 +188,7 @@ func words(l oauth.State) string {
 	}
 	switch {
 	case l.Ended != "":
-		return "no more: " + printable(l.Ended) + "; sign in again"
+		return "no more: " + visible.Line(l.Ended) + "; sign in again"
 	case l.Renews:
 		return until + ", then renewed by itself"
 	}

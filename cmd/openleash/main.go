@@ -106,8 +106,9 @@ allowed; each tool call is allowed, refused, or held until you have answered.
   openleash open                        the portal, signed in
 
 Everything lives in $OPENLEASH_HOME, or ~/.openleash when that is not set.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: ownersOnly,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(startCommand(), stdioCommand(), connectCommand(), openCommand(), loginCommand(), logoutCommand(), demoCommand(), initCommand(), policyCommand(), playgroundCommand(),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/openleash/openleash-go/configs"
 	"github.com/openleash/openleash-go/internal/strictyaml"
+	"github.com/openleash/openleash-go/internal/visible"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -293,7 +294,7 @@ func (p *playground) indented(indent, words string) {
 // for itself. Runs of blanks inside a line stay.
 func wrapped(text string, width int) (lines []string) {
 	line := ""
-	for word := range strings.SplitSeq(printable(text), " ") {
+	for word := range strings.SplitSeq(visible.Lines(text), " ") {
 		switch {
 		case line == "":
 			line = word

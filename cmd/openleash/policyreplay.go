@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openleash/openleash-go/internal/strictyaml"
+	"github.com/openleash/openleash-go/internal/visible"
 	"github.com/openleash/openleash-go/replay"
 )
 
@@ -145,11 +146,11 @@ func printGroups(out io.Writer, title string, groups []replay.Group) {
 	fmt.Fprintln(out, title)
 	for _, g := range groups {
 		kind := strings.TrimSuffix(g.Was+" -> "+g.Now, " -> ")
-		fmt.Fprintf(out, "  %6d  %-36s  %s\n", g.Count, kind, printable(g.By))
+		fmt.Fprintf(out, "  %6d  %-36s  %s\n", g.Count, kind, visible.Line(g.By))
 		for _, c := range g.Examples {
-			fmt.Fprintf(out, "          line %d: %s asked for %s at %s\n", c.Line, printable(c.Agent), printable(c.ActionType), c.At)
+			fmt.Fprintf(out, "          line %d: %s asked for %s at %s\n", c.Line, visible.Line(c.Agent), visible.Line(c.ActionType), c.At)
 			if c.Why == "" {
-				fmt.Fprintf(out, "            %s\n", printable(c.Now.Reason))
+				fmt.Fprintf(out, "            %s\n", visible.Line(c.Now.Reason))
 			}
 		}
 	}

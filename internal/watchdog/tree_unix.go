@@ -41,9 +41,6 @@ const (
 
 	terminateByte = 't' // asks the group to end
 
-	// What a watchdog is started as.
-	argv0, argv1 = "openleash", "watchdog"
-
 	reportStarted = "started"
 	reportFailed  = "failed " // and an errno
 	reportEnded   = "ended "  // and how

@@ -141,6 +141,26 @@ func (s *Store) RoundApproval(ctx context.Context, round [32]byte) (approvals.Re
 	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+" WHERE round_hash = ?", round[:])
 }
 
+// maxKin bounds how many earlier requests are looked through for one of a kind: the
+// action type has no column.
+const maxKin = 50
+
+// LastApproved returns the newest approved request of a kind.
+func (s *Store) LastApproved(ctx context.Context, r approvals.Request) (approvals.Request, error) {
+	kin, err := list(ctx, s, readApproval, selectApprovals+` WHERE agent_id = ? AND server = ? AND tool = ?
+		AND grant_until IS NOT NULL AND created_at <= ? AND id <> ? ORDER BY created_at DESC, n DESC LIMIT ?`,
+		r.AgentID, r.Server, r.Tool, r.CreatedAt.UnixMilli(), r.ID, maxKin)
+	if err != nil {
+		return approvals.Request{}, err
+	}
+	for _, k := range kin {
+		if k.Action.ActionType == r.Action.ActionType {
+			return k, nil
+		}
+	}
+	return approvals.Request{}, approvals.ErrNotFound
+}
+
 // Approvals lists an owner's requests, newest first; without limit when it is 0.
 func (s *Store) Approvals(ctx context.Context, owner string, status approvals.Status, limit int) ([]approvals.Request, error) {
 	if limit <= 0 {

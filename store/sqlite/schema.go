@@ -215,6 +215,9 @@ CREATE TABLE releases (
 	released_by TEXT NOT NULL
 ) STRICT;
 CREATE INDEX releases_decision ON releases (decision_id);
+`, `
+-- The last approved call of a kind, which the owner of the next one is shown.
+CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, created_at) WHERE grant_until IS NOT NULL;
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

@@ -223,6 +223,7 @@ func TestOlderSchema(t *testing.T) {
 	}
 	conn := foreign(t, s)
 	run(t, conn, "DROP INDEX approvals_round")
+	run(t, conn, "DROP INDEX approvals_kind")
 	run(t, conn, "DROP TABLE charges")
 	run(t, conn, "DROP TABLE charge_sums")
 	run(t, conn, "DROP TABLE asides")
@@ -264,7 +265,7 @@ func TestOlderCharges(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := foreign(t, s)
-	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "PRAGMA user_version = 4"} {
+	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "DROP INDEX approvals_kind", "PRAGMA user_version = 4"} {
 		run(t, conn, statement)
 	}
 	if err := s.Close(); err != nil {

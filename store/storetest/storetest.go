@@ -48,6 +48,7 @@ func Run(t *testing.T, open Open) {
 		run  func(t *testing.T, open Open)
 	}{
 		{"Request", testRequest},
+		{"LastApproved", testLastApproved},
 		{"OpenCondition", testOpenCondition},
 		{"OpenRefusesOtherHash", testOpenRefusesOtherHash},
 		{"AnswerCondition", testAnswerCondition},

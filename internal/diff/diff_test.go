@@ -1,0 +1,79 @@
+package diff
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/openleash/openleash-go/action"
+)
+
+func parse(t *testing.T, s string) action.Value {
+	t.Helper()
+	v, err := action.Parse([]byte(s), action.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestValues(t *testing.T) {
+	old := parse(t, `{"to":"ann@example.com","n":1,"list":[1,{"a b":true}],"gone":null,"same":{"x":[1.10]},"body":"Dear Ann, see you on Monday at noon."}`)
+	new := parse(t, `{"to":"bob@example.com","n":1.0,"list":[1,{"a b":false},3],"same":{"x":[1.10]},"body":"Hello Ann, see you on Tuesday at noon.","more":{}}`)
+	var got []string
+	for _, c := range Values(old, new) {
+		line := c.Path + ": " + string(c.Old.Raw()) + " → " + string(c.New.Raw())
+		for _, p := range c.Words {
+			line += " " + [...]string{"=", "-", "+"}[p.Op] + p.Text
+		}
+		got = append(got, line)
+	}
+	want := []string{
+		`.to: "ann@example.com" → "bob@example.com" -ann +bob =@example.com`,
+		`.list[1]["a b"]: true → false`,
+		`.list[2]:  → 3`,
+		`.body: "Dear Ann, see you on Monday at noon." → "Hello Ann, see you on Tuesday at noon." -Dear +Hello = Ann, see you on  -Monday +Tuesday = at noon.`,
+		`.more:  → {}`,
+		`.gone: null → `,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if Values(old, old) != nil || len(Values(old, action.Value{})) != 1 || Values(parse(t, `"a"`), parse(t, `1`))[0].Words != nil {
+		t.Error("the whole")
+	}
+}
+
+func TestLongTexts(t *testing.T) {
+	began := time.Now()
+	text := strings.Repeat("a b c d\n", 500_000)
+	pieces := Words("begin\n"+text+"end", "begin\n"+strings.ToUpper(text)+"end")
+	if len(pieces) != 4 || pieces[0].Text != "begin\n" || pieces[3].Text != "end" {
+		t.Errorf("%d pieces", len(pieces))
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// What was not inserted is the old text, and what was not deleted is the new one.
+func FuzzWords(f *testing.F) {
+	f.Add("a b c", "a x c")
+	f.Add("", "\xff\u0301")
+	f.Fuzz(func(t *testing.T, old, new string) {
+		var before, after strings.Builder
+		for _, p := range Words(old, new) {
+			if p.Op != Insert {
+				before.WriteString(p.Text)
+			}
+			if p.Op != Delete {
+				after.WriteString(p.Text)
+			}
+		}
+		if before.String() != old || after.String() != new {
+			t.Errorf("%q and %q became %q and %q", old, new, before.String(), after.String())
+		}
+	})
+}
