@@ -31,10 +31,12 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, departed f
 	if err != nil {
 		return p.refuseUntranslated(ctx, who, c, call, err)
 	}
+	call.Hold = p.Hold
 	ans := p.authorize(ctx, who, req, call) // policy, grant, proof, log: one commit
 	for until := time.Now().Add(p.Hold); ans.Code == authz.ApprovalRequired; {
 		departed()
 		if !p.hold(ctx, ans.Approval.ID, until, c.progressToken, progress) {
+			p.leave(ctx, ans)
 			break // nobody has answered; the request stays open
 		}
 		ans = p.authorize(ctx, who, req, call) // again, with what the owner said

@@ -27,7 +27,8 @@ type refusalInfo struct {
 	Approval   string          `json:"approval_id,omitempty"`
 	URL        string          `json:"url,omitempty"`
 	Arguments  json.RawMessage `json:"arguments,omitempty"` // to call again with
-	Next       string          `json:"next"`
+	kinInfo
+	Next string `json:"next"`
 }
 
 // refusal is the tool result that tells the model what was refused, why, by
@@ -49,6 +50,7 @@ func (p *Proxy) refusal(c call, ans authz.Answer) []byte {
 	if ans.Code == authz.ApprovalRequired && len(c.arguments.Raw()) <= repeatBytes {
 		info.Arguments = argumentsText(c.arguments)
 	}
+	info.kinInfo = kinOf(ans)
 	info.Message, info.Next = headline(info), next(ans.Code, c.open)
 	if c.open {
 		return c.openRefusal(info)
@@ -87,6 +89,8 @@ func next(code authz.Code, open bool) string {
 		return "Do not call this again as it is. Tell the user that the owner denied it, and why; go on without it."
 	case authz.PolicyDenied, authz.Protected:
 		return "Do not retry this call or look for a way around it. Tell the user what was refused and why; only the owner can change the policy."
+	case authz.TooManyOpen:
+		return "Wait: ask for nothing more that needs an approval, and do not look for another way to the same end. Tell the user that requests wait for them in OpenLeash; call this again when they have answered some."
 	case authz.LimitExceeded:
 		return "Do not split this call, and do not look for another way to the same end. Tell the user what was refused and why. Where the reason says when there is room again, it can be called then."
 	case authz.ArgumentsRefused:
@@ -114,6 +118,7 @@ func text(r refusalInfo) string {
 	if r.Approval != "" {
 		fmt.Fprintf(&b, "Approval: %s\n", strings.TrimSpace(r.Approval+" "+r.URL))
 	}
+	r.kinInfo.text(&b)
 	switch {
 	case r.Arguments != nil:
 		fmt.Fprintf(&b, "Arguments: %s\n", r.Arguments)

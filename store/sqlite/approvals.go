@@ -47,10 +47,12 @@ func newApprovalRow(r approvals.Request) (approvalRow, error) {
 // insertApproval stores a new request: pending, whatever its Status says.
 func (t *tx) insertApproval(r approvalRow) error {
 	_, err := t.exec(`INSERT INTO approvals (id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
-		server, tool, tool_info, policy_id, rule_id, reason, overshoots, status, created_at, expires_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?)`,
+		server, tool, tool_info, policy_id, rule_id, reason, overshoots, status, created_at, expires_at,
+		action_type, last_asked, near_to, bytes)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)`,
 		r.ID, r.OwnerID, r.AgentID, r.DecisionID, r.action, r.ActionHash[:], r.IntentHash[:],
-		r.Server, r.Tool, r.toolInfo, r.PolicyID, r.RuleID, r.Reason, r.over, r.CreatedAt.UnixMilli(), r.ExpiresAt.UnixMilli())
+		r.Server, r.Tool, r.toolInfo, r.PolicyID, r.RuleID, r.Reason, r.over, r.CreatedAt.UnixMilli(), r.ExpiresAt.UnixMilli(),
+		r.Action.ActionType, r.CreatedAt.UnixMilli(), r.NearTo, r.bytes())
 	return err
 }
 
@@ -58,24 +60,25 @@ func (t *tx) insertApproval(r approvalRow) error {
 const selectApprovals = `SELECT id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
 	server, tool, tool_info, policy_id, rule_id, reason, status, created_at, expires_at,
 	answered_at, answered_by, deny_reason, grant_until, redeemed_by,
-	round_hash, round_until, rounds, continued_by, overshoots FROM approvals`
+	round_hash, round_until, rounds, continued_by, overshoots, version, asked, last_asked, near_to,
+	(SELECT max(until) FROM holds WHERE request_id = approvals.id) FROM approvals`
 
 // readRow reads a row and leaves action and tool_info as they are.
 func readRow(scan scan) (approvalRow, error) {
 	var r approvalRow
 	var actionHash, intentHash, round []byte
-	var created, expires int64
-	var answered, grant, roundUntil sql.NullInt64
+	var created, expires, lastAsked int64
+	var answered, grant, roundUntil, held sql.NullInt64
 	err := scan(&r.ID, &r.OwnerID, &r.AgentID, &r.DecisionID, &r.action, &actionHash, &intentHash,
 		&r.Server, &r.Tool, &r.toolInfo, &r.PolicyID, &r.RuleID, &r.Reason, &r.Status, &created, &expires,
 		&answered, &r.AnsweredBy, &r.DenyReason, &grant, &r.RedeemedBy,
-		&round, &roundUntil, &r.Rounds, &r.ContinuedBy, &r.over)
+		&round, &roundUntil, &r.Rounds, &r.ContinuedBy, &r.over, &r.Version, &r.Asked, &lastAsked, &r.NearTo, &held)
 	copy(r.ActionHash[:], actionHash)
 	copy(r.IntentHash[:], intentHash)
 	copy(r.Round.Hash[:], round)
 	r.CreatedAt, r.ExpiresAt = instant(created), instant(expires)
 	r.AnsweredAt, r.GrantUntil = optional(answered), optional(grant)
-	r.Round.Until = optional(roundUntil)
+	r.Round.Until, r.HeldUntil, r.LastAsked = optional(roundUntil), optional(held), instant(lastAsked)
 	return r, err
 }
 
