@@ -32,9 +32,10 @@ var mayImport = map[string][]string{
 	"cmd/openleash":   {"*"},
 	"configs":         {},
 
-	// internal/ is below everything, but for the sample server, which is a
-	// stranger that verifies proofs.
+	// internal/ is below everything, but for those that show values, and the sample
+	// server, which is a stranger that verifies proofs.
 	"internal/currency":   {},
+	"internal/diff":       {"action"},
 	"internal/door":       {},
 	"internal/durable":    {},
 	"internal/filelock":   {},
@@ -43,6 +44,7 @@ var mayImport = map[string][]string{
 	"internal/oauth":      {},
 	"internal/oauthtest":  {},
 	"internal/strictyaml": {},
+	"internal/visible":    {"action"},
 	"internal/watchdog":   {},
 	"internal/sample":     {"proof", "action"},
 }

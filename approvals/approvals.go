@@ -150,6 +150,9 @@ type Reader interface {
 	OpenApproval(ctx context.Context, agent string, intent action.Hash) (Request, error)
 	// RoundApproval returns the request of which that round is open. ErrNotFound.
 	RoundApproval(ctx context.Context, round [32]byte) (Request, error)
+	// LastApproved returns the newest request before r that was approved, of the same
+	// agent, server, tool and action type. ErrNotFound.
+	LastApproved(ctx context.Context, r Request) (Request, error)
 	// Approvals lists newest first; status "" means all. Status is as stored.
 	Approvals(ctx context.Context, owner string, status Status, limit int) ([]Request, error)
 	// Kin lists requests of a kind, newest first, without those whose actions are
@@ -157,10 +160,7 @@ type Reader interface {
 	Kin(ctx context.Context, kind Kind, status Status, limit int) ([]Request, error)
 	// Versions lists the former versions of a request that are kept, oldest first.
 	Versions(ctx context.Context, id string) ([]Version, error)
-	// LastApproved returns, of the requests of r's kind that were approved before r
-	// was answered, the one that was so last. ErrNotFound.
-	LastApproved(ctx context.Context, r Request) (Request, error)
-	// Tally counts the approvals of what r asks for, r's own included, since then; up to
-	// a hundred.
+	// Tally counts what was approved of that which r asks for, r included, and was asked
+	// for since then; up to a hundred.
 	Tally(ctx context.Context, r Request, since time.Time) (Tally, error)
 }

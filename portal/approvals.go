@@ -108,6 +108,8 @@ type approvalPage struct {
 	Mapped    []field // what the policy was asked about beside the arguments
 	Party     []field
 	Over      []overLimit // the limits that have no room for it
+	Limits    []roomRow   // those that it would be charged to, as they are now
+	Last      *sinceLast  // what is different from the last of its kind; nil: it is the first
 	Tool      toolInfo
 	Exact     markup       // the whole action, as JSON
 	Look      visible.Look // what is to be looked at closely
@@ -149,11 +151,15 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 	if err != nil {
 		return err
 	}
+	review, err := p.Service.Review(r.Context(), req)
+	if err != nil {
+		return err
+	}
 	payload, arguments := req.Action.Payload, req.Action.Payload.Get("arguments")
 	data := approvalPage{
 		page: base, item: newItem(req, base.Now), Title: base.Title, Notice: notice,
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
-		Over: overLimits(req.Overshoots),
+		Over: overLimits(req.Overshoots), Limits: roomRows(review.Limits), Last: newSinceLast(review.Last, req),
 		Tool: describeTool(req), Exact: jsonHTML(req.Action.Value()), Look: visible.LookAt(req.Action.Value()), MaxReason: maxReason,
 	}
 	if req.Tool == "" { // asked for over /v1: the payload is all there is

@@ -1,6 +1,8 @@
 package portal
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"html/template"
 	"slices"
@@ -45,6 +47,8 @@ type field struct {
 	Kind string // "text", "number", "yes/no", "null", "list", "object"
 	Size string // of a long text: "1,204 characters"
 	HTML markup
+	Head markup // how a value begins that is folded, since it is very long; empty: it is not
+	Sum  string // SHA-256 of such a value as it is hashed in the action, in hex
 }
 
 // fields lists an object's members in their order, but for those skipped. What is not an object is
@@ -66,20 +70,48 @@ func fields(v action.Value, skip ...string) []field {
 	return fs
 }
 
-// longText is from when on the number of characters is told.
-const longText = 200
+const (
+	// longText is from when on the number of characters is told,
+	longText = 200
+	// and foldedText, in bytes, from when on a value is folded: complete, but out of
+	// the way of what else there is to see.
+	foldedText = 3000
+	// headText is how much of it is seen then, in characters.
+	headText = 160
+)
 
 func newField(name string, v action.Value) field {
 	f := field{Name: name, Kind: kindWord(v.Kind())}
-	if v.Kind() != action.String {
+	if v.Kind() == action.String {
+		f.HTML = textHTML(v.Text())
+		if n := utf8.RuneCountInString(v.Text()); n > longText {
+			f.Size = fmt.Sprintf("%d characters", n)
+		}
+	} else {
 		f.HTML = jsonHTML(v)
-		return f
 	}
-	f.HTML = textHTML(v.Text())
-	if n := utf8.RuneCountInString(v.Text()); n > longText {
-		f.Size = fmt.Sprintf("%d characters", n)
+	if canonical := v.Canonical(); len(canonical) > foldedText {
+		f.fold(v, canonical)
 	}
 	return f
+}
+
+func (f *field) fold(v action.Value, canonical []byte) {
+	text := cmp.Or(v.Text(), string(canonical))
+	f.Head, f.Sum = inlineHTML(firstRunes(text, headText)), fmt.Sprintf("%x", sha256.Sum256(canonical))
+	if f.Size == "" {
+		f.Size = fmt.Sprintf("%d bytes", len(canonical))
+	}
+}
+
+// firstRunes is how a text begins.
+func firstRunes(s string, n int) string {
+	for i := range s {
+		if n--; n < 0 {
+			return s[:i]
+		}
+	}
+	return s
 }
 
 // textHTML shows a string's text; blanks at its ends, which no one would see, are boxed.

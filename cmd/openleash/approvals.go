@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/internal/visible"
 )
@@ -23,7 +23,7 @@ func approvalsCommand() *cobra.Command {
 		Long: `What waits for its owner can be answered here or in the portal (openleash open).
 An approval is good for exactly the action shown, once, for an hour.`,
 	}
-	cmd.AddCommand(approvalsList(), approvalsAnswer("approve", "Let one action run, once", true), approvalsAnswer("deny", "Refuse one action; the model is told why", false))
+	cmd.AddCommand(approvalsList(), approvalsShow(), approvalsAnswer("approve", "Let one action run, once", true), approvalsAnswer("deny", "Refuse one action; the model is told why", false))
 	return cmd
 }
 
@@ -90,13 +90,15 @@ type approvalView struct {
 	CreatedAt  time.Time       `json:"created_at"`
 	ExpiresAt  time.Time       `json:"expires_at"`
 	AnsweredBy string          `json:"answered_by,omitempty"`
+
+	payload action.Value
 }
 
 func viewOf(r approvals.Request, now time.Time) approvalView {
 	return approvalView{
 		ID: r.ID, Status: string(r.At(now)), Agent: r.AgentID, Server: r.Server, Tool: r.Tool, ActionType: r.Action.ActionType,
 		Reason: r.Reason, Policy: r.PolicyID, Rule: r.RuleID, Payload: r.Action.Payload.Canonical(), ActionHash: r.ActionHash.String(),
-		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy,
+		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy, payload: r.Action.Payload,
 	}
 }
 
@@ -124,7 +126,7 @@ func printApprovals(w io.Writer, list []approvalView) {
 		fmt.Fprintf(t, "  asked\t%s, answer by %s\n", v.CreatedAt.Local().Format(time.DateTime), v.ExpiresAt.Local().Format(time.DateTime))
 		fmt.Fprintf(t, "  action hash\t%s\n", v.ActionHash)
 		t.Flush()
-		fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(visible.Lines(indented(v.Payload)), "\n", "\n  "))
+		(&approvalPrinter{w: w}).foreign(visible.JSON(v.payload))
 	}
 }
 
@@ -133,14 +135,6 @@ func ruleWords(rule string) string {
 		return ", its default"
 	}
 	return ", rule " + rule
-}
-
-func indented(raw []byte) string {
-	var b bytes.Buffer
-	if json.Indent(&b, raw, "", "  ") != nil {
-		return string(raw)
-	}
-	return b.String()
 }
 
 func approvalsAnswer(verb, short string, approve bool) *cobra.Command {

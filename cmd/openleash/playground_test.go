@@ -54,7 +54,7 @@ func TestWrapped(t *testing.T) {
 		{"one two three", []string{"one two", "three"}},
 		{"äöü äöü äö", []string{"äöü äöü", "äö"}},
 		{"a word-that-is-longer b", []string{"a", "word-that-is-longer", "b"}},
-		{"\x1b[2J", []string{"<U+001B>[2J"}},
+		{"\x1b[2J", []string{`\u001b[2J`}},
 	} {
 		if got := wrapped(tt.text, 8); strings.Join(got, "|") != strings.Join(tt.want, "|") {
 			t.Errorf("wrapped(%q) = %q, want %q", tt.text, got, tt.want)

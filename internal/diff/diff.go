@@ -38,7 +38,7 @@ const (
 const maxChanges = 1000
 
 // Values lists where two values differ, in the order of the new one; what is gone
-// comes last. Numbers are the same when they are written the same.
+// comes last. Numbers that are the same, 1 and 1.0, do not differ.
 func Values(old, new action.Value) (changes []Change) {
 	compare("", old, new, &changes)
 	return changes

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/openleash/openleash-go/action"
@@ -123,4 +124,61 @@ func (l *Look) add(v action.Value) {
 	if pairs := Twins(names); len(pairs) > 0 {
 		l.Twins = append(l.Twins, pairs[:min(len(pairs), maxTwins-len(l.Twins))]...)
 	}
+}
+
+// JSON writes a value as indented JSON on which nothing is hidden: numbers as they
+// were written, and in strings what is odd by its number. It can be read back.
+func JSON(v action.Value) string {
+	var b strings.Builder
+	writeJSON(&b, v, "\n")
+	return b.String()
+}
+
+var quoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+func quote(s string) string {
+	return `"` + Map(s, "", quoter.Replace, escape) + `"`
+}
+
+// escape writes a character as JSON does, by its UTF-16.
+func escape(r rune) string {
+	if r <= 0xffff {
+		return Number(r)
+	}
+	high, low := utf16.EncodeRune(r)
+	return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+}
+
+func writeJSON(b *strings.Builder, v action.Value, line string) {
+	switch v.Kind() {
+	case action.Object:
+		sep := "{" + line + "  "
+		for name, item := range v.Members() {
+			b.WriteString(sep + quote(name) + ": ")
+			writeJSON(b, item, line+"  ")
+			sep = "," + line + "  "
+		}
+		b.WriteString(closing(v, line, "{}"))
+	case action.Array:
+		sep := "[" + line + "  "
+		for _, item := range v.Items() {
+			b.WriteString(sep)
+			writeJSON(b, item, line+"  ")
+			sep = "," + line + "  "
+		}
+		b.WriteString(closing(v, line, "[]"))
+	case action.String:
+		b.WriteString(quote(v.Text()))
+	case action.Number:
+		b.WriteString(v.Text())
+	default: // true, false, null
+		b.Write(v.Canonical())
+	}
+}
+
+func closing(v action.Value, line, brackets string) string {
+	if v.Len() == 0 {
+		return brackets
+	}
+	return line + brackets[1:]
 }

@@ -144,6 +144,15 @@ func (s *Store) RoundApproval(ctx context.Context, round [32]byte) (approvals.Re
 	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+" WHERE round_hash = ?", round[:])
 }
 
+// LastApproved returns the newest approved request of a kind.
+func (s *Store) LastApproved(ctx context.Context, r approvals.Request) (approvals.Request, error) {
+	return one(ctx, s, approvals.ErrNotFound, readApproval, selectLastApproved,
+		r.AgentID, r.Server, r.Tool, r.CreatedAt.UnixMilli(), r.ID, r.Action.ActionType)
+}
+
+const selectLastApproved = selectApprovals + ` WHERE agent_id = ? AND server = ? AND tool = ?
+	AND grant_until IS NOT NULL AND created_at <= ? AND id <> ? AND action_type = ? ORDER BY created_at DESC, n DESC LIMIT 1`
+
 // Approvals lists an owner's requests, newest first; without limit when it is 0.
 func (s *Store) Approvals(ctx context.Context, owner string, status approvals.Status, limit int) ([]approvals.Request, error) {
 	if limit <= 0 {

@@ -216,6 +216,9 @@ CREATE TABLE releases (
 ) STRICT;
 CREATE INDEX releases_decision ON releases (decision_id);
 `, `
+-- The last approved call of a kind, which the owner of the next one is shown.
+CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, created_at) WHERE grant_until IS NOT NULL;
+`, `
 -- A request shows its newest version; the former ones are in approval_versions. bytes
 -- is how much of the store it takes, its former versions aside.
 ALTER TABLE approvals ADD COLUMN action_type TEXT NOT NULL DEFAULT '';
@@ -226,9 +229,7 @@ ALTER TABLE approvals ADD COLUMN near_to TEXT NOT NULL DEFAULT '';
 ALTER TABLE approvals ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
 UPDATE approvals SET last_asked = created_at, bytes = length(action) + coalesce(length(tool_info), 0),
 	action_type = CASE WHEN json_valid(CAST(action AS TEXT)) THEN coalesce(json_extract(CAST(action AS TEXT), '$.action_type'), '') ELSE '' END;
-CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, action_type, status, created_at);
-CREATE INDEX approvals_approved ON approvals (agent_id, server, tool, action_type, answered_at) WHERE grant_until IS NOT NULL;
-CREATE INDEX approvals_approved_call ON approvals (agent_id, intent_hash, answered_at) WHERE grant_until IS NOT NULL;
+CREATE INDEX approvals_kin ON approvals (agent_id, server, tool, action_type, status, created_at);
 CREATE INDEX approvals_quota ON approvals (agent_id, expires_at, bytes) WHERE status = 'PENDING';
 
 CREATE TABLE approval_versions (

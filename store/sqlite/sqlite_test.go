@@ -224,6 +224,7 @@ func TestOlderSchema(t *testing.T) {
 	conn := foreign(t, s)
 	withoutVersions(t, conn)
 	run(t, conn, "DROP INDEX approvals_round")
+	run(t, conn, "DROP INDEX approvals_kind")
 	run(t, conn, "DROP TABLE charges")
 	run(t, conn, "DROP TABLE charge_sums")
 	run(t, conn, "DROP TABLE asides")
@@ -266,7 +267,7 @@ func TestOlderCharges(t *testing.T) {
 	}
 	conn := foreign(t, s)
 	withoutVersions(t, conn)
-	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "PRAGMA user_version = 4"} {
+	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "DROP INDEX approvals_kind", "PRAGMA user_version = 4"} {
 		run(t, conn, statement)
 	}
 	if err := s.Close(); err != nil {

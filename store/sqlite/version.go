@@ -15,12 +15,10 @@ import (
 const (
 	selectKin = selectApprovals + ` WHERE agent_id = ? AND server = ? AND tool = ? AND action_type = ? AND status = ?
 		AND length(action) <= ? ORDER BY created_at DESC, n DESC LIMIT ?`
-	selectLastApproved = selectApprovals + ` WHERE agent_id = ? AND server = ? AND tool = ? AND action_type = ?
-		AND grant_until IS NOT NULL AND answered_at <= ? AND id <> ? ORDER BY answered_at DESC, n DESC LIMIT 1`
 	selectTally = `SELECT
-		(SELECT count(*) FROM (SELECT 1 FROM approvals WHERE agent_id = ? AND intent_hash = ? AND grant_until IS NOT NULL AND answered_at >= ? LIMIT 100)),
-		(SELECT count(*) FROM (SELECT 1 FROM approvals WHERE agent_id = ? AND server = ? AND tool = ? AND action_type = ?
-			AND grant_until IS NOT NULL AND answered_at >= ? LIMIT 100))`
+		(SELECT count(*) FROM (SELECT 1 FROM approvals WHERE agent_id = ? AND intent_hash = ? AND created_at >= ? AND grant_until IS NOT NULL LIMIT 100)),
+		(SELECT count(*) FROM (SELECT 1 FROM approvals WHERE agent_id = ? AND server = ? AND tool = ? AND created_at >= ?
+			AND grant_until IS NOT NULL AND action_type = ? LIMIT 100))`
 	selectQuota    = "SELECT count(*), coalesce(sum(bytes), 0) FROM approvals WHERE agent_id = ? AND status = 'PENDING' AND expires_at > ?"
 	selectVersions = "SELECT version, decision_id, action, action_hash FROM approval_versions WHERE request_id = ? ORDER BY version"
 )
@@ -193,22 +191,11 @@ func readVersion(scan scan) (v approvals.Version, err error) {
 	return v, err
 }
 
-// LastApproved returns the request of r's kind that was approved last before r was
-// answered.
-func (s *Store) LastApproved(ctx context.Context, r approvals.Request) (approvals.Request, error) {
-	k, before := r.Kind(), int64(1<<62)
-	if !r.AnsweredAt.IsZero() {
-		before = r.AnsweredAt.UnixMilli()
-	}
-	return one(ctx, s, approvals.ErrNotFound, readApproval, selectLastApproved,
-		k.AgentID, k.Server, k.Tool, k.ActionType, before, r.ID)
-}
-
 // Tally counts approvals.
 func (s *Store) Tally(ctx context.Context, r approvals.Request, since time.Time) (approvals.Tally, error) {
 	k := r.Kind()
 	return one(ctx, s, errNone, readTally, selectTally,
-		r.AgentID, r.IntentHash[:], since.UnixMilli(), k.AgentID, k.Server, k.Tool, k.ActionType, since.UnixMilli())
+		r.AgentID, r.IntentHash[:], since.UnixMilli(), k.AgentID, k.Server, k.Tool, since.UnixMilli(), k.ActionType)
 }
 
 func readTally(scan scan) (t approvals.Tally, err error) {

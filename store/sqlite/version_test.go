@@ -12,7 +12,7 @@ import (
 // withoutVersions makes the schema what it was before requests had versions.
 func withoutVersions(t *testing.T, conn *sql.Conn) {
 	t.Helper()
-	for _, index := range []string{"kind", "approved", "approved_call", "quota"} {
+	for _, index := range []string{"kin", "quota"} {
 		run(t, conn, "DROP INDEX approvals_"+index)
 	}
 	for _, column := range []string{"action_type", "version", "asked", "last_asked", "near_to", "bytes"} {
@@ -33,7 +33,7 @@ func TestOlderRequests(t *testing.T) {
 	}
 	conn := foreign(t, s)
 	withoutVersions(t, conn)
-	run(t, conn, "PRAGMA user_version = 5")
+	run(t, conn, "PRAGMA user_version = 6")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestOlderRequests(t *testing.T) {
 func TestVersionQueriesUseIndexes(t *testing.T) {
 	s := open(t, t.TempDir())
 	for query, index := range map[string]string{
-		selectKin: "INDEX approvals_kind ", selectLastApproved: "INDEX approvals_approved ", selectTally: "INDEX approvals_approved_call ",
+		selectKin: "INDEX approvals_kin ", selectLastApproved: "INDEX approvals_kind ", selectTally: "INDEX approvals_kind ",
 		selectQuota: "COVERING INDEX approvals_quota ", selectVersions: "INDEX sqlite_autoindex_approval_versions_1 ",
 	} {
 		args := make([]any, strings.Count(query, "?"))

@@ -40,6 +40,42 @@ func testRequest(t *testing.T, open Open) {
 	wantErr(t, "unknown request", err, approvals.ErrNotFound)
 }
 
+// The last approved of a kind is the newest before, of the same agent, server, tool and
+// action type, whatever became of its grant.
+func testLastApproved(t *testing.T, open Open) {
+	s := open(t, t.TempDir())
+	at := func(id, agent string, intent byte, after time.Duration) approvals.Request {
+		r := request(id, agent, intent)
+		r.CreatedAt = start.Add(after)
+		return r
+	}
+	otherType := at("other type", "bot", 4, 3*time.Minute)
+	otherType.Action.ActionType = "mail.send"
+	otherType.ActionHash = otherType.Action.Hash()
+	otherTool := at("other tool", "bot", 5, 3*time.Minute)
+	otherTool.Tool = "sell"
+	list := []approvals.Request{at("first", "bot", 1, 0), at("second", "bot", 2, time.Minute), at("denied", "bot", 3, 2*time.Minute), otherType, otherTool,
+		at("of another", "Bot", 1, 3*time.Minute), at("this", "bot", 6, 5*time.Minute), at("later", "bot", 7, 6*time.Minute)}
+	for _, r := range list {
+		commit(t, s, ask(r))
+		switch {
+		case r.ID == "denied":
+			commit(t, s, answer(deny(r.ID, r.CreatedAt)))
+		case r.ID != "this":
+			commit(t, s, answer(approveShown(r, r.CreatedAt)))
+		}
+	}
+	commit(t, s, spend(redeem("first", start)))
+	for of, want := range map[int]string{6: "second", 7: "second", 1: "first", 3: "", 0: ""} {
+		got, err := s.LastApproved(t.Context(), list[of])
+		if want == "" {
+			wantErr(t, "before "+list[of].ID, err, approvals.ErrNotFound)
+		} else if err != nil || got.ID != want {
+			t.Errorf("before %q there was %q, %v; want %q", list[of].ID, got.ID, err, want)
+		}
+	}
+}
+
 // Each life is what has become of request "old" of agent bot and intent 1.
 var lives = map[string][]authz.Batch{
 	"pending":  {},

@@ -48,6 +48,7 @@ func Run(t *testing.T, open Open) {
 		run  func(t *testing.T, open Open)
 	}{
 		{"Request", testRequest},
+		{"LastApproved", testLastApproved},
 		{"OpenCondition", testOpenCondition},
 		{"OpenRefusesOtherHash", testOpenRefusesOtherHash},
 		{"AnswerCondition", testAnswerCondition},
@@ -74,7 +75,7 @@ func Run(t *testing.T, open Open) {
 		{"Holds", testHolds},
 		{"Quota", testQuota},
 		{"Kin", testKin},
-		{"LastApproved", testLastApproved},
+		{"Tally", testTally},
 		{"OpenApproval", testOpenApproval},
 		{"Approvals", testApprovals},
 		{"OpenRace", testOpenRace},
@@ -145,6 +146,13 @@ func request(id, agent string, intent byte) approvals.Request {
 // Answers and redemptions of request id, given at a time.
 func approve(id string, at time.Time) *approvals.Answer {
 	return &approvals.Answer{RequestID: id, ActionHash: request(id, "bot", 1).ActionHash, Approve: true, By: "portal:alice", At: at, GrantFor: 10 * time.Minute}
+}
+
+// approveShown is approve for a request with another action.
+func approveShown(r approvals.Request, at time.Time) *approvals.Answer {
+	a := approve(r.ID, at)
+	a.ActionHash = r.ActionHash
+	return a
 }
 
 func deny(id string, at time.Time) *approvals.Answer {

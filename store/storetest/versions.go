@@ -73,9 +73,7 @@ func testFold(t *testing.T, open Open) {
 		wantErr(t, "answering no version", s.Commit(t.Context(), answer(late)), approvals.ErrReplaced)
 	}
 	wantStatus(t, s, "old", approvals.Pending)
-	yes := approve("old", start.Add(2*time.Minute))
-	yes.ActionHash = next.ActionHash
-	commit(t, s, answer(yes))
+	commit(t, s, answer(approveShown(next, start.Add(2*time.Minute))))
 	wantErr(t, "redeeming the first version", s.Commit(t.Context(), spend(redeem("old", start.Add(2*time.Minute)))), approvals.ErrNotFound)
 	spent := redeem("old", start.Add(2*time.Minute))
 	spent.ActionHash = next.ActionHash.String()
@@ -329,48 +327,50 @@ func testKin(t *testing.T, open Open) {
 	}
 }
 
-func testLastApproved(t *testing.T, open Open) {
+func testTally(t *testing.T, open Open) {
 	s := open(t, t.TempDir())
-	yes := func(id string, at time.Time) authz.Batch { return answer(approve(id, at)) }
-	commit(t, s, ask(request("a", "bot", 1)), ask(request("b", "bot", 2)), ask(request("c", "bot", 3)), ask(request("no", "bot", 4)), ask(request("hers", "Bot", 1)), ask(request("open", "bot", 5)))
-	last := func(id, want string) {
-		t.Helper()
-		r, err := s.Approval(t.Context(), id)
+	for i, id := range []string{"a", "b", "c", "again", "no", "open", "hers", "old"} {
+		agent, intent, at := "bot", byte(i), start.Add(time.Duration(i)*time.Minute)
+		switch id {
+		case "again":
+			intent = 0 // as a
+		case "hers":
+			agent = "Bot"
+		case "old":
+			at = start.Add(-time.Minute)
+		}
+		r := request(id, agent, intent)
+		r.CreatedAt, r.ExpiresAt = at, at.Add(time.Hour)
+		commit(t, s, ask(r))
+		switch id {
+		case "no":
+			commit(t, s, answer(deny(id, at)))
+		case "open":
+		default:
+			commit(t, s, answer(approveShown(r, at)))
+		}
+		if id == "a" {
+			commit(t, s, spend(redeem("a", at)))
+		}
+	}
+	for _, tt := range []struct {
+		id    string
+		since time.Time
+		want  approvals.Tally
+	}{
+		{"a", start, approvals.Tally{Call: 2, Kind: 4}},
+		{"again", start.Add(time.Millisecond), approvals.Tally{Call: 1, Kind: 3}},
+		{"open", start, approvals.Tally{Kind: 4}},
+		{"no", start, approvals.Tally{Kind: 4}},
+		{"open", start.Add(-time.Hour), approvals.Tally{Kind: 5}},
+		{"hers", start, approvals.Tally{Call: 1, Kind: 1}},
+	} {
+		r, err := s.Approval(t.Context(), tt.id)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := s.LastApproved(t.Context(), r)
-		if want == "" {
-			wantErr(t, "before "+id, err, approvals.ErrNotFound)
-		} else if err != nil || got.ID != want {
-			t.Errorf("before %s: want %s, got %q, %v", id, want, got.ID, err)
+		if got, err := s.Tally(t.Context(), r, tt.since); err != nil || got != tt.want {
+			t.Errorf("like %s since %s: want %+v, got %+v, %v", tt.id, tt.since, tt.want, got, err)
 		}
 	}
-	tally := func(id string, since time.Time, want approvals.Tally) {
-		t.Helper()
-		r, err := s.Approval(t.Context(), id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := s.Tally(t.Context(), r, since)
-		if err != nil || got != want {
-			t.Errorf("like %s since %s: want %+v, got %+v, %v", id, since, want, got, err)
-		}
-	}
-	last("open", "")
-	tally("open", start, approvals.Tally{})
-	commit(t, s, yes("b", start.Add(time.Minute)), yes("a", start.Add(2*time.Minute)), answer(deny("no", start.Add(3*time.Minute))), spend(redeem("a", start.Add(3*time.Minute))))
-	commit(t, s, yes("c", start.Add(4*time.Minute)))
-	last("open", "c")
-	last("no", "a")
-	last("c", "a")
-	last("a", "b")
-	last("b", "")
-	last("hers", "")
-	again := request("again", "bot", 1)
-	commit(t, s, ask(again), yes("again", start.Add(5*time.Minute)))
-	tally("a", start, approvals.Tally{Call: 2, Kind: 4})
-	tally("a", start.Add(2*time.Minute+time.Millisecond), approvals.Tally{Call: 1, Kind: 2})
-	tally("open", start, approvals.Tally{Kind: 4})
-	tally("hers", start, approvals.Tally{})
 }

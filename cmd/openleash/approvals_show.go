@@ -1,0 +1,348 @@
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/internal/diff"
+	"github.com/openleash/openleash-go/internal/visible"
+)
+
+func approvalsShow() *cobra.Command {
+	var asJSON, full bool
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one request: everything that would run, and what to know before you answer",
+		Long: `Shows what waits in full: who asks and why, every argument, the limits that it
+would be charged to, what the server says of its tool, and what is different from
+the last call of its kind that was approved.
+
+What an agent or a server has written stands behind a bar (|), and characters that
+hide, reorder or look like others are shown by their number (\u202e). Long texts are
+cut, with their size and hash; --full shows them whole.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withApp(cmd, func(a *app) error { return a.showApproval(cmd, args[0], full, asJSON) })
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().BoolVar(&full, "full", false, "long texts whole")
+	return cmd
+}
+
+func (a *app) showApproval(cmd *cobra.Command, id string, full, asJSON bool) error {
+	r, err := a.store.Approval(cmd.Context(), id)
+	if err != nil {
+		return withHint(fmt.Errorf("show %s: %w", id, err), "openleash approvals list --all shows what there is")
+	}
+	review, err := a.service.Review(cmd.Context(), r)
+	if err != nil {
+		return fmt.Errorf("show %s: %w", id, err)
+	}
+	now := time.Now()
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), shownApproval(r, review, now))
+	}
+	p := &approvalPrinter{w: cmd.OutOrStdout(), full: full, r: r, now: now}
+	p.print(review)
+	return nil
+}
+
+// detailedApproval is what `approvals show --json` prints.
+type detailedApproval struct {
+	approvalView
+	ToolInfo   action.Value          `json:"tool_info,omitzero"`
+	Party      action.RelyingParty   `json:"relying_party"`
+	IntentHash string                `json:"intent_hash,omitempty"`
+	DecisionID string                `json:"decision_id"`
+	Over       []approvals.Overshoot `json:"over,omitempty"`
+	Limits     []limitRoomView       `json:"limits"`
+	Hidden     int                   `json:"hidden_characters"`
+	Alike      int                   `json:"look_alike_characters"`
+	Twins      [][2]string           `json:"look_alike_names,omitempty"`
+	Last       string                `json:"last_approved,omitempty"`
+	Changes    []changeView          `json:"changes_since,omitempty"`
+}
+
+type limitRoomView struct {
+	Limit    string `json:"limit"`
+	Key      string `json:"key"`
+	Currency string `json:"currency,omitempty"`
+	Max      int64  `json:"max"`
+	Used     int64  `json:"used"`
+	Held     int64  `json:"held"`
+	Left     int64  `json:"left"`
+	Amount   int64  `json:"amount"`
+	Doubt    string `json:"doubt,omitempty"`
+}
+
+type changeView struct {
+	Path string       `json:"path"`
+	Old  action.Value `json:"old,omitzero"`
+	New  action.Value `json:"new,omitzero"`
+}
+
+func shownApproval(r approvals.Request, review authz.Review, now time.Time) detailedApproval {
+	look := visible.LookAt(r.Action.Value())
+	d := detailedApproval{
+		approvalView: viewOf(r, now), ToolInfo: r.ToolInfo, Party: r.Action.RelyingParty, DecisionID: r.DecisionID, Over: r.Overshoots,
+		Limits: []limitRoomView{}, Hidden: look.Hidden, Alike: look.Alike, Twins: look.Twins,
+	}
+	if !r.IntentHash.IsZero() {
+		d.IntentHash = r.IntentHash.String()
+	}
+	for _, l := range review.Limits {
+		d.Limits = append(d.Limits, limitRoomView{l.Charge.Limit.ID, l.Key, l.Charge.Limit.Currency, l.Charge.Limit.Max, l.Used, l.Held, l.Left(), l.Amount, l.Doubt})
+	}
+	if review.Last != nil {
+		d.Last = review.Last.ID
+		for _, c := range diff.Values(review.Last.Action.Payload, r.Action.Payload) {
+			d.Changes = append(d.Changes, changeView{c.Path, c.Old, c.New})
+		}
+	}
+	return d
+}
+
+// approvalPrinter writes a request for a terminal.
+type approvalPrinter struct {
+	w    io.Writer
+	full bool
+	r    approvals.Request
+	now  time.Time
+}
+
+func (p *approvalPrinter) print(review authz.Review) {
+	r := p.r
+	fmt.Fprintf(p.w, "%s  %s\n", r.At(p.now), r.ID)
+	p.facts()
+	p.look()
+	p.heading("What would run")
+	if payload := r.Action.Payload; r.Tool != "" {
+		p.value(payload.Get("arguments"))
+		p.mapped(payload)
+	} else {
+		p.value(payload)
+	}
+	p.limits(review.Limits)
+	p.tool()
+	p.since(review.Last)
+	if r.At(p.now) == approvals.Pending {
+		fmt.Fprintf(p.w, "\nopenleash approvals approve %s\nopenleash approvals deny %s --reason TEXT\n", r.ID, r.ID)
+	}
+}
+
+func (p *approvalPrinter) heading(s string) { fmt.Fprintf(p.w, "\n%s\n", s) }
+
+func (p *approvalPrinter) facts() {
+	r := p.r
+	t := tabwriter.NewWriter(p.w, 0, 4, 2, ' ', 0)
+	row := func(name, value string) { fmt.Fprintf(t, "  %s\t%s\n", name, value) }
+	row("who", "agent "+visible.Line(r.AgentID))
+	if r.Tool != "" {
+		row("what", fmt.Sprintf("%s of server %s (%s)", visible.Line(r.Tool), visible.Line(r.Server), visible.Line(r.Action.ActionType)))
+	} else {
+		row("what", visible.Line(r.Action.ActionType))
+	}
+	if party := r.Action.RelyingParty; party.Domain != "" {
+		row("with", visible.Line(party.Domain))
+	}
+	row("why asked", fmt.Sprintf("%s (policy %s%s)", visible.Line(r.Reason), r.PolicyID, ruleWords(r.RuleID)))
+	row("asked", fmt.Sprintf("%s, answer by %s", r.CreatedAt.Local().Format(time.DateTime), r.ExpiresAt.Local().Format(time.DateTime)))
+	if r.AnsweredBy != "" {
+		row("answered", fmt.Sprintf("by %s, %s", visible.Line(r.AnsweredBy), r.AnsweredAt.Local().Format(time.DateTime)))
+	}
+	if r.DenyReason != "" {
+		row("reason", visible.Line(r.DenyReason))
+	}
+	row("action hash", r.ActionHash.String())
+	t.Flush()
+}
+
+// look says what is to be looked at closely.
+func (p *approvalPrinter) look() {
+	look := visible.LookAt(p.r.Action.Value())
+	if look.Odd() == 0 && len(look.Twins) == 0 {
+		return
+	}
+	p.heading("LOOK CLOSELY")
+	if look.Hidden > 0 {
+		fmt.Fprintf(p.w, "  %d characters would be invisible or change the order of the text; shown by number, \\u202e\n", look.Hidden)
+	}
+	if look.Alike > 0 {
+		fmt.Fprintf(p.w, "  %d characters look like others, as in a name that is to be taken for another; shown by number\n", look.Alike)
+	}
+	for _, pair := range look.Twins {
+		fmt.Fprintf(p.w, "  the names %s and %s look alike\n", quoted(pair[0]), quoted(pair[1]))
+	}
+}
+
+// quoted shows a name in quotes, unmistakably.
+func quoted(s string) string { return visible.JSON(action.StringValue(s)) }
+
+// mapped shows what the policy went by beside the arguments.
+func (p *approvalPrinter) mapped(payload action.Value) {
+	var members []action.Member
+	for name, v := range payload.Members() {
+		if name != "arguments" {
+			members = append(members, action.Member{Key: name, Value: v})
+		}
+	}
+	if len(members) > 0 {
+		p.heading("What the policy went by")
+		p.value(action.ObjectValue(members...))
+	}
+}
+
+// value shows a value, its texts with their lines.
+func (p *approvalPrinter) value(v action.Value) {
+	switch {
+	case v.Kind() == action.Missing || v.Kind() == action.Object && v.Len() == 0:
+		fmt.Fprintln(p.w, "  nothing: it has no arguments")
+	case v.Kind() == action.Object:
+		for name, item := range v.Members() {
+			p.member(name, item)
+		}
+	default:
+		p.foreign(visible.JSON(v))
+	}
+}
+
+func (p *approvalPrinter) member(name string, v action.Value) {
+	if v.Kind() != action.String {
+		p.foreign(quoted(name) + ": " + visible.JSON(v))
+		return
+	}
+	text := v.Text()
+	if !strings.Contains(text, "\n") && len(text) <= shortText {
+		p.foreign(quoted(name) + ": " + visible.JSON(v))
+		return
+	}
+	p.foreign(fmt.Sprintf("%s, a text of %d characters:", quoted(name), utf8.RuneCountInString(text)))
+	p.foreign("  " + strings.ReplaceAll(visible.Lines(text), "\n", "\n  ")) // deeper than any name
+}
+
+const (
+	// shortText is the longest text that stands beside its name, in bytes.
+	shortText = 200
+	// maxLines and maxBytes are how much of one value is shown without --full.
+	maxLines = 40
+	maxBytes = 4000
+)
+
+// foreign shows what somebody else has written, behind a bar on each line: none of it
+// can pass for a line of ours.
+func (p *approvalPrinter) foreign(shown string) {
+	lines := strings.Split(shown, "\n")
+	cut := ""
+	if !p.full && (len(lines) > maxLines || len(shown) > maxBytes) {
+		cut = fmt.Sprintf("  … %d bytes in all, sha256 %x; --full shows them\n", len(shown), sha256.Sum256([]byte(shown)))
+		lines = lines[:min(len(lines), maxLines)]
+	}
+	room := maxBytes
+	for _, line := range lines {
+		if !p.full && len(line) > room {
+			line = strings.ToValidUTF8(line[:room], "") + " …"
+		}
+		room -= min(len(line), room)
+		fmt.Fprintf(p.w, "  | %s\n", line)
+		if !p.full && room == 0 {
+			break
+		}
+	}
+	fmt.Fprint(p.w, cut)
+}
+
+func (p *approvalPrinter) limits(list []authz.LimitRoom) {
+	if len(list) == 0 {
+		return
+	}
+	p.heading("Limits")
+	for _, l := range list {
+		limit := l.Charge.Limit
+		whose := visible.Line(limit.Whose(l.Key))
+		if whose != "" {
+			whose = ", for " + whose
+		}
+		fmt.Fprintf(p.w, "  %s: %s%s\n", limit.ID, limit.Bound(), whose)
+		if l.Doubt != "" {
+			fmt.Fprintf(p.w, "    it cannot be counted: %s\n", visible.Line(l.Doubt))
+			continue
+		}
+		over := ""
+		if !l.Fits {
+			over = "; there is no room for it"
+		}
+		fmt.Fprintf(p.w, "    %s used, %s held, %s left; this takes %s%s\n", limit.Text(l.Used), limit.Text(l.Held), limit.Text(l.Left()), limit.Text(l.Amount), over)
+	}
+}
+
+// tool shows what the server says of its tool.
+func (p *approvalPrinter) tool() {
+	info := p.r.ToolInfo
+	if description := info.Get("description").Text(); description != "" {
+		p.heading("What the server says of this tool (not checked, not believed)")
+		p.foreign("  " + strings.ReplaceAll(visible.Lines(description), "\n", "\n  "))
+	}
+	if annotations := info.Get("annotations"); annotations.Len() > 0 {
+		p.foreign(visible.JSON(annotations))
+	}
+}
+
+// since shows what is different from the last approved call of the kind.
+func (p *approvalPrinter) since(last *approvals.Request) {
+	if last == nil {
+		p.heading("No call of this kind was approved before")
+		return
+	}
+	changes := diff.Values(last.Action.Payload, p.r.Action.Payload)
+	when := last.AnsweredAt.Local().Format(time.DateTime)
+	if len(changes) == 0 {
+		p.heading(fmt.Sprintf("The same was approved on %s (%s)", when, last.ID))
+		return
+	}
+	p.heading(fmt.Sprintf("Different from what was approved on %s (%s)", when, last.ID))
+	for _, c := range changes {
+		p.change(c)
+	}
+}
+
+func (p *approvalPrinter) change(c diff.Change) {
+	p.foreign(visible.Line(c.Path))
+	if c.Words != nil && slices.ContainsFunc(c.Words, func(w diff.Piece) bool { return w.Op == diff.Keep }) {
+		var b strings.Builder
+		for _, w := range c.Words {
+			b.WriteString(worded(w))
+		}
+		p.foreign("  " + b.String())
+		return
+	}
+	if c.Old.Kind() != action.Missing {
+		p.foreign("- " + visible.JSON(c.Old))
+	}
+	if c.New.Kind() != action.Missing {
+		p.foreign("+ " + visible.JSON(c.New))
+	}
+}
+
+// worded is a piece of a text as `git diff --word-diff` writes it.
+func worded(w diff.Piece) string {
+	text := visible.Line(w.Text)
+	switch w.Op {
+	case diff.Delete:
+		return "[-" + text + "-]"
+	case diff.Insert:
+		return "{+" + text + "+}"
+	}
+	return text
+}
