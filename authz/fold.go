@@ -195,3 +195,28 @@ func (s *Service) AnswerShown(ctx context.Context, by, requestID string, shown a
 func overtakenByKin(err error) bool {
 	return errors.Is(err, approvals.ErrReplaced) || errors.Is(err, approvals.ErrHeld)
 }
+
+// Earlier is what came before a request as it is now.
+type Earlier struct {
+	Versions []approvals.Version // former ones that are kept, oldest first
+	Denied   *approvals.Request  // that it is near to; nil: none
+	Tally    approvals.Tally     // of the last 30 days
+}
+
+// earlier looks at what came before a request.
+func (s *Service) earlier(ctx context.Context, r approvals.Request) (e Earlier, err error) {
+	if r.Version > 1 {
+		if e.Versions, err = s.cfg.Store.Versions(ctx, r.ID); err != nil {
+			return e, err
+		}
+	}
+	if r.NearTo != "" {
+		denied, err := s.cfg.Store.Approval(ctx, r.NearTo)
+		if err != nil {
+			return e, err
+		}
+		e.Denied = &denied
+	}
+	e.Tally, err = s.cfg.Store.Tally(ctx, r, s.cfg.Now().Add(-approvals.SuggestFor))
+	return e, err
+}

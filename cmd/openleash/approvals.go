@@ -90,15 +90,20 @@ type approvalView struct {
 	CreatedAt  time.Time       `json:"created_at"`
 	ExpiresAt  time.Time       `json:"expires_at"`
 	AnsweredBy string          `json:"answered_by,omitempty"`
+	Version    int             `json:"version"`
+	Asked      int             `json:"asked"`
+	LastAsked  time.Time       `json:"last_asked"`
 
 	payload action.Value
+	again   string // how often it was asked for, in words
 }
 
 func viewOf(r approvals.Request, now time.Time) approvalView {
 	return approvalView{
 		ID: r.ID, Status: string(r.At(now)), Agent: r.AgentID, Server: r.Server, Tool: r.Tool, ActionType: r.Action.ActionType,
 		Reason: r.Reason, Policy: r.PolicyID, Rule: r.RuleID, Payload: r.Action.Payload.Canonical(), ActionHash: r.ActionHash.String(),
-		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy, payload: r.Action.Payload,
+		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy,
+		Version: r.Version, Asked: r.Asked, LastAsked: r.LastAsked, payload: r.Action.Payload, again: askedWords(r, now),
 	}
 }
 
@@ -124,6 +129,9 @@ func printApprovals(w io.Writer, list []approvalView) {
 		}
 		fmt.Fprintf(t, "  why asked\t%s (policy %s%s)\n", visible.Line(v.Reason), v.Policy, ruleWords(v.Rule))
 		fmt.Fprintf(t, "  asked\t%s, answer by %s\n", v.CreatedAt.Local().Format(time.DateTime), v.ExpiresAt.Local().Format(time.DateTime))
+		if v.again != "" {
+			fmt.Fprintf(t, "  asked for\t%s\n", v.again)
+		}
 		fmt.Fprintf(t, "  action hash\t%s\n", v.ActionHash)
 		t.Flush()
 		(&approvalPrinter{w: w}).foreign(visible.JSON(v.payload))
@@ -139,22 +147,28 @@ func ruleWords(rule string) string {
 
 func approvalsAnswer(verb, short string, approve bool) *cobra.Command {
 	var reason string
+	var version int
 	cmd := &cobra.Command{
 		Use:   verb + " ID",
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(a *app) error {
-				r, err := a.service.Answer(cmd.Context(), "cli:"+userName(), args[0], approve, reason)
+				r, err := a.answerRequest(cmd.Context(), args[0], approve, version, reason)
 				if err != nil {
-					return withHint(fmt.Errorf("%s %s: %w", verb, args[0], err), "openleash approvals list shows what waits")
+					return withHint(fmt.Errorf("%s %s: %w", verb, args[0], err), answerHint(args[0], err))
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", strings.ToLower(string(r.Status)), r.ID)
+				if approve {
+					return a.suggestRule(cmd.Context(), cmd.OutOrStdout(), r)
+				}
 				return nil
 			})
 		},
 	}
-	if !approve {
+	if approve {
+		cmd.Flags().IntVar(&version, "version", 1, "the version that you were shown; an agent may word anew what waits")
+	} else {
 		cmd.Flags().StringVar(&reason, "reason", "", "what the model is told")
 	}
 	return cmd

@@ -15,6 +15,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/home"
 	"github.com/openleash/openleash-go/internal/oauth"
@@ -42,6 +43,9 @@ type Config struct {
 	MessageBytes int
 	// Children is how many servers' processes may run at once. Default 64.
 	Children int
+	// OpenPerAgent (approvals: open_per_agent) is how many requests of one agent may
+	// wait for their owner. Default 50.
+	OpenPerAgent int
 	// Servers are the upstream MCP servers (mcpServers), by name.
 	Servers map[string]Server
 	// Groups are the agents of each group that policies may be for. Default: none.
@@ -88,7 +92,7 @@ const (
 
 // loadConfig reads the configuration; a missing file is an empty one.
 func loadConfig(h home.Home) (*Config, error) {
-	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, Servers: map[string]Server{}, Groups: policy.Groups{}}
+	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, OpenPerAgent: authz.DefaultOpenPerAgent, Servers: map[string]Server{}, Groups: policy.Groups{}}
 	src, err := os.ReadFile(h.Config())
 	if errors.Is(err, os.ErrNotExist) {
 		return c, nil
@@ -112,7 +116,7 @@ var comment = regexp.MustCompile(`(?m)^\s*#.*$`)
 func withoutComments(s string) string { return comment.ReplaceAllString(s, "") }
 
 func (c *Config) read(d *strictyaml.Doc, h home.Home) {
-	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "list", "limits", "mcpServers", "mapping")
+	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "list", "limits", "approvals", "mcpServers", "mapping")
 	if s, ok := d.String(f["listen"], "listen"); ok {
 		c.Listen = s
 		if err := loopback(s); err != nil {
@@ -149,6 +153,15 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 			c.Children = int(i)
 			if i < 1 || i > 10_000 {
 				d.Errorf(lf["children"], "children: want 1 to 10000, got %d", i)
+			}
+		}
+	}
+	if n := f["approvals"]; n != nil {
+		af := d.Fields(n, "approvals", "open_per_agent")
+		if i, ok := d.Int(af["open_per_agent"], "open_per_agent"); ok {
+			c.OpenPerAgent = int(i)
+			if i < 1 || i > 10_000 {
+				d.Errorf(af["open_per_agent"], "open_per_agent: want 1 to 10000, got %d", i)
 			}
 		}
 	}
