@@ -93,6 +93,7 @@ type approvalView struct {
 	Version    int             `json:"version"`
 	Asked      int             `json:"asked"`
 	LastAsked  time.Time       `json:"last_asked"`
+	Held       bool            `json:"held"` // a call waits for the answer
 
 	payload action.Value
 	again   string // how often it was asked for, in words
@@ -103,7 +104,7 @@ func viewOf(r approvals.Request, now time.Time) approvalView {
 		ID: r.ID, Status: string(r.At(now)), Agent: r.AgentID, Server: r.Server, Tool: r.Tool, ActionType: r.Action.ActionType,
 		Reason: r.Reason, Policy: r.PolicyID, Rule: r.RuleID, Payload: r.Action.Payload.Canonical(), ActionHash: r.ActionHash.String(),
 		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy,
-		Version: r.Version, Asked: r.Asked, LastAsked: r.LastAsked, payload: r.Action.Payload, again: askedWords(r, now),
+		Version: r.Version, Asked: r.Asked, LastAsked: r.LastAsked, Held: now.Before(r.HeldUntil), payload: r.Action.Payload, again: askedWords(r, now),
 	}
 }
 

@@ -166,6 +166,9 @@ func (p *approvalPrinter) facts() {
 	if words := askedWords(r, p.now); words != "" {
 		row("asked for", words)
 	}
+	if p.now.Before(r.HeldUntil) {
+		row("held", "a call waits for your answer at this moment")
+	}
 	if r.AnsweredBy != "" {
 		row("answered", fmt.Sprintf("by %s, %s", visible.Line(r.AnsweredBy), r.AnsweredAt.Local().Format(time.DateTime)))
 	}
