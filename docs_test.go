@@ -564,8 +564,8 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			prefixes = []string{""}
 		case "agent ":
 			prefixes = []string{"agents.NAME."}
-		case "limits":
-			prefixes = []string{"limits."}
+		case "limits", "approvals":
+			prefixes = []string{text(call.Args[1]) + "."}
 		case "oauth":
 			prefixes = []string{"mcpServers.NAME.oauth."}
 		case "tools":
@@ -602,20 +602,24 @@ func TestCodesAreDocumented(t *testing.T) {
 // TestRefusalsAreDocumented: the members of a refusal, as docs/mcp.md shows them.
 func TestRefusalsAreDocumented(t *testing.T) {
 	var want []string
-	inspect(t, "proxy/refusal.go", func(n ast.Node) {
-		if f, ok := n.(*ast.Field); ok && f.Tag != nil {
-			name, _, _ := strings.Cut(reflect.StructTag(text(f.Tag)).Get("json"), ",")
-			want = append(want, name)
-		}
-	})
+	for _, file := range []string{"proxy/refusal.go", "proxy/fold.go"} {
+		inspect(t, file, func(n ast.Node) {
+			if f, ok := n.(*ast.Field); ok && f.Tag != nil {
+				name, _, _ := strings.Cut(reflect.StructTag(text(f.Tag)).Get("json"), ",")
+				want = append(want, name)
+			}
+		})
+	}
 	slices.Sort(want)
 	part := section(t, "docs/mcp.md", "Refusals")
 	var shown map[string]any
 	if err := json.Unmarshal([]byte(blocksOf("docs/mcp.md", part)[0].text), &shown); err != nil {
 		t.Fatal(err)
 	}
-	if _, both := shown["rule_id"]; !both && strings.Contains(part, "`rule_id`") {
-		shown["rule_id"] = nil // the example is of a default
+	for _, name := range []string{"rule_id", "version", "replaces_version", "approved_arguments"} {
+		if _, both := shown[name]; !both && strings.Contains(part, "`"+name+"`") {
+			shown[name] = nil // the example is of a default, and of a first version
+		}
 	}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(shown))); diff != "" || len(want) < 10 {
 		t.Errorf("refusal.go has -, docs/mcp.md has +:\n%s", diff)

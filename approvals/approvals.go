@@ -20,6 +20,8 @@
 //     answer wants input; the round is for the same action and agent, until
 //     Round.Until, and once. So at most one round of a grant is open, and what was
 //     an earlier one is nothing any more.
+//   - A request that no call waits for may be replaced by the same in other words
+//     (version.go). An answer counts only for the version that was shown (ErrReplaced).
 //   - A request whose call has come to mean another action (its mapping changed)
 //     is superseded: it expires there and then, approved or not.
 //   - A standing grant ([Grant]) is the owner's yes to more than one call: so often, for
@@ -84,6 +86,12 @@ type Request struct {
 	// shown them: an approval is good for as much beyond each, and no more.
 	Overshoots []Overshoot
 
+	Version   int       // 1, and one more for each wording that replaced another (version.go)
+	Asked     int       // how often it was asked for, in all wordings
+	LastAsked time.Time //
+	HeldUntil time.Time // a call waits for it until then; zero: none
+	NearTo    string    // a request that was denied a short time before it, in other words; empty: none
+
 	Round       Round  // open for the next message of the call
 	Rounds      int    // how many messages have run after the first
 	ContinuedBy string // the decision of the latest of them
@@ -117,11 +125,14 @@ type Round struct {
 // An Answer is an owner's word on one request.
 type Answer struct {
 	RequestID string
-	Approve   bool
-	By        string
-	Reason    string // of a denial
-	At        time.Time
-	GrantFor  time.Duration // how long an approval can be redeemed
+	// ActionHash is the action that the owner was shown: the answer counts only if it
+	// is the request's still.
+	ActionHash action.Hash
+	Approve    bool
+	By         string
+	Reason     string // of a denial
+	At         time.Time
+	GrantFor   time.Duration // how long an approval can be redeemed
 }
 
 // Errors of answering and redeeming; they survive the store and the wire.
@@ -130,6 +141,8 @@ var (
 	ErrAnswered = errorString("the request was answered already")
 	ErrExpired  = errorString("the request has expired")
 	ErrSpent    = errorString("the grant was used already") // or its round
+	ErrReplaced = errorString("the request has changed: the agent has asked for the same in other words")
+	ErrHeld     = errorString("a call waits for the request")
 )
 
 type errorString string
@@ -153,4 +166,12 @@ type Reader interface {
 	// Waiting lists the ids of an owner's requests that are pending at now, all of
 	// them, those first that expire first. It is cheap: pages ask it every few seconds.
 	Waiting(ctx context.Context, owner string, now time.Time) ([]string, error)
+	// Kin lists requests of a kind, newest first, without those whose actions are
+	// larger than MaxCompared. Status is as stored.
+	Kin(ctx context.Context, kind Kind, status Status, limit int) ([]Request, error)
+	// Versions lists the former versions of a request that are kept, oldest first.
+	Versions(ctx context.Context, id string) ([]Version, error)
+	// Tally counts what was approved of that which r asks for, r included, and was asked
+	// for since then; up to a hundred.
+	Tally(ctx context.Context, r Request, since time.Time) (Tally, error)
 }

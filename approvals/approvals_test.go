@@ -103,7 +103,7 @@ func TestAnswerable(t *testing.T) {
 		{"unknown", made("SOMETHING"), 0, ErrAnswered, ErrAnswered},
 	} {
 		for approve, want := range map[bool]error{true: test.approve, false: test.deny} {
-			if got := test.request.Answerable(Answer{Approve: approve, At: noon.Add(test.after)}); got != want {
+			if got := test.request.Answerable(Answer{ActionHash: mine, Approve: approve, At: noon.Add(test.after)}); got != want {
 				t.Errorf("%s, approve %t: want %v, got %v", test.name, approve, want, got)
 			}
 		}

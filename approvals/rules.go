@@ -35,7 +35,7 @@ func (r Request) Denial() string {
 }
 
 // Answerable returns nil when a counts, and else why it does not: ErrAnswered,
-// or ErrExpired. Only a denial may come late: it takes nothing from anybody,
+// ErrExpired, or ErrReplaced. Only a denial may come late: it takes nothing from anybody,
 // and says no to the next attempt too.
 func (r Request) Answerable(a Answer) error {
 	unanswered := r.Status == Pending || r.Status == Expired && r.AnsweredAt.IsZero()
@@ -44,6 +44,8 @@ func (r Request) Answerable(a Answer) error {
 		return ErrAnswered
 	case a.Approve && r.At(a.At) == Expired:
 		return ErrExpired
+	case r.ActionHash != a.ActionHash:
+		return ErrReplaced
 	}
 	return nil
 }

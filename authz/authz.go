@@ -22,6 +22,8 @@
 //     door that an agent has. Whoever only looks (look.go) charges nothing.
 //   - What was decided on is in the log, whole, but for what looks like a secret
 //     (record.go); what does not fit there is refused.
+//   - A held call in other words is the next version of the request that waits, if no
+//     call waits for that (fold.go); what one agent keeps open is bounded.
 //   - Arguments that reach into OpenLeash itself are refused before any policy
 //     is asked (Protection).
 //   - A call by a definition that is not the one its owner accepted is refused, or
@@ -70,6 +72,9 @@ type Call struct {
 	// Leg is the text by which the call says that it has come back (NextLeg); empty:
 	// it came for the first time.
 	Leg string
+	// Hold is how long its caller waits for the owner if it needs an approval; Leave
+	// says when that ends. Zero: nobody waits.
+	Hold time.Duration
 	// Places are folders from which the server may resolve relative paths: those
 	// it was started with. Only Protection looks at them.
 	Places []string
@@ -93,6 +98,8 @@ type Answer struct {
 	ProofExpiry time.Time          // zero without a proof
 	Approval    *approvals.Request // what waits, was granted, or was denied
 	Charges     []policy.Charge    // what it has reserved: Finish says what came of it
+	Replaces    int                // the version of the request that this call has replaced; 0: none
+	Granted     *approvals.Request // approved and not used yet: this call in other words; nil: none
 
 	legs int // how often the call has come back
 }
@@ -106,6 +113,7 @@ const (
 	ApprovalRequired   Code = "APPROVAL_REQUIRED"
 	ApprovalDenied     Code = "APPROVAL_DENIED"
 	AlreadyRun         Code = "ALREADY_RUN"    // the call came back, but has run for an earlier message
+	TooManyOpen        Code = "TOO_MANY_OPEN"  // as many requests of the agent wait as may
 	LimitExceeded      Code = "LIMIT_EXCEEDED" // a limit of the policy has no room for it
 	ToolHeld           Code = "TOOL_HELD"      // its definition is new or has changed, and waits for the owner
 	ToolChanged        Code = "TOOL_CHANGED"   // the same, and is not waited for
@@ -135,6 +143,8 @@ type Config struct {
 	RequestTTL time.Duration // how long a request waits for its owner; zero: 24 h
 	GrantTTL   time.Duration // how long an approval can be redeemed; zero: 1 h
 	DenyTTL    time.Duration // how long a denial sticks; zero: 15 min
+
+	OpenPerAgent int // how many requests of one agent may wait; zero: 50
 }
 
 // Service decides.
@@ -155,10 +165,16 @@ func New(c Config) (*Service, error) {
 	c.RequestTTL = orDefault(c.RequestTTL, 24*time.Hour)
 	c.GrantTTL = orDefault(c.GrantTTL, time.Hour)
 	c.DenyTTL = orDefault(c.DenyTTL, 15*time.Minute)
+	if c.OpenPerAgent == 0 {
+		c.OpenPerAgent = DefaultOpenPerAgent
+	}
 	s := &Service{cfg: c}
 	s.finisher = startFinisher(s.commit)
 	return s, nil
 }
+
+// DefaultOpenPerAgent is how many requests of one agent may wait by default.
+const DefaultOpenPerAgent = 50
 
 func orDefault(d, def time.Duration) time.Duration {
 	if d == 0 {
@@ -250,7 +266,7 @@ func (s *Service) unable() (Code, string) {
 // looked at has changed.
 func overtaken(err error) bool {
 	return errors.Is(err, ErrOpen) || errors.Is(err, approvals.ErrSpent) ||
-		errors.Is(err, approvals.ErrExpired) || errors.Is(err, approvals.ErrAnswered) || errors.Is(err, approvals.ErrWithdrawn)
+		errors.Is(err, approvals.ErrExpired) || errors.Is(err, approvals.ErrAnswered) || errors.Is(err, approvals.ErrWithdrawn) || overtakenByKin(err)
 }
 
 func because(err error) string {
@@ -260,22 +276,27 @@ func because(err error) string {
 	return ": " + err.Error()
 }
 
-// Answer records an owner's word: approve, or deny with a reason. by names the
-// person and the door ("portal:alice", "cli:root").
+// Answer records an owner's word on a request as it is now: approve, or deny with a
+// reason. by names the person and the door ("portal:alice", "cli:root").
 func (s *Service) Answer(ctx context.Context, by, requestID string, approve bool, reason string) (approvals.Request, error) {
-	now := s.cfg.Now().UTC()
 	r, err := s.cfg.Store.Approval(ctx, requestID)
 	if err != nil {
 		return r, err
 	}
+	return s.answer(ctx, by, r, approve, reason)
+}
+
+// answer records an owner's word on a request as it was read.
+func (s *Service) answer(ctx context.Context, by string, r approvals.Request, approve bool, reason string) (approvals.Request, error) {
+	now := s.cfg.Now().UTC()
 	b := Batch{
-		Answer:  &approvals.Answer{RequestID: requestID, Approve: approve, By: by, Reason: reason, At: now, GrantFor: s.cfg.GrantTTL},
+		Answer:  &approvals.Answer{RequestID: r.ID, ActionHash: r.ActionHash, Approve: approve, By: by, Reason: reason, At: now, GrantFor: s.cfg.GrantTTL},
 		Entries: []audit.Entry{answerEntry(r, by, approve, reason, now)},
 	}
 	if err := s.commit(ctx, b); err != nil {
 		return r, err
 	}
-	return s.cfg.Store.Approval(ctx, requestID)
+	return s.cfg.Store.Approval(ctx, r.ID)
 }
 
 // Record appends an entry that belongs to no decision: starts, reloads, tokens,

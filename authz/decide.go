@@ -30,6 +30,7 @@ type attempt struct {
 	grant      *approvals.Grant // a standing one by which it may run
 	own        string           // the open request for this call, when it was looked for and there is one
 	looked     bool             // own was looked for
+	kin        kin              // of a call that is not known yet
 
 	shadow   policy.Decision // what would be decided with the policies in the shadow
 	shadowed bool            // there are such policies
@@ -122,6 +123,10 @@ func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, 
 		if d = ask(); d.Outcome != policy.RequireApproval {
 			return s.conclude(ctx, book, a, d, nil)
 		}
+	default:
+		if err := s.lookAround(ctx, &a); err != nil {
+			return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
+		}
 	}
 	if open == nil {
 		// Another message of the same call may have run since Authorize looked.
@@ -196,16 +201,20 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 			ans.Code = LimitExceeded
 		}
 	}
+	b.Hold = a.hold(ans)
 	s.reserve(a, &ans, &b, d)
 	minted := s.mint(a, ans, d.Decision)
 	entry := a.entry(ans, book.Hash, minted)
 	entry.Limits = limitEntries(d, b.Reserve != nil)
 	b.Entries = []audit.Entry{entry}
 	err := s.commit(ctx, b)
+	var full *QuotaError
 	p := <-minted.done // also when the commit failed: nothing is left running
 	switch {
 	case overtaken(err), errors.As(err, new(*LimitError)):
 		return Answer{}, err
+	case errors.As(err, &full):
+		return s.refuse(ctx, a, TooManyOpen, s.quotaReason(full))
 	case err != nil:
 		return a.unrecorded(err), err
 	case p.err != nil:
@@ -228,9 +237,9 @@ func (s *Service) reserve(a attempt, ans *Answer, b *Batch, d policy.Limited) {
 		if b.Reserve = a.reservation(d, approved); b.Reserve != nil {
 			ans.Charges = d.Charges
 		}
-	case b.Open != nil:
-		if b.Reserve = a.reservation(d, b.Open.Overshoots); b.Reserve != nil {
-			b.Reserve.RequestID, b.Reserve.Until = b.Open.ID, b.Open.ExpiresAt.UnixMilli()
+	case b.asked() != nil:
+		if b.Reserve = a.reservation(d, b.asked().Overshoots); b.Reserve != nil {
+			b.Reserve.RequestID, b.Reserve.Until = b.asked().ID, b.asked().ExpiresAt.UnixMilli()
 		}
 	}
 }
@@ -255,7 +264,7 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 			useGrant(*a.grant, r, ans, b)
 			return
 		}
-		b.Open, ans.Approval, ans.Code = &r, &r, ApprovalRequired
+		a.put(r, ans, b, Quota{s.cfg.OpenPerAgent, openBytes})
 		return
 	}
 	ans.Approval = open
@@ -274,7 +283,7 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 		ans.Outcome, ans.Code = policy.Deny, ApprovalDenied
 		ans.Reason = open.Denial()
 	default:
-		ans.Code = ApprovalRequired
+		ans.Code, b.Join = ApprovalRequired, a.join(*open)
 	}
 }
 
@@ -299,6 +308,7 @@ func (s *Service) newRequest(a *attempt, ans *Answer) approvals.Request {
 		Action: a.req, ActionHash: ans.ActionHash, IntentHash: a.intent,
 		PolicyID: ans.PolicyID, RuleID: ans.RuleID, Reason: ans.Reason,
 		Status: approvals.Pending, CreatedAt: a.now, ExpiresAt: a.now.Add(s.cfg.RequestTTL),
+		Version: 1, Asked: 1, LastAsked: a.now,
 	}
 	if a.call != nil {
 		r.Server, r.Tool, r.ToolInfo = a.call.Server, a.call.Tool, a.call.Info

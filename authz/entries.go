@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/openleash/openleash-go/approvals"
@@ -24,6 +25,9 @@ func (a attempt) entry(ans Answer, bookHash string, proof minting) audit.Entry {
 	if a.call != nil {
 		e.Server, e.Tool, e.IntentHash = a.call.Server, a.call.Tool, a.intent.String()
 		e.CallHash, e.Detail = a.callHash.String(), a.call.About
+	}
+	if ans.Replaces > 0 && e.Detail == "" {
+		e.Detail = fmt.Sprintf("version %d of the request", ans.Replaces+1)
 	}
 	if a.record != nil {
 		a.record.fill(&e)

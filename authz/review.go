@@ -13,6 +13,7 @@ import (
 type Review struct {
 	Limits []LimitRoom        // that the action would be charged to
 	Last   *approvals.Request // the last call of its kind that was approved; nil: none
+	Earlier
 }
 
 // LimitRoom is one limit with what the action takes from it.
@@ -31,6 +32,9 @@ func (s *Service) Review(ctx context.Context, r approvals.Request) (v Review, er
 	case err == nil:
 		v.Last = &last
 	case !errors.Is(err, approvals.ErrNotFound):
+		return v, err
+	}
+	if v.Earlier, err = s.earlier(ctx, r); err != nil {
 		return v, err
 	}
 	if s.cfg.Policies == nil || s.cfg.Policies.Current() == nil {

@@ -22,6 +22,17 @@ type Batch struct {
 	// Open makes a pending request. Condition: no other request of that agent
 	// and intent is open (pending and not past its time, or an unspent grant).
 	Open *approvals.Request
+	// Quota bounds Open. Condition: there is room (QuotaError). nil: no bound.
+	Quota *Quota
+	// Fold makes a pending request the next version of itself. Condition: it is
+	// pending, shows that action, and no call waits for it; Open's for the new intent.
+	Fold *Fold
+	// Join counts a call with what waits. Condition: it is pending and shows that action.
+	Join *Join
+	// Hold says that a call waits for the request that is opened, folded or joined.
+	Hold *Hold
+	// Leave says that it waits no more. No condition.
+	Leave *Hold
 	// Redeem spends a grant. Condition: approved, in time, unspent, that hash.
 	Redeem *Redemption
 	// Continue spends the open round of a grant in the grant's place. Condition:
@@ -43,7 +54,7 @@ type Batch struct {
 	// on each, and beside it another exactly on those that are Kept (ErrChargesChanged).
 	Release *Release
 	// Answer is an owner's word. Condition: pending and in time (a denial may
-	// come late: an expired request can still be denied).
+	// come late: an expired request can still be denied), and it shows that action.
 	Answer *approvals.Answer
 	// Pins changes what is kept of a server's definitions. Condition: nobody else has
 	// meanwhile (ErrPinsChanged).
@@ -136,9 +147,9 @@ func (e *LimitError) Error() string {
 var ErrOpen = errors.New("an open request for this intent exists")
 
 // Store is what the service needs of the store. Commit fails with ErrOpen, a
-// LimitError, ErrChargesChanged, ErrPinsChanged, approvals.ErrSpent, ErrExpired, ErrAnswered,
-// ErrWithdrawn, ErrNotFound when a condition does not hold; any other error means that nothing
-// may be allowed.
+// LimitError, a QuotaError, ErrChargesChanged, ErrPinsChanged, approvals.ErrSpent, ErrExpired,
+// ErrAnswered, ErrWithdrawn, ErrNotFound, ErrReplaced, ErrHeld when a condition does not hold; any
+// other error means that nothing may be allowed.
 type Store interface {
 	approvals.Reader
 	approvals.GrantReader

@@ -114,6 +114,7 @@ type approvalPage struct {
 	Over      []overLimit // the limits that have no room for it
 	Limits    []roomRow   // those that it would be charged to, as they are now
 	Last      *sinceLast  // what is different from the last of its kind; nil: it is the first
+	Versions  versionsPiece
 	Tool      toolInfo
 	Pin       *pinMark
 	Exact     markup       // the whole action, as JSON; empty: it is too long for that
@@ -165,7 +166,7 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 	data := approvalPage{
 		page: base, item: newItem(req, base.Now), Title: base.Title, Notice: notice,
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
-		Over: overLimits(req.Overshoots), Limits: roomRows(review.Limits), Last: newSinceLast(review.Last, req),
+		Over: overLimits(req.Overshoots), Limits: roomRows(review.Limits), Last: newSinceLast(review.Last, req), Versions: newVersionsPiece(req, review, base.Now),
 		Tool: describeTool(req), Look: lookAt(req), MaxReason: maxReason,
 	}
 	if whole := req.Action.Value(); len(whole.Canonical()) <= bareText {
@@ -252,10 +253,12 @@ func (p *portal) answer(w http.ResponseWriter, r *http.Request, s identity.Sessi
 	}
 	shown, err := action.ParseHash(r.PostForm.Get("action_hash"))
 	if err != nil || shown != req.ActionHash {
-		return p.showApproval(w, r, s, req, http.StatusConflict, "Nothing was answered: the form was for another action than this one. Please look again.")
+		return p.showApproval(w, r, s, req, http.StatusConflict, anotherAction)
 	}
-	_, err = p.Service.Answer(r.Context(), "portal:"+s.Name, req.ID, yes, reason)
+	_, err = p.Service.AnswerShown(r.Context(), "portal:"+s.Name, req.ID, shown, yes, reason)
 	switch {
+	case errors.Is(err, approvals.ErrReplaced): // since it was read, a moment ago
+		return p.replaced(w, r, s)
 	case errors.Is(err, approvals.ErrAnswered), errors.Is(err, approvals.ErrExpired):
 		return p.tooLate(w, r, s)
 	case err != nil:

@@ -285,7 +285,7 @@ func TestApprovalPageCountsRounds(t *testing.T) {
 	further.DecisionID = "second"
 	round := approvals.Round{Hash: [32]byte{1}, Until: w.now().Add(time.Hour)}
 	for _, b := range []authz.Batch{
-		{Answer: &approvals.Answer{RequestID: r.ID, Approve: true, By: "portal:alice", At: w.now(), GrantFor: time.Hour}},
+		{Answer: &approvals.Answer{RequestID: r.ID, ActionHash: r.ActionHash, Approve: true, By: "portal:alice", At: w.now(), GrantFor: time.Hour}},
 		{Redeem: &spend},
 		{OpenRound: &authz.RoundOpening{RequestID: r.ID, DecisionID: "first", ActionHash: spend.ActionHash, AgentID: r.AgentID, Round: round}},
 		{Continue: &authz.Continuation{Redemption: further, Round: round.Hash}},

@@ -30,10 +30,12 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, l line) ru
 	if err != nil {
 		return p.refuseUntranslated(ctx, who, c, call, err)
 	}
+	call.Hold = p.holdOf(who)
 	ans := p.authorize(ctx, who, req, call) // policy, grant, proof, log: one commit
 	for until := time.Now().Add(p.holdOf(who)); ans.Code.Waits() && !c.asksTask(l); {
 		l.stepAside()
 		if !p.hold(ctx, call, ans, until, c.progressToken, l) {
+			p.leave(ctx, ans)
 			break // nobody has answered; the request stays open
 		}
 		p.renew(ctx, c, call)

@@ -25,7 +25,7 @@ const maxLine = 16 << 20
 func Run(log io.Reader, book *policy.Book, o Options) (Report, error) {
 	p := player{
 		book: book, since: o.Since, examples: o.Examples,
-		ran: make(map[string]charged), waiting: make(map[string]held), approved: make(map[string]Verdict),
+		ran: make(map[string]charged), waiting: make(map[string]held), intents: make(map[string]string), approved: make(map[string]Verdict),
 		doubt: make(map[string]int64), groups: make(map[groupKey]int),
 	}
 	lines := bufio.NewReaderSize(log, 1<<20)
@@ -122,7 +122,7 @@ func (e entry) waits() bool { return e.text("decision") == policy.RequireApprova
 
 // notByPolicy is true of refusals that no policy gave.
 func (e entry) notByPolicy() bool {
-	return slices.Contains([]string{"PROTECTED", "ARGUMENTS_REFUSED", "TOOL_HELD", "TOOL_CHANGED", "TOOL_REFUSED", "POLICY_INVALID", "LOG_UNAVAILABLE", "STORE_UNAVAILABLE"}, e.text("code"))
+	return slices.Contains([]string{"PROTECTED", "ARGUMENTS_REFUSED", "TOO_MANY_OPEN", "TOOL_HELD", "TOOL_CHANGED", "TOOL_REFUSED", "POLICY_INVALID", "LOG_UNAVAILABLE", "STORE_UNAVAILABLE"}, e.text("code"))
 }
 
 // verdict is what the policies said then. That an owner had answered was not theirs to

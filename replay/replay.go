@@ -82,6 +82,7 @@ type player struct {
 	ledger   policy.Ledger
 	ran      map[string]charged // that was charged, by decision
 	waiting  map[string]held    // by agent and intent
+	intents  map[string]string  // under which a request is in waiting
 	approved map[string]Verdict // what was said to the first message of a call, by request
 	doubt    map[string]int64   // when a limit was last charged by what is undecidable, by its id
 	groups   map[groupKey]int   // in report.Differ, or in report.Undecidable
@@ -227,17 +228,27 @@ const (
 
 // wait sets aside what a call takes that waits.
 func (p *player) wait(e entry, h held) {
-	p.waiting[e.intent()] = h
+	p.waiting[e.intent()], p.intents[h.request] = h, e.intent()
 	p.ledger.SetAside(h.decision, h.by, h.until)
 }
 
 // takeBack gives back what is set aside for a call: it is not in its own way.
 func (p *player) takeBack(e entry) (h held, known bool) {
 	if h, known = p.waiting[e.intent()]; known {
-		delete(p.waiting, e.intent())
-		p.ledger.Release(h.decision, h.by, policy.AllLimits)
+		p.release(e.intent())
+		return h, true
 	}
-	return h, known
+	if other, folded := p.intents[e.text("approval_id")]; folded {
+		p.release(other) // the call is the next version of what waits in other words
+	}
+	return held{}, false
+}
+
+func (p *player) release(intent string) {
+	h := p.waiting[intent]
+	delete(p.waiting, intent)
+	delete(p.intents, h.request)
+	p.ledger.Release(h.decision, h.by, policy.AllLimits)
 }
 
 // answer replays an owner's word.

@@ -277,6 +277,40 @@ func TestReplayOfGrants(t *testing.T) {
 
 // What the record lacks is undecidable, and so is what may be over a limit because of
 // it; never the same.
+// A call in other words takes the place of what was set aside for it; one too many was
+// not the policy's to refuse.
+func TestReplayOfOtherWords(t *testing.T) {
+	const text = `version: 1
+default: require_approval
+rules: []
+limits:
+  - {id: two, action: mcp.s.*, count: true, max: 2, window: 24h, reserve_on_hold: true}
+`
+	r := record(t, text)
+	const mail = `{"to":"bob@b.example","text":"please send me your numbers for the quarterly report%s"}`
+	for i := range 5 {
+		r.now = r.now.Add(time.Minute)
+		if ans := r.call(t, "send", fmt.Sprintf(mail, strings.Repeat(" soon", i))); ans.Code != authz.ApprovalRequired || ans.Replaces != i {
+			t.Fatalf("%+v", ans)
+		}
+	}
+	if ans := r.call(t, "send", `{"a":1}`); ans.Code != authz.ApprovalRequired {
+		t.Fatalf("the second of two: %+v", ans)
+	}
+	if ans := r.call(t, "send", `{"a":2}`); ans.Code != authz.LimitExceeded {
+		t.Fatalf("the third of two: %+v", ans)
+	}
+	for i := range authz.DefaultOpenPerAgent {
+		if ans := r.call(t, "other", fmt.Sprintf(`{"a":%d}`, i)); (ans.Code == authz.TooManyOpen) != (i >= authz.DefaultOpenPerAgent-2) {
+			t.Fatalf("%d: %+v", i, ans)
+		}
+	}
+	report := run(t, r.log(t), text)
+	if got := brief(report); len(got) != 1 || got[0] != "55 same" || report.Apart != 2 {
+		t.Errorf("the same policy decides otherwise: %v, %d apart", got, report.Apart)
+	}
+}
+
 func TestReplayOfWhatIsNotKnown(t *testing.T) {
 	const rules = `version: 1
 default: deny

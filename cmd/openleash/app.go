@@ -147,7 +147,8 @@ func (a *app) openService() (err error) {
 	})
 	a.service, err = authz.New(authz.Config{
 		Store: a.store, Owner: a.owner, Policies: a.policies, Key: a.key, Log: a.sequencer,
-		Protect: authz.NewProtection([]string{a.home.Dir, a.config.Policies}, []int{a.config.port()}),
+		Protect:      authz.NewProtection([]string{a.home.Dir, a.config.Policies}, []int{a.config.port()}),
+		OpenPerAgent: a.config.OpenPerAgent,
 	})
 	return err
 }

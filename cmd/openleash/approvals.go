@@ -92,15 +92,21 @@ type approvalView struct {
 	ExpiresAt  time.Time       `json:"expires_at"`
 	AnsweredBy string          `json:"answered_by,omitempty"`
 	Grant      string          `json:"grant_id,omitempty"` // the standing grant by which it ran
+	Version    int             `json:"version"`
+	Asked      int             `json:"asked"`
+	LastAsked  time.Time       `json:"last_asked"`
+	Held       bool            `json:"held"` // a call waits for the answer
 
 	payload action.Value
+	again   string // how often it was asked for, in words
 }
 
 func viewOf(r approvals.Request, now time.Time) approvalView {
 	return approvalView{
 		ID: r.ID, Status: string(r.At(now)), Agent: r.AgentID, Server: r.Server, Tool: r.Tool, ActionType: r.Action.ActionType,
 		Reason: r.Reason, Policy: r.PolicyID, Rule: r.RuleID, Payload: r.Action.Payload.Canonical(), ActionHash: r.ActionHash.String(),
-		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy, Grant: r.GrantID, payload: r.Action.Payload,
+		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy, Grant: r.GrantID,
+		Version: r.Version, Asked: r.Asked, LastAsked: r.LastAsked, Held: now.Before(r.HeldUntil), payload: r.Action.Payload, again: askedWords(r, now),
 	}
 }
 
@@ -129,6 +135,9 @@ func printApprovals(w io.Writer, list []approvalView) {
 		}
 		fmt.Fprintf(t, "  why asked\t%s (policy %s%s)\n", visible.Line(v.Reason), v.Policy, ruleWords(v.Rule))
 		fmt.Fprintf(t, "  asked\t%s, answer by %s\n", v.CreatedAt.Local().Format(time.DateTime), v.ExpiresAt.Local().Format(time.DateTime))
+		if v.again != "" {
+			fmt.Fprintf(t, "  asked for\t%s\n", v.again)
+		}
 		fmt.Fprintf(t, "  action hash\t%s\n", v.ActionHash)
 		t.Flush()
 		(&approvalPrinter{w: w, r: approvals.Request{ID: v.ID}}).foreign(visible.JSON(v.payload), v.payload)
@@ -149,19 +158,23 @@ func approvalsDeny() *cobra.Command {
 		Short: "Refuse one action; the model is told why",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error { return a.answer(cmd, args[0], false, reason) })
+			return withApp(cmd, func(a *app) error { return a.answer(cmd, args[0], false, 0, reason) })
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "what the model is told")
 	return cmd
 }
 
-// answer records the owner's word on one action.
-func (a *app) answer(cmd *cobra.Command, id string, approve bool, reason string) error {
-	r, err := a.service.Answer(cmd.Context(), "cli:"+userName(), id, approve, reason)
+// answer records the owner's word on one action. version is that which was shown; a
+// denial is for all of them.
+func (a *app) answer(cmd *cobra.Command, id string, approve bool, version int, reason string) error {
+	r, err := a.answerRequest(cmd.Context(), id, approve, version, reason)
 	if err != nil {
-		return withHint(fmt.Errorf("%s %s: %w", cmd.Name(), id, err), "openleash approvals list shows what waits")
+		return withHint(fmt.Errorf("%s %s: %w", cmd.Name(), id, err), answerHint(id, err))
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", strings.ToLower(string(r.Status)), r.ID)
-	return nil
+	if !approve {
+		return nil
+	}
+	return a.suggestRule(cmd.Context(), cmd.OutOrStdout(), r)
 }

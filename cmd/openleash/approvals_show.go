@@ -71,6 +71,8 @@ type detailedApproval struct {
 	Hidden     int                   `json:"hidden_characters"`
 	Alike      int                   `json:"look_alike_characters"`
 	Twins      [][2]string           `json:"look_alike_names,omitempty"`
+	Denied     string                `json:"near_denied,omitempty"`
+	Versions   []versionView         `json:"former_versions,omitempty"`
 	Last       string                `json:"last_approved,omitempty"`
 	Changes    []changeView          `json:"changes_since,omitempty"`
 }
@@ -105,6 +107,7 @@ func shownApproval(r approvals.Request, review authz.Review, now time.Time) deta
 	for _, l := range review.Limits {
 		d.Limits = append(d.Limits, limitRoomView{l.Charge.Limit.ID, l.Key, l.Charge.Limit.Currency, l.Charge.Limit.Max, l.Used, l.Held, l.Left(), l.Amount, l.Doubt})
 	}
+	d.Denied, d.Versions = r.NearTo, versionViews(review.Versions)
 	if review.Last != nil {
 		d.Last = review.Last.ID
 		for _, c := range diff.Values(review.Last.Action.Payload, r.Action.Payload) {
@@ -136,9 +139,10 @@ func (p *approvalPrinter) print(review authz.Review) {
 	}
 	p.limits(review.Limits)
 	p.tool()
+	p.earlier(review.Earlier)
 	p.since(review.Last)
 	if r.At(p.now) == approvals.Pending {
-		fmt.Fprintf(p.w, "\nopenleash approvals approve %s\nopenleash approvals deny %s --reason TEXT\n", r.ID, r.ID)
+		fmt.Fprintf(p.w, "\nopenleash approvals approve %s%s\nopenleash approvals deny %s --reason TEXT\n", r.ID, versionFlag(r), r.ID)
 	}
 }
 
@@ -161,6 +165,12 @@ func (p *approvalPrinter) facts() {
 	row("asked", fmt.Sprintf("%s, answer by %s", r.CreatedAt.Local().Format(time.DateTime), r.ExpiresAt.Local().Format(time.DateTime)))
 	if r.GrantID != "" {
 		row("ran by", "the standing grant "+r.GrantID)
+	}
+	if words := askedWords(r, p.now); words != "" {
+		row("asked for", words)
+	}
+	if p.now.Before(r.HeldUntil) {
+		row("held", "a call waits for your answer at this moment")
 	}
 	if r.AnsweredBy != "" {
 		row("answered", fmt.Sprintf("by %s, %s", visible.Line(r.AnsweredBy), r.AnsweredAt.Local().Format(time.DateTime)))

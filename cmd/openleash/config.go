@@ -49,6 +49,9 @@ type Config struct {
 	MessageBytes int
 	// Children is how many servers' processes may run at once. Default 64.
 	Children int
+	// OpenPerAgent (approvals: open_per_agent) is how many requests of one agent may
+	// wait for their owner. Default 50.
+	OpenPerAgent int
 	// Servers are the upstream MCP servers (mcpServers), by name.
 	Servers map[string]Server
 	// Groups are the agents of each group that policies may be for. Default: none.
@@ -97,7 +100,7 @@ const (
 
 // loadConfig reads the configuration; a missing file is an empty one.
 func loadConfig(h home.Home) (*Config, error) {
-	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, Servers: map[string]Server{}, Groups: policy.Groups{}, AgentHold: map[string]time.Duration{}}
+	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, OpenPerAgent: authz.DefaultOpenPerAgent, Servers: map[string]Server{}, Groups: policy.Groups{}, AgentHold: map[string]time.Duration{}}
 	src, err := os.ReadFile(h.Config())
 	if errors.Is(err, os.ErrNotExist) {
 		return c, nil
@@ -121,7 +124,7 @@ var comment = regexp.MustCompile(`(?m)^\s*#.*$`)
 func withoutComments(s string) string { return comment.ReplaceAllString(s, "") }
 
 func (c *Config) read(d *strictyaml.Doc, h home.Home) {
-	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "agents", "list", "tools", "limits", "mcpServers", "mapping")
+	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "agents", "list", "tools", "limits", "approvals", "mcpServers", "mapping")
 	if s, ok := d.String(f["listen"], "listen"); ok {
 		c.Listen = s
 		if err := loopback(s); err != nil {
@@ -159,6 +162,15 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 			c.Children = int(i)
 			if i < 1 || i > 10_000 {
 				d.Errorf(lf["children"], "children: want 1 to 10000, got %d", i)
+			}
+		}
+	}
+	if n := f["approvals"]; n != nil {
+		af := d.Fields(n, "approvals", "open_per_agent")
+		if i, ok := d.Int(af["open_per_agent"], "open_per_agent"); ok {
+			c.OpenPerAgent = int(i)
+			if i < 1 || i > 10_000 {
+				d.Errorf(af["open_per_agent"], "open_per_agent: want 1 to 10000, got %d", i)
 			}
 		}
 	}

@@ -35,7 +35,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := func() *Config {
-		return &Config{Listen: "127.0.0.1:8787", Hold: proxy.DefaultHold, Policies: "policies", MessageBytes: 16 << 20, Children: 64, Servers: map[string]Server{}}
+		return &Config{Listen: "127.0.0.1:8787", Hold: proxy.DefaultHold, Policies: "policies", MessageBytes: 16 << 20, Children: 64, OpenPerAgent: 50, Servers: map[string]Server{}}
 	}
 	tests := []struct {
 		name, config string
@@ -67,6 +67,7 @@ func TestConfig(t *testing.T) {
 			c.Servers["other"] = Server{Name: "other", Command: "x"}
 		}},
 		{"tools that are comments", "tools:\n  # changed: deny\n", func(*Config) {}},
+		{"approvals", "approvals: {open_per_agent: 10000}\n", func(c *Config) { c.OpenPerAgent = 10_000 }},
 		{"limits", "limits: {message_bytes: 65536, children: 10000}\n", func(c *Config) { c.MessageBytes, c.Children = 65536, 10_000 }},
 		{"a process's life", "mcpServers:\n  files: {command: x, start: at_start, idle: 10m, run_as: nobody}\n  other: {command: x, start: first_use, idle: 24h}\n", func(c *Config) {
 			c.Servers["files"] = Server{Name: "files", Command: "x", AtStart: true, Idle: 10 * time.Minute, RunAs: "nobody"}
@@ -114,6 +115,9 @@ func TestConfigFaults(t *testing.T) {
 		{"a name", "listen: leash.example:1\n", "want an address of this machine alone"},
 		{"hold without unit", "hold: \"50\"\n", `hold: want a time from 1s to 1h, such as 50s, got "50"`},
 		{"hold too short", "hold: 10ms\n", `got "10ms"`},
+		{"none may wait", "approvals: {open_per_agent: 0}\n", "open_per_agent: want 1 to 10000, got 0"},
+		{"too many may wait", "approvals: {open_per_agent: 10001}\n", "open_per_agent: want 1 to 10000, got 10001"},
+		{"unknown bound of what waits", "approvals: {open: 1}\n", "unknown key \"open\""},
 		{"message too small", "limits: {message_bytes: 1000}\n", "message_bytes: want 65536 to 268435456, got 1000"},
 		{"limits unknown", "limits: {message_byte: 65536}\n", `did you mean "message_bytes"?`},
 		{"servers as list", "mcpServers: [a]\n", "mcpServers: want a mapping of names to servers"},

@@ -66,6 +66,7 @@ a bounded argument, and that has its value, gets the same bound; one that it has
 
 func approvalsApprove() *cobra.Command {
 	var f termsFlags
+	var version int
 	cmd := &cobra.Command{
 		Use:   "approve ID",
 		Short: "Let one action run, once, or with a standing grant more often",
@@ -94,19 +95,23 @@ openleash grants lists what you gave, and withdraws it.`,
 			}
 			return withApp(cmd, func(a *app) error {
 				if f.times == 0 && f.length == "" {
-					return a.answer(cmd, args[0], true, "")
+					return a.answer(cmd, args[0], true, version, "")
 				}
-				return a.give(cmd, args[0], terms)
+				return a.give(cmd, args[0], version, terms)
 			})
 		},
 	}
+	cmd.Flags().IntVar(&version, "version", 1, "the version that you were shown; an agent may word anew what waits")
 	cmd.Flags().IntVar(&f.times, "times", 0, "how often, this one included: 2 to 10000")
 	cmd.Flags().StringVar(&f.length, "for", "", "how long: 90m, 8h, 30d")
 	cmd.Flags().StringArrayVar(&f.bounds, "bound", nil, "what may differ, 'PATH OP VALUE'; may be repeated")
 	return cmd
 }
 
-func (a *app) give(cmd *cobra.Command, id string, terms approvals.Terms) error {
+func (a *app) give(cmd *cobra.Command, id string, version int, terms approvals.Terms) error {
+	if _, err := a.shown(cmd.Context(), id, version); err != nil {
+		return withHint(fmt.Errorf("approve %s: %w", id, err), answerHint(id, err))
+	}
 	g, err := a.service.Give(cmd.Context(), "cli:"+userName(), id, terms)
 	if err != nil {
 		return withHint(fmt.Errorf("approve %s: %w", id, err), "openleash approvals list shows what waits, and its arguments")

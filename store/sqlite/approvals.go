@@ -47,10 +47,12 @@ func newApprovalRow(r approvals.Request) (approvalRow, error) {
 // insertApproval stores a new request: pending, whatever its Status says.
 func (t *tx) insertApproval(r approvalRow) error {
 	_, err := t.exec(`INSERT INTO approvals (id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
-		server, tool, tool_info, policy_id, rule_id, reason, overshoots, status, created_at, expires_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?)`,
+		server, tool, tool_info, policy_id, rule_id, reason, overshoots, status, created_at, expires_at,
+		action_type, last_asked, near_to, bytes)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)`,
 		r.ID, r.OwnerID, r.AgentID, r.DecisionID, r.action, r.ActionHash[:], r.IntentHash[:],
-		r.Server, r.Tool, r.toolInfo, r.PolicyID, r.RuleID, r.Reason, r.over, r.CreatedAt.UnixMilli(), r.ExpiresAt.UnixMilli())
+		r.Server, r.Tool, r.toolInfo, r.PolicyID, r.RuleID, r.Reason, r.over, r.CreatedAt.UnixMilli(), r.ExpiresAt.UnixMilli(),
+		r.Action.ActionType, r.CreatedAt.UnixMilli(), r.NearTo, r.bytes())
 	return err
 }
 
@@ -58,7 +60,8 @@ func (t *tx) insertApproval(r approvalRow) error {
 const approvalColumns = `id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
 	server, tool, tool_info, policy_id, rule_id, reason, status, created_at, expires_at,
 	answered_at, answered_by, deny_reason, grant_until, redeemed_by,
-	round_hash, round_until, rounds, continued_by, overshoots, grant_id`
+	round_hash, round_until, rounds, continued_by, overshoots, grant_id, version, asked, last_asked, near_to,
+	(SELECT max(until) FROM holds WHERE request_id = approvals.id)`
 
 const selectApprovals = "SELECT " + approvalColumns + " FROM approvals"
 
@@ -66,18 +69,18 @@ const selectApprovals = "SELECT " + approvalColumns + " FROM approvals"
 func readRow(scan scan) (approvalRow, error) {
 	var r approvalRow
 	var actionHash, intentHash, round []byte
-	var created, expires int64
-	var answered, grant, roundUntil sql.NullInt64
+	var created, expires, lastAsked int64
+	var answered, grant, roundUntil, held sql.NullInt64
 	err := scan(&r.ID, &r.OwnerID, &r.AgentID, &r.DecisionID, &r.action, &actionHash, &intentHash,
 		&r.Server, &r.Tool, &r.toolInfo, &r.PolicyID, &r.RuleID, &r.Reason, &r.Status, &created, &expires,
 		&answered, &r.AnsweredBy, &r.DenyReason, &grant, &r.RedeemedBy,
-		&round, &roundUntil, &r.Rounds, &r.ContinuedBy, &r.over, &r.GrantID)
+		&round, &roundUntil, &r.Rounds, &r.ContinuedBy, &r.over, &r.GrantID, &r.Version, &r.Asked, &lastAsked, &r.NearTo, &held)
 	copy(r.ActionHash[:], actionHash)
 	copy(r.IntentHash[:], intentHash)
 	copy(r.Round.Hash[:], round)
 	r.CreatedAt, r.ExpiresAt = instant(created), instant(expires)
 	r.AnsweredAt, r.GrantUntil = optional(answered), optional(grant)
-	r.Round.Until = optional(roundUntil)
+	r.Round.Until, r.HeldUntil, r.LastAsked = optional(roundUntil), optional(held), instant(lastAsked)
 	return r, err
 }
 
@@ -145,25 +148,14 @@ func (s *Store) RoundApproval(ctx context.Context, round [32]byte) (approvals.Re
 	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+" WHERE round_hash = ?", round[:])
 }
 
-// maxKin bounds how many earlier requests are looked through for one of a kind: the
-// action type has no column.
-const maxKin = 50
-
 // LastApproved returns the newest approved request of a kind.
 func (s *Store) LastApproved(ctx context.Context, r approvals.Request) (approvals.Request, error) {
-	kin, err := list(ctx, s, readApproval, selectApprovals+` WHERE agent_id = ? AND server = ? AND tool = ?
-		AND grant_until IS NOT NULL AND created_at <= ? AND id <> ? ORDER BY created_at DESC, n DESC LIMIT ?`,
-		r.AgentID, r.Server, r.Tool, r.CreatedAt.UnixMilli(), r.ID, maxKin)
-	if err != nil {
-		return approvals.Request{}, err
-	}
-	for _, k := range kin {
-		if k.Action.ActionType == r.Action.ActionType {
-			return k, nil
-		}
-	}
-	return approvals.Request{}, approvals.ErrNotFound
+	return one(ctx, s, approvals.ErrNotFound, readApproval, selectLastApproved,
+		r.AgentID, r.Server, r.Tool, r.CreatedAt.UnixMilli(), r.ID, r.Action.ActionType)
 }
+
+const selectLastApproved = selectApprovals + ` WHERE agent_id = ? AND server = ? AND tool = ?
+	AND grant_until IS NOT NULL AND created_at <= ? AND id <> ? AND action_type = ? ORDER BY created_at DESC, n DESC LIMIT 1`
 
 // Approvals lists an owner's requests, newest first; without limit when it is 0.
 func (s *Store) Approvals(ctx context.Context, owner string, status approvals.Status, limit int) ([]approvals.Request, error) {

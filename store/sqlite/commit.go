@@ -92,9 +92,10 @@ func prepareApprovals(b authz.Batch) (steps []func(*tx) error, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("opening request %s: %w", b.Open.ID, err)
 		}
-		steps = append(steps, func(t *tx) error { return t.openRequest(row) })
+		steps = append(steps, func(t *tx) error { return t.openRequest(row, b.Quota) })
 	}
-	return steps, nil
+	waiting, err := prepareWaiting(b)
+	return append(steps, waiting...), err
 }
 
 // prepareGrants lists what b does to grants that were given.
@@ -251,6 +252,9 @@ func (t *tx) answer(a approvals.Answer) error {
 	if err != nil {
 		return err
 	}
+	if err := t.endHolds(a.RequestID); err != nil {
+		return err
+	}
 	return t.answerAside(request)
 }
 
@@ -270,12 +274,28 @@ func (t *tx) expire(id string) error {
 	if _, err := t.exec("UPDATE approvals SET status = 'EXPIRED' WHERE id = ? AND status IN ('PENDING', 'APPROVED')", id); err != nil {
 		return err
 	}
+	if err := t.endHolds(id); err != nil {
+		return err
+	}
 	return t.giveBack(id)
 }
 
-// openRequest makes a pending request. Those of its intent whose time has
-// passed are written down as expired, to make room.
-func (t *tx) openRequest(row approvalRow) error {
+// openRequest makes a pending request.
+func (t *tx) openRequest(row approvalRow, quota *authz.Quota) error {
+	if err := t.makeRoom(row, row.CreatedAt); err != nil {
+		return err
+	}
+	if quota != nil {
+		if err := t.within(*quota, row); err != nil {
+			return err
+		}
+	}
+	return t.insertApproval(row)
+}
+
+// makeRoom sees that no request of the intent is open. Those whose time has passed
+// are written down as expired.
+func (t *tx) makeRoom(row approvalRow, now time.Time) error {
 	rows, err := t.query(selectApprovals+" WHERE agent_id = ? AND intent_hash = ? AND status IN ('PENDING', 'APPROVED')",
 		row.AgentID, row.IntentHash[:])
 	if err != nil {
@@ -286,12 +306,12 @@ func (t *tx) openRequest(row approvalRow) error {
 		return err
 	}
 	for _, other := range others {
-		if other.Open(row.CreatedAt) {
+		if other.Open(now) {
 			return authz.ErrOpen
 		}
 		if err := t.expire(other.ID); err != nil {
 			return err
 		}
 	}
-	return t.insertApproval(row)
+	return nil
 }

@@ -298,6 +298,37 @@ END;
 
 -- What waits for an owner, without a look at the requests themselves, which can be large.
 CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id) WHERE status = 'PENDING';
+`, `
+-- A request shows its newest version; the former ones are in approval_versions. bytes
+-- is how much of the store it takes, its former versions aside.
+ALTER TABLE approvals ADD COLUMN action_type TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE approvals ADD COLUMN asked INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE approvals ADD COLUMN last_asked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE approvals ADD COLUMN near_to TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE approvals SET last_asked = created_at, bytes = length(action) + coalesce(length(tool_info), 0),
+	action_type = CASE WHEN json_valid(CAST(action AS TEXT)) THEN coalesce(json_extract(CAST(action AS TEXT), '$.action_type'), '') ELSE '' END;
+CREATE INDEX approvals_kin ON approvals (agent_id, server, tool, action_type, status, created_at);
+CREATE INDEX approvals_quota ON approvals (agent_id, expires_at, bytes) WHERE status = 'PENDING';
+
+CREATE TABLE approval_versions (
+	n           INTEGER PRIMARY KEY,
+	request_id  TEXT NOT NULL,
+	version     INTEGER NOT NULL,
+	decision_id TEXT NOT NULL,
+	action      BLOB NOT NULL, -- canonical; action_hash is its SHA-256
+	action_hash BLOB NOT NULL CHECK (length(action_hash) = 32),
+	UNIQUE (request_id, version)
+) STRICT;
+
+-- The calls that wait for a request; what a dead process has left ends with its time.
+CREATE TABLE holds (
+	request_id  TEXT NOT NULL,
+	decision_id TEXT NOT NULL,
+	until       INTEGER NOT NULL,
+	PRIMARY KEY (request_id, decision_id)
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

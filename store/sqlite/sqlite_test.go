@@ -214,7 +214,7 @@ func TestOlderSchema(t *testing.T) {
 	spent := authz.Redemption{RequestID: r.ID, DecisionID: "d", ActionHash: r.ActionHash.String(), AgentID: r.AgentID, Now: time.Now().UnixMilli()}
 	for _, b := range []authz.Batch{
 		{Open: &r},
-		{Answer: &approvals.Answer{RequestID: r.ID, Approve: true, By: "x", At: time.Now(), GrantFor: time.Hour}},
+		{Answer: &approvals.Answer{RequestID: r.ID, ActionHash: r.ActionHash, Approve: true, By: "x", At: time.Now(), GrantFor: time.Hour}},
 		{Redeem: &spent},
 	} {
 		if err := s.Commit(t.Context(), b); err != nil {
@@ -225,6 +225,7 @@ func TestOlderSchema(t *testing.T) {
 	run(t, conn, "DROP INDEX approvals_waiting")
 	run(t, conn, "DROP TRIGGER approvals_signal")
 	run(t, conn, "DROP TABLE signals")
+	withoutVersions(t, conn)
 	run(t, conn, "DROP INDEX approvals_round")
 	run(t, conn, "DROP INDEX approvals_kind")
 	run(t, conn, "DROP TABLE charges")
@@ -270,6 +271,7 @@ func TestOlderCharges(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := foreign(t, s)
+	withoutVersions(t, conn)
 	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "DROP INDEX approvals_kind", "DROP TABLE grants", "ALTER TABLE approvals DROP COLUMN grant_id", "DROP INDEX approvals_waiting", "DROP TRIGGER approvals_signal", "DROP TABLE signals", "PRAGMA user_version = 4"} {
 		run(t, conn, statement)
 	}

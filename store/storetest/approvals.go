@@ -62,7 +62,7 @@ func testLastApproved(t *testing.T, open Open) {
 		case r.ID == "denied":
 			commit(t, s, answer(deny(r.ID, r.CreatedAt)))
 		case r.ID != "this":
-			commit(t, s, answer(approve(r.ID, r.CreatedAt)))
+			commit(t, s, answer(approveShown(r, r.CreatedAt)))
 		}
 	}
 	commit(t, s, spend(redeem("first", start)))

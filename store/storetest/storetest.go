@@ -74,6 +74,15 @@ func Run(t *testing.T, open Open) {
 		{"Aside", testAside},
 		{"LimitOverflow", testLimitOverflow},
 		{"ChargesAreTidied", testChargesAreTidied},
+		{"Fold", testFold},
+		{"FoldCondition", testFoldCondition},
+		{"FoldRace", testFoldRace},
+		{"VersionsAreBounded", testVersionsAreBounded},
+		{"Join", testJoin},
+		{"Holds", testHolds},
+		{"Quota", testQuota},
+		{"Kin", testKin},
+		{"Tally", testTally},
 		{"OpenApproval", testOpenApproval},
 		{"Approvals", testApprovals},
 		{"OpenRace", testOpenRace},
@@ -144,16 +153,24 @@ func request(id, agent string, intent byte) approvals.Request {
 		Server: "shop", Tool: "buy", ToolInfo: action.ObjectValue(action.Member{Key: "reads", Value: action.BoolValue(false)}),
 		PolicyID: "shop", RuleID: "large", Reason: "large purchases are for people",
 		Status: approvals.Pending, CreatedAt: start, ExpiresAt: start.Add(time.Hour),
+		Version: 1, Asked: 1, LastAsked: start,
 	}
 }
 
 // Answers and redemptions of request id, given at a time.
 func approve(id string, at time.Time) *approvals.Answer {
-	return &approvals.Answer{RequestID: id, Approve: true, By: "portal:alice", At: at, GrantFor: 10 * time.Minute}
+	return &approvals.Answer{RequestID: id, ActionHash: request(id, "bot", 1).ActionHash, Approve: true, By: "portal:alice", At: at, GrantFor: 10 * time.Minute}
+}
+
+// approveShown is approve for a request with another action.
+func approveShown(r approvals.Request, at time.Time) *approvals.Answer {
+	a := approve(r.ID, at)
+	a.ActionHash = r.ActionHash
+	return a
 }
 
 func deny(id string, at time.Time) *approvals.Answer {
-	return &approvals.Answer{RequestID: id, By: "cli:alice", Reason: "too expensive", At: at}
+	return &approvals.Answer{RequestID: id, ActionHash: request(id, "bot", 1).ActionHash, By: "cli:alice", Reason: "too expensive", At: at}
 }
 
 const spender = "decision that spends"
