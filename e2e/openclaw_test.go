@@ -112,7 +112,7 @@ func openclawTurn(t *testing.T, m *model, to target) *exec.Cmd {
 		"mcp":    map[string]any{"servers": map[string]any{"s": entry}},
 	})
 	args := []string{openclawJS, "agent", "exec", "Use the tool.", "--config", config, "--cwd", dir, "--json",
-		"--timeout", "100"}
+		"--timeout", "200"}
 	return nodeCommand(t, dir, args, "OPENCLAW_STATE_DIR="+filepath.Join(dir, "state"))
 }
 
