@@ -62,6 +62,9 @@ type Call struct {
 	// Round is the token of the round that the call claims to be (OpenRound); empty:
 	// it is a call of its own.
 	Round string
+	// Leg is the text by which the call says that it has come back (NextLeg); empty:
+	// it came for the first time.
+	Leg string
 	// Places are folders from which the server may resolve relative paths: those
 	// it was started with. Only Protection looks at them.
 	Places []string
@@ -83,6 +86,8 @@ type Answer struct {
 	ProofExpiry time.Time          // zero without a proof
 	Approval    *approvals.Request // what waits, was granted, or was denied
 	Charges     []policy.Charge    // what it has reserved: Finish says what came of it
+
+	legs int // how often the call has come back
 }
 
 // Code is the stable name of a kind of answer.
@@ -93,6 +98,7 @@ const (
 	PolicyDenied       Code = "POLICY_DENIED"
 	ApprovalRequired   Code = "APPROVAL_REQUIRED"
 	ApprovalDenied     Code = "APPROVAL_DENIED"
+	AlreadyRun         Code = "ALREADY_RUN"    // the call came back, but has run for an earlier message
 	LimitExceeded      Code = "LIMIT_EXCEEDED" // a limit of the policy has no room for it
 	StepUpUnavailable  Code = "STEP_UP_UNAVAILABLE"
 	DepositUnavailable Code = "DEPOSIT_UNAVAILABLE"
@@ -174,7 +180,13 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 			return s.refuse(ctx, a, Protected, reason)
 		}
 	}
-	var err error
+	reason, err := s.leg(ctx, &a)
+	switch {
+	case err != nil:
+		return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
+	case reason != "":
+		return s.refuse(ctx, a, AlreadyRun, reason)
+	}
 	for range attempts {
 		var ans Answer
 		if ans, err = s.decide(ctx, a); !overtaken(err) {

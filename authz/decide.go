@@ -25,6 +25,7 @@ type attempt struct {
 	decisionID string
 	now        time.Time
 	record     *record // nil: there is too much of it for the log
+	legs       int     // how often it has come back (leg.go)
 	roundOf    int     // which further message of an approved call it is; 0: none
 	own        string  // the open request for this call, when it was looked for and there is one
 	looked     bool    // own was looked for
@@ -161,6 +162,7 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 	ans := Answer{
 		DecisionID: a.decisionID, Outcome: d.Needed(), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
 		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
+		legs: a.legs,
 	}
 	var b Batch
 	switch ans.Outcome {

@@ -3,38 +3,36 @@ package proxy
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"time"
 
 	"github.com/openleash/openleash-go/action"
-	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/policy"
 )
 
 // call is the path of one tool call, or of another request that is governed,
 // from the host's bytes to the bytes that the upstream gets, or to a refusal.
-func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, ask lister, departed func(), progress func([]byte)) ruling {
+func (p *Proxy) call(ctx context.Context, who authz.Caller, m Message, l line) ruling {
 	c, err := readCall(m, p.Limits) // one strict parse: all that follows comes from it
 	if err != nil {
 		return ruling{reply: errorReply(m.ID, codeInvalidParams, err.Error())}
 	}
 	if !c.open {
-		p.know(ctx, who, m, c.tool, ask) // what the server says of it
+		p.know(ctx, who, m, c.tool, l.ask) // what the server says of it
 	}
-	return p.decide(ctx, who, c, departed, progress)
+	return p.decide(ctx, who, c, l)
 }
 
 // decide takes a call that was read to its ruling.
-func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, departed func(), progress func([]byte)) ruling {
+func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, l line) ruling {
 	req, call, err := p.translate(c) // tool + arguments → action
 	if err != nil {
 		return p.refuseUntranslated(ctx, who, c, call, err)
 	}
 	ans := p.authorize(ctx, who, req, call) // policy, grant, proof, log: one commit
-	for until := time.Now().Add(p.Hold); ans.Code == authz.ApprovalRequired; {
-		departed()
-		if !p.hold(ctx, ans.Approval.ID, until, c.progressToken, progress) {
+	for until := time.Now().Add(p.holdOf(who)); ans.Code == authz.ApprovalRequired; {
+		l.stepAside()
+		if !p.hold(ctx, ans.Approval.ID, until, c.progressToken, l) {
 			break // nobody has answered; the request stays open
 		}
 		ans = p.authorize(ctx, who, req, call) // again, with what the owner said
@@ -48,6 +46,8 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, departed f
 		return ruling{} // the host has gone; nothing is forwarded, nobody is answered
 	case ans.Outcome == policy.Allow:
 		return ruling{forward: c.withProof(ans.Proof), done: done, wrap: p.stateWrapper(who, ans)}
+	case ans.Code == authz.ApprovalRequired:
+		return ruling{reply: p.sendAway(who, c, call, ans, l)} // it may come back
 	default:
 		return ruling{reply: p.refusal(c, ans)}
 	}
@@ -61,7 +61,7 @@ func (p *Proxy) translate(c call) (action.Request, *authz.Call, error) {
 		return req, call, nil
 	}
 	mapped, err := p.Mapping.Map(p.Name, c.tool, c.arguments)
-	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Info: p.toolInfo(c.tool, mapped), Places: p.Places}
+	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Leg: c.leg, Info: p.toolInfo(c.tool, mapped), Places: p.Places}
 	req := action.Request{ActionType: mapped.ActionType, Payload: mapped.Payload, RelyingParty: mapped.RelyingParty}
 	return req, call, err
 }
@@ -80,43 +80,6 @@ func (p *Proxy) refuseUntranslated(ctx context.Context, who authz.Caller, c call
 		p.Log.Error().Err(err).Str("server", p.Name).Msg("a refusal could not be recorded")
 	}
 	return ruling{reply: p.refusal(c, ans)}
-}
-
-// progressEvery is how often a held call tells its host that it still waits.
-const progressEvery = 10 * time.Second
-
-// hold waits until the request is answered, and reports whether it was before
-// until and before the host went away.
-func (p *Proxy) hold(ctx context.Context, id string, until time.Time, token string, progress func([]byte)) bool {
-	ctx, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
-	if token != "" && progress != nil {
-		stop := keepTelling(token, progress)
-		defer stop()
-	}
-	_, err := approvals.Wait(ctx, p.Service.Approvals(), id)
-	return err == nil
-}
-
-// keepTelling sends progress until stop is called. The values are tiny, so
-// that those of the upstream, which follow, still rise: "The progress value
-// MUST increase with each notification" (MCP, Progress).
-func keepTelling(token string, progress func([]byte)) (stop func()) {
-	ended, gone := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(gone)
-		ticker := time.NewTicker(progressEvery)
-		defer ticker.Stop()
-		for n := 1; ; n++ {
-			progress(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":%d.0e-9,"message":"waiting for the owner's approval"}}`, token, n))
-			select {
-			case <-ticker.C:
-			case <-ended:
-				return
-			}
-		}
-	}()
-	return func() { close(ended); <-gone }
 }
 
 // finisher returns what records the outcome of an allowed call.

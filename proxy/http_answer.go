@@ -11,11 +11,12 @@ import (
 // sessionAnswer writes a stream to a host: as plain JSON when the response is
 // all there is, else as events.
 type sessionAnswer struct {
-	s     *hostConn
-	w     http.ResponseWriter
-	m     Message // the request; zero for a GET
-	json  bool    // the host takes plain JSON
-	began bool    // as events
+	s      *hostConn
+	w      http.ResponseWriter
+	m      Message // the request; zero for a GET
+	json   bool    // the host takes plain JSON
+	events bool    // and a stream of events
+	began  bool    // as events
 }
 
 // write sends what comes until the response was sent. It is false when the
@@ -39,7 +40,7 @@ func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
 		select {
 		case <-st.wake:
 		case <-quiet.C:
-			if a.began && writeNow(a.w, comment) != nil {
+			if !a.alive() {
 				return false
 			}
 		case <-ctx.Done():
@@ -57,6 +58,16 @@ func (a *sessionAnswer) write(ctx context.Context, st *stream) bool {
 			return a.cutOff("the session with "+a.s.server+" has ended; begin a new one and look whether the call was done before you repeat it") == nil
 		}
 	}
+}
+
+// alive shows the host of a call that takes long, because it is held or by itself,
+// that somebody is there: sockets without a byte for minutes are closed by what lies
+// between. It is false when the host has gone.
+func (a *sessionAnswer) alive() bool {
+	if a.events && a.m.Method == "tools/call" {
+		a.begin()
+	}
+	return !a.began || writeNow(a.w, comment) == nil
 }
 
 // farewell waits for what the session says at the end of OpenLeash. It is false

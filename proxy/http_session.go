@@ -153,7 +153,7 @@ func (s *hostConn) post(w http.ResponseWriter, r *http.Request, m, up Message) {
 		return
 	}
 	defer s.close(up.ID, st)
-	a := &sessionAnswer{s: s, w: w, m: m, json: accepts(r.Header, typeJSON)}
+	a := &sessionAnswer{s: s, w: w, m: m, json: accepts(r.Header, typeJSON), events: accepts(r.Header, typeSSE)}
 	if err := s.take(r.Context(), up); err != nil {
 		a.last(errorReply(m.ID, codeInternal, err.Error()))
 		return

@@ -78,10 +78,13 @@ func readOpen(m Message, root action.Value) (call, error) {
 		}
 	}
 	if slices.Contains(fromHost, m.Method) {
-		c.readRound()
+		c.readState()
 	}
 	return c, err
 }
+
+// fromHost reports whether the host asks for it.
+func (c call) fromHost() bool { return slices.Contains(fromHost, c.Method) }
 
 // translateOpen makes the action: no mapping is about it.
 func (p *Proxy) translateOpen(c call) (action.Request, *authz.Call) {
@@ -90,7 +93,7 @@ func (p *Proxy) translateOpen(c call) (action.Request, *authz.Call) {
 		Payload:    action.ObjectValue(action.Member{Key: "arguments", Value: c.arguments}),
 	}
 	return req, &authz.Call{
-		Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Places: p.Places, Open: true, ToHost: !slices.Contains(fromHost, c.tool),
+		Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Leg: c.leg, Places: p.Places, Open: true, ToHost: !c.fromHost(),
 		About: about(c), Info: authz.OpenInfo(p.Name, c.tool),
 	}
 }
@@ -144,7 +147,7 @@ func (p *Proxy) asked(ctx context.Context, who authz.Caller, m Message, departed
 	if err != nil {
 		return ruling{reply: errorReply(m.ID, codeInvalidParams, "the request cannot be decided on: "+err.Error())}
 	}
-	return p.decide(ctx, who, c, departed, nil)
+	return p.decide(ctx, who, c, line{departed: departed})
 }
 
 // wantsInput is a quick look for a result with requests inside: "the server
@@ -178,7 +181,7 @@ func (p *Proxy) inputs(ctx context.Context, who authz.Caller, m Message, departe
 		if err != nil {
 			return errorReply(m.ID, codeInternal, fmt.Sprintf("the server %s asks for input with %s: %v", p.Name, inner.Method, err))
 		}
-		ru := p.decide(ctx, who, c, departed, nil)
+		ru := p.decide(ctx, who, c, line{departed: departed})
 		if ru.forward == nil {
 			return p.inputRefused(c, ru)
 		}

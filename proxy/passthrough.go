@@ -44,6 +44,7 @@ type passthrough struct {
 type passed struct {
 	initialized bool // the handshake is complete
 	noTools     bool // the server has none, as it said in it
+	opens       bool // the host can open pages, as it said in it
 	listed      bool // the host has asked for the tools
 	told        int  // changesFor, when it did or was told of a change
 }
@@ -55,6 +56,13 @@ func (h *passthrough) note(in hostSession, change func(*passed)) {
 	now := h.passed[in]
 	change(&now)
 	h.passed[in] = now
+}
+
+// known is what is known of a session.
+func (h *passthrough) known(in hostSession) passed {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.passed[in]
 }
 
 // hostSession is a session of one agent; another's is another, whatever its id.
@@ -130,7 +138,7 @@ func (h *passthrough) post(w http.ResponseWriter, r *http.Request, who authz.Cal
 	}
 	ctx, c := h.enter(r.Context(), in, m)
 	defer c.cancel()
-	ruled := h.p.rule(ctx, who, m, x.askTools, func() {}, x.progress)
+	ruled := h.p.rule(ctx, who, m, line{ask: x.askTools, notify: x.progress, quiet: x.quiet, opens: h.known(in).opens})
 	c.done, c.wrap = ruled.done, ruled.wrap
 	if ruled.forward == nil {
 		h.leave(in, c)

@@ -58,6 +58,7 @@ func (x *exchange) learnSession(res *http.Response) {
 	case id != "" && id != x.in.id && res.StatusCode < 300:
 		x.begins.id = id
 		x.h.give(x.begins)
+		x.h.note(x.begins, func(p *passed) { p.opens = declaresURL(x.m) })
 	case x.m.Method == "notifications/initialized" && res.StatusCode < 300:
 		x.h.note(x.in, func(p *passed) { p.initialized = true })
 	case res.StatusCode == http.StatusNotFound && x.in.id != "":
@@ -231,14 +232,27 @@ func (x *exchange) settle(c *hostCall, response []byte, f failure) {
 // progress sends a notification to the host while its call is held. With it
 // the answer becomes a stream.
 func (x *exchange) progress(raw []byte) {
-	x.mu.Lock()
-	if x.closed || !accepts(x.r.Header, typeSSE) {
-		x.mu.Unlock()
+	if x.isOver() || !accepts(x.r.Header, typeSSE) {
 		return
 	}
-	x.mu.Unlock()
 	x.begin(nil)
 	x.write(appendData(nil, raw))
+}
+
+// quiet shows the host of a held call that somebody is there: sockets without a
+// byte for minutes are closed by what lies between.
+func (x *exchange) quiet() {
+	if x.isOver() || !accepts(x.r.Header, typeSSE) {
+		return
+	}
+	x.begin(nil)
+	x.write(comment)
+}
+
+func (x *exchange) isOver() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.closed
 }
 
 // begin makes the answer a stream of events.

@@ -14,8 +14,9 @@
 //     that one parse. A doubt about what another parser would see is a refusal.
 //   - A call is forwarded only after authz has put its ALLOW on disk; everything
 //     else is answered here. A refusal is a tool result that a model can act on.
-//   - A held call waits Hold at the most. When its host cancels it or goes
-//     away, a later approval never runs it.
+//   - A held call waits Hold at the most; then its host is told how to come back
+//     (wait.go). When its host cancels it or goes away, a later approval never
+//     runs it.
 //
 // call.go is the path of a call; listing.go finds out what the server says of its
 // tools when no host has asked. session.go, session_up.go and session_end.go move
@@ -56,10 +57,11 @@ type Config struct {
 	Name    string // the server's name in actions, limits, proofs
 	Service *authz.Service
 	Mapping *Mapping
-	Hold    time.Duration // how long a held call waits; zero: DefaultHold
-	Portal  string        // base URL for links in refusals; empty: none
-	Limits  action.Limits // of a message from the host
-	Places  []string      // folders that the server was started with (authz.Call)
+	Hold    time.Duration            // how long a held call waits; zero: DefaultHold
+	HoldFor map[string]time.Duration // the same for some agents, by name
+	Portal  string                   // base URL for links in refusals; empty: none
+	Limits  action.Limits            // of a message from the host
+	Places  []string                 // folders that the server was started with (authz.Call)
 
 	// HideDenied leaves out of tools/list what is denied whatever the arguments.
 	// PoliciesChanged then has to be called when other policies are in force.
@@ -80,6 +82,7 @@ type Proxy struct {
 	listWithin time.Duration
 
 	hiding hiding
+	away   away
 
 	mirrored mirroredTools
 }
@@ -127,15 +130,13 @@ type failure struct {
 // forwarded as it came (less anything under our prefix); a tools/call is
 // decided on, held if need be, and forwarded with its proof or answered.
 //
-// It blocks while a call is held; departed is called, once or more, when those
-// behind it need not wait any longer because it is being held. ctx ends when the
-// host cancels the call or goes away: then it is never forwarded.
-// progress, when not nil, sends a notification to the host; ask lists the tools.
-func (p *Proxy) rule(ctx context.Context, who authz.Caller, m Message, ask lister, departed func(), progress func(raw []byte)) ruling {
+// It blocks while a call is held. ctx ends when the host cancels the call or goes
+// away: then it is never forwarded.
+func (p *Proxy) rule(ctx context.Context, who authz.Caller, m Message, l line) ruling {
 	if governed, refusal := isGoverned(m, fromHost); refusal != nil {
 		return ruling{reply: refusal}
 	} else if governed {
-		return p.call(ctx, who, m, ask, departed, progress)
+		return p.call(ctx, who, m, l)
 	}
 	clean, err := cutPrefix(m.Raw)
 	if err != nil {

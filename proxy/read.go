@@ -17,12 +17,14 @@ type call struct {
 	open          bool         // it is no tool call (open.go)
 	arguments     action.Value // an object, or Missing
 	progressToken string       // JSON text; empty: the host wants no progress
-	round         string       // the token that its requestState has; empty: none
+	round         string       // the token of a round that its requestState has; empty: none
+	leg           string       // what it brings back of an earlier wait; empty: nothing
+	state         string       // its requestState without that, JSON text; empty: it has none
 
-	params    action.Value
-	meta      action.Value
-	cuts      []edit // keys under our prefix, outside the arguments; our part of a requestState
-	stateGone bool   // the requestState goes as a whole
+	params action.Value
+	meta   action.Value
+	cuts   []edit // keys under our prefix, outside the arguments; our part of a requestState
+	gone   int    // how many members of the params go as a whole
 }
 
 // paramNames are the members of a call's params that we read or forward: one
@@ -62,7 +64,7 @@ func readCall(m Message, lim action.Limits) (call, error) {
 	c.readProgressToken()
 	c.cuts, err = prefixCuts(m.Raw)
 	c.cuts = slices.DeleteFunc(c.cuts, within(c.arguments))
-	c.readRound()
+	c.readState()
 	return c, err
 }
 
@@ -102,7 +104,7 @@ func (c call) insertProof(proof string) edit {
 	ours := make([]byte, 0, len(ProofKey)+len(proof)+48)
 	object, rest := c.meta, false
 	if object.Kind() == action.Missing {
-		object, rest = c.params, c.params.Len() > 1 || c.params.Len() == 1 && !c.stateGone
+		object, rest = c.params, c.params.Len() > c.gone
 		ours = append(ours, `"_meta":{`...)
 	}
 	for key := range c.meta.Members() {

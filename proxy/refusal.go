@@ -27,12 +27,17 @@ type refusalInfo struct {
 	Approval   string          `json:"approval_id,omitempty"`
 	URL        string          `json:"url,omitempty"`
 	Arguments  json.RawMessage `json:"arguments,omitempty"` // to call again with
+	Attempts   int             `json:"attempts,omitempty"`  // how often it was told to call again
 	Next       string          `json:"next"`
 }
 
 // refusal is the tool result that tells the model what was refused, why, by
 // which rule, and what to do now.
 func (p *Proxy) refusal(c call, ans authz.Answer) []byte {
+	return p.refuse(c, p.refusalInfo(c, ans))
+}
+
+func (p *Proxy) refusalInfo(c call, ans authz.Answer) refusalInfo {
 	info := refusalInfo{
 		Code: ans.Code, Decision: ans.Outcome.String(), Reason: ans.Reason, Server: p.Name, Tool: c.tool,
 		ActionType: ans.ActionType, PolicyID: ans.PolicyID, RuleID: ans.RuleID, DecisionID: ans.DecisionID,
@@ -50,6 +55,10 @@ func (p *Proxy) refusal(c call, ans authz.Answer) []byte {
 		info.Arguments = argumentsText(c.arguments)
 	}
 	info.Message, info.Next = headline(info), next(ans.Code, c.open)
+	return info
+}
+
+func (p *Proxy) refuse(c call, info refusalInfo) []byte {
 	if c.open {
 		return c.openRefusal(info)
 	}
@@ -83,6 +92,8 @@ func next(code authz.Code, open bool) string {
 			again = "Ask"
 		}
 		return "The owner has been asked and has not answered yet. " + again + " again now with exactly these arguments; I will wait again. Do not try another way to the same end."
+	case authz.AlreadyRun:
+		return "Do not call this again as it is. Find out whether it was done, and tell the user."
 	case authz.ApprovalDenied:
 		return "Do not call this again as it is. Tell the user that the owner denied it, and why; go on without it."
 	case authz.PolicyDenied, authz.Protected:

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/openleash/openleash-go/action"
@@ -19,74 +20,129 @@ import (
 //	"openleash.round.TOKEN"            the server sent none
 //	"openleash.round.:…"               no token: the server's own looks like ours
 //
+// While a call is held, what its host gets is ours alone (wait.go), and says what
+// the host had sent:
+//
+//	"openleash.wait.TEXT:what the host sent, as it was written"
+//	"openleash.wait.TEXT"              it sent none
+//
 // On its way up that is taken off again. So a server gets back the very string
 // that it sent, whatever that looks like.
 
-const roundPrefix = "openleash.round."
+const (
+	roundPrefix = "openleash.round."
+	legPrefix   = "openleash.wait."
+)
 
 const (
 	inputResponses = "inputResponses"
 	requestState   = "requestState"
 )
 
-// tokenLetters are those of crypto/rand.Text; maxToken bounds a token that a host
-// brings (ours have 26 letters).
+// Letters of the tokens of rounds (those of crypto/rand.Text), and of legs
+// (authz.NextLeg). maxToken bounds what a host brings.
 const (
-	tokenLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-	maxToken     = 64
+	roundLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	legLetters   = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+	maxToken     = 256
 )
 
-// wrapState writes a requestState, a JSON string or none, with a token before it.
-func wrapState(token, own string) string {
+// wrapState writes a requestState, a JSON string or none, with ours before it.
+func wrapState(prefix, token, own string) string {
 	if own == "" {
-		return `"` + roundPrefix + token + `"`
+		return `"` + prefix + token + `"`
 	}
-	return `"` + roundPrefix + token + ":" + own[1:]
+	return `"` + prefix + token + ":" + own[1:]
 }
 
-// unwrapState takes a requestState apart, by its text and the JSON string that it
-// was written as. ours is false for what wrapState does not write. own is empty
-// when the server sent none.
-func unwrapState(text string, raw []byte) (token, own string, ours bool) {
-	text, ours = strings.CutPrefix(text, roundPrefix)
+// unwrapRound and unwrapLeg take a requestState apart, by its text and the JSON string
+// that it was written as. ours is false for what wrapState does not write. own is
+// empty when there was none.
+func unwrapRound(state action.Value) (token, own string, ours bool) {
+	return unwrapState(roundPrefix, roundLetters, state)
+}
+
+func unwrapLeg(state action.Value) (token, own string, ours bool) {
+	return unwrapState(legPrefix, legLetters, state)
+}
+
+func unwrapState(prefix, letters string, state action.Value) (token, own string, ours bool) {
+	text, ours := strings.CutPrefix(state.Text(), prefix)
 	token, rest, has := strings.Cut(text, ":")
-	if !ours || strings.Trim(token, tokenLetters) != "" || len(token) > maxToken || !has && token == "" {
+	if state.Kind() != action.String || !ours || strings.Trim(token, letters) != "" || len(token) > maxToken || !has && token == "" {
 		return "", "", false
 	}
 	if !has {
 		return token, "", true
 	}
-	if written, ok := bytes.CutPrefix(raw, []byte(`"`+roundPrefix+token+":")); ok {
+	if written, ok := bytes.CutPrefix(state.Raw(), []byte(`"`+prefix+token+":")); ok {
 		return token, `"` + string(written), true
 	}
 	return token, string(quote(rest)), true // the host has escaped letters of ours
 }
 
-// readRound notes which round of a call this message claims to be, and the edit
-// that gives the server its own requestState.
-func (c *call) readRound() {
+// readState notes which leg or round of a call this message claims to be, and the
+// edits that give the server its own requestState.
+func (c *call) readState() {
 	state := c.params.Get(requestState)
-	token, own, ours := unwrapState(state.Text(), state.Raw())
-	if state.Kind() != action.String || !ours {
+	if state.Kind() != action.String {
 		return
 	}
-	c.round = token
-	at := span{state.Start(), state.Start() + len(state.Raw())}
-	if own == "" {
-		at, c.stateGone = memberAt(c.Raw, at), true
+	c.state = string(state.Raw())
+	own := c.state
+	if leg, inner, ours := unwrapLeg(state); ours {
+		c.leg, c.state, own = leg, inner, inner
 	}
-	c.cuts = append(c.cuts, edit{at, own})
+	if round, inner, ours := unwrapRound(jsonString(own)); ours {
+		c.round, own = round, inner
+	}
+	if own != string(state.Raw()) {
+		c.restore(state, own)
+	}
 }
 
+// jsonString reads a string that was written as JSON; empty: Missing.
+func jsonString(raw string) action.Value {
+	v, err := action.Parse([]byte(raw), anyMessage([]byte(raw)))
+	if err != nil {
+		return action.Value{}
+	}
+	return v
+}
+
+// restore edits the message so that it says what its host meant to say: with the
+// server's own requestState, and without answers to what the server has not asked.
+func (c *call) restore(state action.Value, own string) {
+	var gone []action.Value
+	if answers := c.params.Get(inputResponses); c.leg != "" && answers.Kind() != action.Missing {
+		gone = append(gone, answers)
+	}
+	if own != "" {
+		c.cuts = append(c.cuts, edit{spanOf(state), own})
+	} else {
+		gone = append(gone, state)
+	}
+	slices.SortFunc(gone, func(a, b action.Value) int { return a.Start() - b.Start() })
+	taken := 0
+	for _, v := range gone {
+		at := memberAt(c.Raw, spanOf(v), taken)
+		c.cuts = append(c.cuts, edit{at, ""})
+		taken = at.to
+	}
+	c.gone = len(gone)
+}
+
+func spanOf(v action.Value) span { return span{v.Start(), v.Start() + len(v.Raw())} }
+
 // memberAt is where the member of an object lies whose value lies at a span, with
-// the comma before it or, when there is none, the one behind. Its name has no
-// quote in it.
-func memberAt(raw []byte, value span) span {
+// the comma before it or, when there is none or it lies before taken, the one
+// behind. Its name has no quote in it.
+func memberAt(raw []byte, value span, taken int) span {
 	quoteEnd := bytes.LastIndexByte(raw[:value.from], '"')
 	from := bytes.LastIndexByte(raw[:quoteEnd], '"')
 	before, after := bytes.TrimRight(raw[:from], " \t\r\n"), bytes.TrimLeft(raw[value.to:], " \t\r\n")
 	switch {
-	case before[len(before)-1] == ',':
+	case before[len(before)-1] == ',' && len(before) > taken:
 		return span{len(before) - 1, value.to}
 	case after[0] == ',':
 		return span{from, len(raw) - len(after) + 1}
@@ -154,12 +210,14 @@ func inputRequired(response []byte) (s stateIn, ok bool) {
 // nothing changes, unless the next message would be taken for one with a token.
 func (s stateIn) wrap(response []byte, token string) []byte {
 	own := string(s.value.Raw())
-	if _, _, ours := unwrapState(s.value.Text(), s.value.Raw()); token == "" && !ours {
+	_, _, likeRound := unwrapRound(s.value)
+	_, _, likeLeg := unwrapLeg(s.value)
+	if token == "" && !likeRound && !likeLeg {
 		return response
 	}
 	if own == "" {
 		first := span{s.result.from + 1, s.result.from + 1}
-		return applyEdits(response, edit{first, `"` + requestState + `":` + wrapState(token, "") + ","})
+		return applyEdits(response, edit{first, `"` + requestState + `":` + wrapState(roundPrefix, token, "") + ","})
 	}
-	return applyEdits(response, edit{s.at, wrapState(token, own)})
+	return applyEdits(response, edit{s.at, wrapState(roundPrefix, token, own)})
 }

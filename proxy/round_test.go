@@ -175,8 +175,7 @@ func TestRoundsOfAnApprovedCall(t *testing.T) {
 				answer := r.granted()
 				for n, state := range states {
 					wrapped := rawAt(answer, "result", "requestState")
-					text, _ := stringAt(answer, "result", "requestState")
-					token, own, ours := unwrapState(text, []byte(wrapped))
+					token, own, ours := unwrapRound(jsonString(wrapped))
 					if !ours || len(token) != 26 || own != state {
 						t.Fatalf("round %d: the requestState is %s", n+2, answer)
 					}
@@ -555,7 +554,7 @@ func TestWireRounds(t *testing.T) {
 				w.up.write(fmt.Sprintf(answer, upID(got)))
 				answered := []byte(w.host.next())
 				ours := rawAt(answered, "result", "requestState")
-				token, own, ok := unwrapState(strings.Trim(ours, `"`), []byte(ours))
+				token, own, ok := unwrapRound(jsonString(ours))
 				if !ok || token == "" {
 					t.Fatalf("after %s: %s", said, answered)
 				}
@@ -646,13 +645,13 @@ func (yes) Elicit(context.Context, mcp.ElicitationRequest) (*mcp.ElicitationResu
 // FuzzRequestState holds the law of a requestState: with our part or without, a
 // server gets back what it wrote, and what is not wrapped is not ours.
 func FuzzRequestState(f *testing.F) {
-	for _, s := range []string{`"a"`, `""`, `"st\u00e9\ud83d\ude00\/"`, `"openleash.round.A:x"`, `"openleash.round.:"`, `"\u006fpenleash.round.B"`, `"openleash.round."`, `":"`} {
+	for _, s := range []string{`"a"`, `""`, `"st\u00e9\ud83d\ude00\/"`, `"openleash.round.A:x"`, `"openleash.round.:"`, `"\u006fpenleash.round.B"`, `"openleash.wait.1.2.a.b:x"`, `"openleash.wait.:x"`, `"openleash.round."`, `":"`} {
 		f.Add([]byte(s), "AB7")
 		f.Add([]byte(s), "")
 	}
 	f.Fuzz(func(t *testing.T, own []byte, token string) {
 		v, err := action.Parse(own, anyMessage(own))
-		if err != nil || v.Kind() != action.String || strings.Trim(token, tokenLetters) != "" || len(token) > maxToken {
+		if err != nil || v.Kind() != action.String || strings.Trim(token, roundLetters) != "" || len(token) > maxToken {
 			return
 		}
 		written := string(v.Raw())
@@ -684,6 +683,10 @@ func FuzzRound(f *testing.F) {
 		`"name":"a","_meta":{"ai.openleash/x":1},"requestState":"openleash.round.AB","arguments":{"requestState":"openleash.round.AB:x"}`,
 		`"name":"a","inputResponses":{"requestState":"openleash.round.AB:x"}`,
 		`"name":"a","requestState":7`,
+		`"name":"a","requestState":"openleash.wait.1.2.a.b:x","inputResponses":{}`,
+		`"inputResponses" : {}, "requestState" : "openleash.wait.1.2.a.b"`,
+		`"requestState":"openleash.wait.1.2.a.b:openleash.round.AB:x","inputResponses":null,"name":"a"`,
+		`"inputResponses":{},"name":"a","requestState":"openleash.wait.1.2.a.b:openleash.round.AB"`,
 	} {
 		for _, method := range fromHost {
 			f.Add([]byte(`{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{` + params + `}}`))
@@ -713,15 +716,21 @@ func checkRound(t *testing.T, raw []byte, c call, proof string) {
 	}
 	after := root.Get("params")
 	was, is := before.Get(requestState), after.Get(requestState)
-	token, own, ours := unwrapState(was.Text(), was.Raw())
-	switch {
-	case !ours && (string(was.Raw()) != string(is.Raw()) || c.round != ""):
-		t.Fatalf("%q became %q with the round %q", raw, got, c.round)
-	case ours && (string(is.Raw()) != own || c.round != token):
-		t.Fatalf("%q became %q with the round %q", raw, got, c.round)
+	want, leg, round := string(was.Raw()), "", ""
+	if token, inner, ours := unwrapLeg(was); ours {
+		leg, want = token, inner
+	}
+	if token, inner, ours := unwrapRound(jsonString(want)); ours {
+		round, want = token, inner
+	}
+	if string(is.Raw()) != want || c.round != round || c.leg != leg {
+		t.Fatalf("%q became %q with the round %q, the leg %q", raw, got, c.round, c.leg)
+	}
+	if leg != "" && after.Get(inputResponses).Kind() != action.Missing {
+		t.Fatalf("%q became %q: what answered us goes to the server", raw, got)
 	}
 	for key, v := range before.Members() {
-		if key != requestState && key != "_meta" && !mayHoldOurs(v.Raw()) && string(after.Get(key).Raw()) != string(v.Raw()) {
+		if key != requestState && key != "_meta" && (key != inputResponses || leg == "") && !mayHoldOurs(v.Raw()) && string(after.Get(key).Raw()) != string(v.Raw()) {
 			t.Fatalf("%q became %q: %s changed", raw, got, key)
 		}
 	}

@@ -26,12 +26,16 @@ type session struct {
 	last chan struct{} // closed when the message read last has left; owned by readHost
 	room chan struct{} // one for each message on its way
 
+	ctx   context.Context // ends with the session
+	waits chan struct{}   // one for each thing that is done later
+
 	asked asked // by the server
 	own   ownRequests
 
 	mu       sync.Mutex
 	requests map[string]*request // by id: the host's, not answered yet
 	greeted  bool                // the handshake is complete
+	opens    bool                // the host said in it that it can open pages
 	hasTools bool                // the server said so in it
 	listed   bool                // the host has asked for the tools
 	hostGone bool                // nobody waits any more: what is held is withdrawn
@@ -93,6 +97,7 @@ func (p *Proxy) newSession(who authz.Caller, host, upstream Conn) *session {
 	s := &session{
 		p: p, who: who, host: host, upstream: upstream, own: newOwnRequests(),
 		last: make(chan struct{}), room: make(chan struct{}, maxWaiting), requests: map[string]*request{},
+		ctx: context.Background(), waits: make(chan struct{}, maxLater),
 	}
 	close(s.last)
 	return s
@@ -101,6 +106,7 @@ func (p *Proxy) newSession(who authz.Caller, host, upstream Conn) *session {
 func (s *session) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	s.ctx = ctx
 	defer s.host.Close()
 	defer s.own.end()
 	defer s.upstream.Close()
@@ -205,7 +211,7 @@ func (s *session) take(ctx context.Context, m Message) (decide func()) {
 // being decided, or it asks an upstream that is being started again. The host
 // must be read on meanwhile: it may cancel that call.
 func (s *session) relay(ctx context.Context, t *turn, m Message, r *request) {
-	ru := s.p.rule(ctx, s.who, m, nil, func() {}, nil)
+	ru := s.p.rule(ctx, s.who, m, line{})
 	asksDown := r != nil && ru.forward != nil && s.isDown()
 	select {
 	case <-t.before:
@@ -270,11 +276,39 @@ func (s *session) ruleOn(ctx context.Context, m Message, stepAside func()) rulin
 	if refusal != nil {
 		return ruling{reply: refusal}
 	}
-	ru := s.p.rule(ctx, s.who, m, s.askTools, stepAside, func(raw []byte) { s.reply(ctx, raw) })
+	ru := s.p.rule(ctx, s.who, m, s.line(ctx, stepAside))
 	if ru.forward != nil {
 		s.awaitUpstream(ctx, m) // in vain: handing it over says so
 	}
 	return ru
+}
+
+// line leads back to the host of a call.
+func (s *session) line(ctx context.Context, stepAside func()) line {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return line{
+		ask: s.askTools, departed: stepAside, notify: func(raw []byte) { s.reply(ctx, raw) }, opens: s.opens,
+		later: s.later,
+	}
+}
+
+// maxLater bounds how many pages are waited for at once.
+const maxLater = 64
+
+// later runs what takes longer than a ruling, until the session ends.
+func (s *session) later(wait func(ctx context.Context) []byte) {
+	select {
+	case s.waits <- struct{}{}:
+	default:
+		return // the host finds out when it asks again
+	}
+	go func() {
+		defer func() { <-s.waits }()
+		if raw := wait(s.ctx); raw != nil {
+			s.reply(s.ctx, raw)
+		}
+	}()
 }
 
 // leave carries a ruling out, and lets the next one go.
@@ -299,7 +333,9 @@ func (s *session) open(m Message) (*request, error) {
 	}
 	r := &request{method: m.Method, subscription: subscriptionTo(m)}
 	s.listed = s.listed || m.Method == "tools/list"
-	s.greeted = s.greeted && m.Method != "initialize"
+	if m.Method == "initialize" {
+		s.greeted, s.opens = false, declaresURL(m)
+	}
 	s.requests[m.ID] = r
 	return r, nil
 }
