@@ -163,7 +163,7 @@ func background(t *testing.T, cmd *exec.Cmd) (end func() error) {
 }
 
 // patience is how long anything may take on a busy machine.
-const patience = 90 * time.Second
+const patience = 150 * time.Second
 
 // waitFor waits for something to become true.
 func waitFor(t *testing.T, what string, ready func() bool) {

@@ -34,6 +34,7 @@ var (
 )
 
 func eachWay(t *testing.T, ways []way, test func(*testing.T, way)) {
+	t.Parallel()
 	for _, w := range ways {
 		t.Run(w.host.name+"/"+w.door.name, func(t *testing.T) {
 			t.Parallel()
