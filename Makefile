@@ -36,7 +36,7 @@ browser:
 
 # Real hosts and real servers, pinned in e2e/package-lock.json (1 GB installed).
 e2e: e2e/node_modules/.package-lock.json
-	go test -tags e2e -count=1 -timeout 15m ./e2e
+	go test -tags e2e -count=1 -timeout 15m -parallel 16 ./e2e # many only wait; e2e/ways_test.go says how many work
 
 e2e/node_modules/.package-lock.json: e2e/package-lock.json
 	cd e2e && npm ci

@@ -32,12 +32,18 @@ type home struct {
 // a person would: init, then config and policy edited.
 func newHome(t *testing.T, dir, policy string, servers map[string]any) *home {
 	t.Helper()
+	return newHomeThatHolds(t, dir, policy, "50s", servers)
+}
+
+// newHomeThatHolds makes one that holds calls for that long.
+func newHomeThatHolds(t *testing.T, dir, policy, hold string, servers map[string]any) *home {
+	t.Helper()
 	h := &home{dir: dir, port: freePort(t)}
 	h.env = []string{"OPENLEASH_HOME=" + dir, "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
 	h.run(t, "init", "--profile", "balanced")
 	config, err := yaml.Marshal(map[string]any{
 		"listen":     fmt.Sprintf("127.0.0.1:%d", h.port),
-		"hold":       "50s",
+		"hold":       hold,
 		"mcpServers": servers,
 	})
 	if err != nil {
@@ -157,7 +163,7 @@ func background(t *testing.T, cmd *exec.Cmd) (end func() error) {
 }
 
 // patience is how long anything may take on a busy machine.
-const patience = 90 * time.Second
+const patience = 150 * time.Second
 
 // waitFor waits for something to become true.
 func waitFor(t *testing.T, what string, ready func() bool) {

@@ -163,7 +163,7 @@ func (s *session) command(t *testing.T, args []string) *exec.Cmd {
 // nodeCommand runs a program of node_modules with nothing of the caller's
 // environment but PATH, so that no configuration of the machine takes part.
 func nodeCommand(t *testing.T, home string, args []string, env ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
 	args = append([]string{filepath.Join(modules, args[0])}, args[1:]...)
 	cmd := exec.CommandContext(ctx, node, args...)

@@ -17,13 +17,15 @@ import (
 // tool's answer it replies with one tool call, and then with a sentence that
 // repeats the tool's answer.
 type model struct {
-	URL  string
-	tool string
-	args string
+	URL     string
+	tool    string
+	args    string
+	insists int // how often it calls again when it hears that the call waits, or was given up
 
 	mu      sync.Mutex
 	offered []string // tools of the first request
-	heard   string   // the tool's answer, as the model got it
+	heard   string   // the tool's last answer, as the model got it
+	calls   int
 }
 
 type completionRequest struct {
@@ -70,15 +72,28 @@ func (m *model) reply(req completionRequest) (delta map[string]any, reason strin
 			m.offered = append(m.offered, tool.Function.Name)
 		}
 	}
+	answers := 0
 	for _, message := range req.Messages {
 		if message.Role == "tool" {
 			m.heard = string(message.Content)
-			return map[string]any{"role": "assistant", "content": "The tool said: " + m.heard}, "stop"
+			answers++
 		}
 	}
-	call := map[string]any{"index": 0, "id": "call_1", "type": "function",
+	waits := strings.Contains(m.heard, "Waiting for approval") || strings.Contains(m.heard, "timed out")
+	if answers > 0 && (!waits || answers > m.insists) {
+		return map[string]any{"role": "assistant", "content": "The tool said: " + m.heard}, "stop"
+	}
+	m.calls = answers + 1
+	call := map[string]any{"index": 0, "id": fmt.Sprintf("call_%d", m.calls), "type": "function",
 		"function": map[string]any{"name": m.tool, "arguments": m.args}}
 	return map[string]any{"role": "assistant", "content": nil, "tool_calls": []any{call}}, "tool_calls"
+}
+
+// attempts is how often it has called.
+func (m *model) attempts() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.calls
 }
 
 func writeStream(w http.ResponseWriter, delta map[string]any, reason string) {

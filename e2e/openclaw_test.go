@@ -17,6 +17,7 @@ import (
 // configuration: openleash stdio --agent NAME --name NAME -- COMMAND ARGS…
 func TestOpenclaw(t *testing.T) {
 	t.Parallel()
+	busy(t)
 	dir := t.TempDir()
 	folder, wire := filepath.Join(dir, "folder"), filepath.Join(dir, "wire")
 	file := filepath.Join(folder, "a.txt")
@@ -47,6 +48,7 @@ func TestOpenclaw(t *testing.T) {
 // turn goes on.
 func TestOpenclawRefused(t *testing.T) {
 	t.Parallel()
+	busy(t)
 	dir := t.TempDir()
 	folder, wire := filepath.Join(dir, "folder"), filepath.Join(dir, "wire")
 	file := filepath.Join(folder, "secret", "a.txt")
@@ -66,6 +68,7 @@ func TestOpenclawRefused(t *testing.T) {
 // SSE. The model's call is held, approved, and done once.
 func TestOpenclawDefaultTransport(t *testing.T) {
 	t.Parallel()
+	busy(t)
 	dir := t.TempDir()
 	folder, wire := filepath.Join(dir, "folder"), filepath.Join(dir, "wire")
 	file := filepath.Join(folder, "a.txt")
@@ -112,7 +115,7 @@ func openclawTurn(t *testing.T, m *model, to target) *exec.Cmd {
 		"mcp":    map[string]any{"servers": map[string]any{"s": entry}},
 	})
 	args := []string{openclawJS, "agent", "exec", "Use the tool.", "--config", config, "--cwd", dir, "--json",
-		"--timeout", "100"}
+		"--timeout", "200"}
 	return nodeCommand(t, dir, args, "OPENCLAW_STATE_DIR="+filepath.Join(dir, "state"))
 }
 

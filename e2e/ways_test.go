@@ -33,10 +33,21 @@ var (
 	twoWays = []way{{hosts[0], doors[0]}, {hosts[1], doors[1]}}
 )
 
+// processors is how many tests keep them busy at once. Those that mostly wait run
+// beside them.
+var processors = make(chan struct{}, 2)
+
+func busy(t *testing.T) {
+	processors <- struct{}{}
+	t.Cleanup(func() { <-processors })
+}
+
 func eachWay(t *testing.T, ways []way, test func(*testing.T, way)) {
+	t.Parallel()
 	for _, w := range ways {
 		t.Run(w.host.name+"/"+w.door.name, func(t *testing.T) {
 			t.Parallel()
+			busy(t)
 			test(t, w)
 		})
 	}
