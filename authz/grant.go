@@ -68,7 +68,7 @@ func (s *Service) Give(ctx context.Context, by, requestID string, terms approval
 	given := answerEntry(r, by, true, "", now)
 	given.GrantID = g.ID
 	err = s.commit(ctx, Batch{
-		Answer: &approvals.Answer{RequestID: r.ID, Approve: true, By: by, At: now, GrantFor: min(s.cfg.GrantTTL, g.Until.Sub(now))},
+		Answer: &approvals.Answer{RequestID: r.ID, ActionHash: r.ActionHash, Approve: true, By: by, At: now, GrantFor: min(s.cfg.GrantTTL, g.Until.Sub(now))},
 		Grant:  &g, Entries: []audit.Entry{given, grantEntry("grant.given", g, by, now)},
 	})
 	if err != nil {
