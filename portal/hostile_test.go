@@ -174,9 +174,9 @@ func hostileTextOf(n *html.Node) string {
 // ours are the elements and attributes that our templates have. None of them runs or
 // loads anything, but for the files of our own that wantInert looks at.
 var (
-	ours = strings.Fields("html head meta title link script body a header nav span form button ul li main article p h1 h2 h3 section dl dt dd div details summary " +
+	ours = strings.Fields("html head meta title link script body a header nav span form button ul li main article p h1 h2 h3 section dl dt dd div details summary fieldset legend select option textarea del ins br table tr td th " +
 		"strong code pre time input label svg rect del ins br img table thead tbody tr th td select option")
-	ourAttributes = strings.Fields("lang charset name content rel href type src defer class id aria-label aria-labelledby aria-describedby aria-current aria-hidden role " +
+	ourAttributes = strings.Fields("checked selected rows cols spellcheck min max step inputmode list lang charset name content rel href type src defer class id aria-label aria-labelledby aria-describedby aria-current aria-hidden role " +
 		"method action value datetime title dir tabindex for maxlength placeholder autocomplete hidden open download width height data-state data-pending alt scope viewbox preserveaspectratio x fill media sizes")
 )
 
