@@ -44,7 +44,10 @@ func alikes(s string) map[int]bool {
 	}
 	found := map[int]bool{}
 	for start := 0; start < len(s); {
-		end := start + strings.IndexFunc(s[start:]+" ", unicode.IsSpace)
+		end := len(s)
+		if n := strings.IndexFunc(s[start:], unicode.IsSpace); n >= 0 {
+			end = start + n
+		}
 		if word := s[start:end]; !isASCII(word) {
 			inWord(word, start, found)
 		}

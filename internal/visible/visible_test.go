@@ -3,6 +3,7 @@ package visible
 import (
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -73,6 +74,21 @@ func TestTwins(t *testing.T) {
 	}
 	if got := Twins([]string{"to", "cc", "bcc", "subject", "body", "to_name", "date"}); got != nil {
 		t.Errorf("ordinary names: %q", got)
+	}
+}
+
+// A text of megabytes costs what its length does: eight times as much of it does not
+// take sixty-four times as long.
+func TestLongTextsAreLinear(t *testing.T) {
+	took := func(n int) time.Duration {
+		text := strings.Repeat("слово word ", n)
+		began := time.Now()
+		Line(text)
+		return time.Since(began)
+	}
+	took(1000)
+	if short, long := took(10_000), took(80_000); long > 30*short+time.Second {
+		t.Errorf("%v for a text, %v for eight times as much", short, long)
 	}
 }
 
