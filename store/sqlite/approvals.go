@@ -145,17 +145,15 @@ func (s *Store) RoundApproval(ctx context.Context, round [32]byte) (approvals.Re
 // action type has no column.
 const maxKin = 50
 
-// LastApproved returns the newest approved request of a kind.
+// LastApproved returns the newest approved request of a kind. It reads one at a time:
+// nearly always the first is it, and each can be large.
 func (s *Store) LastApproved(ctx context.Context, r approvals.Request) (approvals.Request, error) {
-	kin, err := list(ctx, s, readApproval, selectApprovals+` WHERE agent_id = ? AND server = ? AND tool = ?
-		AND grant_until IS NOT NULL AND created_at <= ? AND id <> ? ORDER BY created_at DESC, n DESC LIMIT ?`,
-		r.AgentID, r.Server, r.Tool, r.CreatedAt.UnixMilli(), r.ID, maxKin)
-	if err != nil {
-		return approvals.Request{}, err
-	}
-	for _, k := range kin {
-		if k.Action.ActionType == r.Action.ActionType {
-			return k, nil
+	for skip := range maxKin {
+		kin, err := one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+` WHERE agent_id = ? AND server = ? AND tool = ?
+			AND grant_until IS NOT NULL AND created_at <= ? AND id <> ? ORDER BY created_at DESC, n DESC LIMIT 1 OFFSET ?`,
+			r.AgentID, r.Server, r.Tool, r.CreatedAt.UnixMilli(), r.ID, skip)
+		if err != nil || kin.Action.ActionType == r.Action.ActionType {
+			return kin, err
 		}
 	}
 	return approvals.Request{}, approvals.ErrNotFound
