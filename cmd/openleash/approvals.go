@@ -126,7 +126,7 @@ func printApprovals(w io.Writer, list []approvalView) {
 		fmt.Fprintf(t, "  asked\t%s, answer by %s\n", v.CreatedAt.Local().Format(time.DateTime), v.ExpiresAt.Local().Format(time.DateTime))
 		fmt.Fprintf(t, "  action hash\t%s\n", v.ActionHash)
 		t.Flush()
-		(&approvalPrinter{w: w}).foreign(visible.JSON(v.payload))
+		(&approvalPrinter{w: w, more: "openleash approvals show " + v.ID + " --full"}).foreign(visible.JSON(v.payload))
 	}
 }
 

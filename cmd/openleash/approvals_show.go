@@ -54,7 +54,7 @@ func (a *app) showApproval(cmd *cobra.Command, id string, full, asJSON bool) err
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), shownApproval(r, review, now))
 	}
-	p := &approvalPrinter{w: cmd.OutOrStdout(), full: full, r: r, now: now}
+	p := &approvalPrinter{w: cmd.OutOrStdout(), full: full, more: "--full", r: r, now: now}
 	p.print(review)
 	return nil
 }
@@ -118,6 +118,7 @@ func shownApproval(r approvals.Request, review authz.Review, now time.Time) deta
 type approvalPrinter struct {
 	w    io.Writer
 	full bool
+	more string // what shows the whole of a value that is cut
 	r    approvals.Request
 	now  time.Time
 }
@@ -246,7 +247,7 @@ func (p *approvalPrinter) foreign(shown string) {
 	lines := strings.Split(shown, "\n")
 	cut := ""
 	if !p.full && (len(lines) > maxLines || len(shown) > maxBytes) {
-		cut = fmt.Sprintf("  … %d bytes in all, sha256 %x; --full shows them\n", len(shown), sha256.Sum256([]byte(shown)))
+		cut = fmt.Sprintf("  … %d bytes in all, sha256 %x; %s shows them\n", len(shown), sha256.Sum256([]byte(shown)), p.more)
 		lines = lines[:min(len(lines), maxLines)]
 	}
 	room := maxBytes
