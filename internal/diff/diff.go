@@ -39,33 +39,40 @@ const maxChanges = 1000
 
 // Values lists where two values differ, in the order of the new one; what is gone
 // comes last. Numbers that are the same, 1 and 1.0, do not differ.
-func Values(old, new action.Value) (changes []Change) {
-	compare("", old, new, &changes)
-	return changes
+func Values(old, new action.Value) []Change {
+	c := comparison{cells: maxCells}
+	c.compare("", old, new)
+	return c.changes
 }
 
-func compare(path string, old, new action.Value, changes *[]Change) {
+// comparison is one under way.
+type comparison struct {
+	changes []Change
+	cells   int // what its texts may still be compared with (maxCells)
+}
+
+func (c *comparison) compare(path string, old, new action.Value) {
 	switch {
-	case len(*changes) >= maxChanges || same(old, new):
+	case len(c.changes) >= maxChanges || same(old, new):
 	case old.Kind() == action.Object && new.Kind() == action.Object:
 		for key, v := range new.Members() {
-			compare(path+member(key), old.Get(key), v, changes)
+			c.compare(path+member(key), old.Get(key), v)
 		}
 		for key, v := range old.Members() {
 			if new.Get(key).Kind() == action.Missing {
-				compare(path+member(key), v, action.Value{}, changes)
+				c.compare(path+member(key), v, action.Value{})
 			}
 		}
 	case old.Kind() == action.Array && new.Kind() == action.Array:
 		for i := range max(old.Len(), new.Len()) {
-			compare(path+"["+strconv.Itoa(i)+"]", at(old, i), at(new, i), changes)
+			c.compare(path+"["+strconv.Itoa(i)+"]", at(old, i), at(new, i))
 		}
 	default:
-		c := Change{Path: path, Old: old, New: new}
+		change := Change{Path: path, Old: old, New: new}
 		if old.Kind() == action.String && new.Kind() == action.String {
-			c.Words = Words(old.Text(), new.Text())
+			change.Words = words(old.Text(), new.Text(), &c.cells)
 		}
-		*changes = append(*changes, c)
+		c.changes = append(c.changes, change)
 	}
 }
 
@@ -96,18 +103,24 @@ func member(key string) string {
 // maxText is the longest text that is compared by its words.
 const maxText = 256 << 10
 
-// maxCells bounds what two texts are compared with: the product of how many words
-// they have between what they begin and end with alike.
+// maxCells bounds what two texts, or all texts of two values together, are compared
+// with: the product of how many words they have between what they begin and end with
+// alike.
 const maxCells = 4_000_000
 
 // Words tells how one text becomes another, word by word. The pieces that were not
 // inserted are the old text, those that were not deleted the new one. Very long texts
 // are told as one that went and one that came, between what they have alike at their
 // ends.
-func Words(old, new string) (pieces []Piece) {
-	split := words
+func Words(old, new string) []Piece {
+	cells := maxCells
+	return words(old, new, &cells)
+}
+
+func words(old, new string, cells *int) (pieces []Piece) {
+	split := inWords
 	if max(len(old), len(new)) > maxText {
-		split = lines
+		split = inLines
 	}
 	a, b := split(old), split(new)
 	from := 0
@@ -119,13 +132,14 @@ func Words(old, new string) (pieces []Piece) {
 		alike++
 	}
 	pieces = add(pieces, Keep, a[:from]...)
-	pieces = middle(pieces, a[from:len(a)-alike], b[from:len(b)-alike])
+	pieces = middle(pieces, a[from:len(a)-alike], b[from:len(b)-alike], cells)
 	return add(pieces, Keep, a[len(a)-alike:]...)
 }
 
-// middle adds how a becomes b, by their longest common subsequence.
-func middle(pieces []Piece, a, b []string) []Piece {
-	if len(a)*len(b) > maxCells {
+// middle adds how a becomes b, by their longest common subsequence, and takes what that
+// costs from cells.
+func middle(pieces []Piece, a, b []string, cells *int) []Piece {
+	if *cells -= len(a) * len(b); *cells < 0 {
 		return add(add(pieces, Delete, a...), Insert, b...)
 	}
 	width := len(b) + 1
@@ -168,11 +182,11 @@ func add(pieces []Piece, op Op, words ...string) []Piece {
 	return pieces
 }
 
-// lines takes a text apart after its line ends.
-func lines(s string) []string { return strings.SplitAfter(s, "\n") }
+// inLines takes a text apart after its line ends.
+func inLines(s string) []string { return strings.SplitAfter(s, "\n") }
 
-// words takes a text apart into words, and what stands between them.
-func words(s string) (words []string) {
+// inWords takes a text apart into words, and what stands between them.
+func inWords(s string) (words []string) {
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
 		n := size
