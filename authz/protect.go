@@ -36,7 +36,7 @@ type Protection struct {
 	above []string // those folders, folded
 	ports []int
 	home  string
-	self  string   // what our program's file is called, folded
+	self  []string // what our program is called, folded
 	bases []string // where our own relative paths start: real folders
 }
 
@@ -57,7 +57,7 @@ var anywhere = []string{
 // NewProtection protects paths (files or folders, with all below them) and the
 // ports of our pages on this machine, beside the known configurations of hosts.
 func NewProtection(paths []string, ports []int) *Protection {
-	p := &Protection{names: anywhere, ports: ports, self: ourName()}
+	p := &Protection{names: anywhere, ports: ports, self: ourNames()}
 	p.home, _ = os.UserHomeDir()
 	cwd, _ := os.Getwd()
 	for _, dir := range []string{cwd, p.home} {

@@ -29,13 +29,14 @@ var deeds = regexp.MustCompile(`^(?:` +
 // withFlags are what may stand between the program and its command.
 var withFlags = regexp.MustCompile(`^(?:\.exe)?["'\x60]?(?:[\s,"']+-[^\s]*)*[\s,"']+`)
 
-// ourName is what our own program's file is called.
-func ourName() string {
-	exe, err := os.Executable()
-	if err != nil {
-		return "openleash"
+// ourNames are what our program is called: its name, and that of its file if that is
+// another.
+func ourNames() []string {
+	names := []string{"openleash"}
+	if exe, err := os.Executable(); err == nil && programName(exe) != names[0] {
+		names = append(names, programName(exe))
 	}
-	return programName(exe)
+	return names
 }
 
 // programName is the name by which a program is called.
@@ -45,7 +46,7 @@ func programName(s string) string {
 
 // commands finds a command of ours in any text, which is folded.
 func (c *check) commands(folded string) string {
-	for _, name := range []string{"openleash", c.self} {
+	for _, name := range c.self {
 		for rest := folded; ; {
 			before, after, found := strings.Cut(rest, name)
 			if !found {
@@ -98,8 +99,7 @@ func (c *check) isOurs(v action.Value) bool {
 		return false
 	}
 	forms := spellings(v.Text())
-	name := programName(strings.TrimSpace(forms[len(forms)-1]))
-	return name == "openleash" || name == c.self
+	return slices.Contains(c.self, programName(strings.TrimSpace(forms[len(forms)-1])))
 }
 
 // maxWords bounds how much is read of a command that is given in parts.

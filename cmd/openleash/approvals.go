@@ -140,7 +140,7 @@ func printApprovals(w io.Writer, list []approvalView) {
 		}
 		fmt.Fprintf(t, "  action hash\t%s\n", v.ActionHash)
 		t.Flush()
-		(&approvalPrinter{w: w, r: approvals.Request{ID: v.ID}}).foreign(visible.JSON(v.payload), v.payload)
+		(&approvalPrinter{w: w, more: "openleash approvals show " + v.ID + " --full"}).foreign(visible.JSON(v.payload), v.payload)
 	}
 }
 

@@ -54,7 +54,7 @@ func (a *app) showApproval(cmd *cobra.Command, id string, full, asJSON bool) err
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), shownApproval(r, review, now))
 	}
-	p := &approvalPrinter{w: cmd.OutOrStdout(), full: full, r: r, now: now}
+	p := &approvalPrinter{w: cmd.OutOrStdout(), full: full, more: "openleash approvals show " + r.ID + " --full", r: r, now: now}
 	p.print(review)
 	return nil
 }
@@ -121,6 +121,7 @@ func shownApproval(r approvals.Request, review authz.Review, now time.Time) deta
 type approvalPrinter struct {
 	w    io.Writer
 	full bool
+	more string // the command that shows the whole of a value that is cut
 	r    approvals.Request
 	now  time.Time
 }
@@ -294,7 +295,7 @@ func (p *approvalPrinter) foreign(shown string, v action.Value) {
 		}
 	}
 	whole := v.Canonical()
-	fmt.Fprintf(p.w, "  … %d bytes in all, sha256 %x: openleash approvals show %s --full\n", len(whole), sha256.Sum256(whole), p.r.ID)
+	fmt.Fprintf(p.w, "  … %d bytes in all, sha256 %x: %s\n", len(whole), sha256.Sum256(whole), p.more)
 }
 
 func (p *approvalPrinter) limits(list []authz.LimitRoom) {

@@ -286,7 +286,7 @@ func grantsShow() *cobra.Command {
 					return printJSON(cmd.OutOrStdout(), grantViewOf(g, time.Now()))
 				}
 				printGrant(cmd.OutOrStdout(), g, time.Now())
-				(&approvalPrinter{w: cmd.OutOrStdout()}).foreign(visible.JSON(g.Request.Action.Payload), g.Request.Action.Payload)
+				(&approvalPrinter{w: cmd.OutOrStdout(), more: "openleash approvals show " + g.Request.ID + " --full"}).foreign(visible.JSON(g.Request.Action.Payload), g.Request.Action.Payload)
 				return nil
 			})
 		},

@@ -59,7 +59,7 @@ func TestHostileTerminal(t *testing.T) {
 // shownFull is what `approvals show` prints.
 func shownFull(r approvals.Request, last *approvals.Request, full bool) string {
 	var b bytes.Buffer
-	(&approvalPrinter{w: &b, full: full, r: r, now: r.CreatedAt}).print(authz.Review{Last: last})
+	(&approvalPrinter{w: &b, full: full, more: "openleash approvals show " + r.ID + " --full", r: r, now: r.CreatedAt}).print(authz.Review{Last: last})
 	return b.String()
 }
 

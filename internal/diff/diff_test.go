@@ -109,6 +109,22 @@ func TestLong(t *testing.T) {
 	}
 }
 
+// All texts of a value together are compared with no more than one of them may be: a
+// request with a thousand long ones is shown all the same.
+func TestManyTextsHaveOneBudget(t *testing.T) {
+	texts := func(word string) action.Value {
+		var items []action.Value
+		for range 300 {
+			items = append(items, action.StringValue(strings.Repeat(word+" x ", 400)))
+		}
+		return action.ArrayValue(items...)
+	}
+	changes := Values(texts("a"), texts("b"))
+	if len(changes) != 300 || len(changes[0].Words) < 100 || len(changes[299].Words) > 4 {
+		t.Errorf("%d changes, the first in %d pieces, the last in %d", len(changes), len(changes[0].Words), len(changes[299].Words))
+	}
+}
+
 // What was not inserted is the old text, and what was not deleted is the new one.
 func FuzzWords(f *testing.F) {
 	f.Add("a b c", "a x c")

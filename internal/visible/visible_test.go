@@ -136,6 +136,21 @@ func TestTwins(t *testing.T) {
 	}
 }
 
+// A text of megabytes costs what its length does: eight times as much of it does not
+// take sixty-four times as long.
+func TestLongTextsAreLinear(t *testing.T) {
+	took := func(n int) time.Duration {
+		text := strings.Repeat("слово word ", n)
+		began := time.Now()
+		Line(text)
+		return time.Since(began)
+	}
+	took(1000)
+	if short, long := took(10_000), took(80_000); long > 30*short+time.Second {
+		t.Errorf("%v for a text, %v for eight times as much", short, long)
+	}
+}
+
 // number is how a character without shape, or a backslash, is written.
 var number = regexp.MustCompile(`(\\+)(u\{[0-9a-f]+\}|u[0-9a-f]{4}|[unrt]|\z)`)
 
