@@ -149,6 +149,12 @@ type errorString string
 
 func (e errorString) Error() string { return string(e) }
 
+// Waiting is a request that waits for an answer, and which version it shows.
+type Waiting struct {
+	ID      string
+	Version int
+}
+
 // Reader is how approvals are looked at, and waited for; the store implements it.
 type Reader interface {
 	Watcher
@@ -158,20 +164,20 @@ type Reader interface {
 	OpenApproval(ctx context.Context, agent string, intent action.Hash) (Request, error)
 	// RoundApproval returns the request of which that round is open. ErrNotFound.
 	RoundApproval(ctx context.Context, round [32]byte) (Request, error)
-	// LastApproved returns the newest request before r that was approved, of the same
-	// agent, server, tool and action type. ErrNotFound.
+	// LastApproved returns the newest request before r that a person has approved, of
+	// the same agent, server, tool and action type. ErrNotFound.
 	LastApproved(ctx context.Context, r Request) (Request, error)
 	// Approvals lists newest first; status "" means all. Status is as stored.
 	Approvals(ctx context.Context, owner string, status Status, limit int) ([]Request, error)
-	// Waiting lists the ids of an owner's requests that are pending at now, all of
-	// them, those first that expire first. It is cheap: pages ask it every few seconds.
-	Waiting(ctx context.Context, owner string, now time.Time) ([]string, error)
+	// Waiting lists an owner's requests that are pending at now, all of them, those
+	// first that expire first. It is cheap: pages ask it every few seconds.
+	Waiting(ctx context.Context, owner string, now time.Time) ([]Waiting, error)
 	// Kin lists requests of a kind, newest first, without those whose actions are
 	// larger than MaxCompared. Status is as stored.
 	Kin(ctx context.Context, kind Kind, status Status, limit int) ([]Request, error)
 	// Versions lists the former versions of a request that are kept, oldest first.
 	Versions(ctx context.Context, id string) ([]Version, error)
-	// Tally counts what was approved of that which r asks for, r included, and was asked
-	// for since then; up to a hundred.
+	// Tally counts what a person has approved of that which r asks for, r included,
+	// and was asked for since then; up to a hundred.
 	Tally(ctx context.Context, r Request, since time.Time) (Tally, error)
 }

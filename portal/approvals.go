@@ -57,11 +57,11 @@ func newItem(r approvals.Request, now time.Time) item {
 	return item{Request: r, Status: r.At(now), Amount: amountOf(r.Action.Payload)}
 }
 
-// state names what waits, by the ids.
-func state(ids []string) string {
+// state names what waits, each at its version.
+func state(waiting []approvals.Waiting) string {
 	h := sha256.New()
-	for _, id := range ids {
-		fmt.Fprintln(h, id)
+	for _, w := range waiting {
+		fmt.Fprintln(h, w.ID, w.Version)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
@@ -72,11 +72,11 @@ func (p *portal) inbox(w http.ResponseWriter, r *http.Request, s identity.Sessio
 		return err
 	}
 	data := inboxPage{page: base}
-	ids, err := p.Store.Waiting(r.Context(), s.OwnerID, base.Now)
+	waiting, err := p.Store.Waiting(r.Context(), s.OwnerID, base.Now)
 	if err != nil {
 		return err
 	}
-	data.State = state(ids) // first: what comes meanwhile is seen by the next look
+	data.State = state(waiting) // first: what comes meanwhile is seen by the next look
 	if data.Waiting, err = p.waiting(r, s, base.Now); err != nil {
 		return err
 	}
@@ -94,12 +94,12 @@ func (p *portal) inbox(w http.ResponseWriter, r *http.Request, s identity.Sessio
 
 // inboxCount is for live.js.
 func (p *portal) inboxCount(w http.ResponseWriter, r *http.Request, s identity.Session) error {
-	ids, err := p.Store.Waiting(r.Context(), s.OwnerID, p.Now())
+	waiting, err := p.Store.Waiting(r.Context(), s.OwnerID, p.Now())
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(map[string]any{"pending": len(ids), "state": state(ids)})
+	return json.NewEncoder(w).Encode(map[string]any{"pending": len(waiting), "state": state(waiting)})
 }
 
 // approvalPage shows everything that will run.

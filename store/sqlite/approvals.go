@@ -44,15 +44,22 @@ func newApprovalRow(r approvals.Request) (approvalRow, error) {
 	return row, readBack.parse()
 }
 
-// insertApproval stores a new request: pending, whatever its Status says.
+// insertApproval stores a new request: one that waits, or one that a grant has let
+// through, which has run with it.
 func (t *tx) insertApproval(r approvalRow) error {
+	var consumed time.Time
+	if r.Status == approvals.Redeemed {
+		consumed = r.CreatedAt
+	}
 	_, err := t.exec(`INSERT INTO approvals (id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
-		server, tool, tool_info, policy_id, rule_id, reason, overshoots, status, created_at, expires_at,
-		action_type, last_asked, near_to, bytes)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)`,
+		server, tool, tool_info, policy_id, rule_id, reason, overshoots, created_at, expires_at,
+		action_type, last_asked, near_to, bytes,
+		status, answered_at, answered_by, grant_until, consumed_at, redeemed_by, grant_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		r.ID, r.OwnerID, r.AgentID, r.DecisionID, r.action, r.ActionHash[:], r.IntentHash[:],
 		r.Server, r.Tool, r.toolInfo, r.PolicyID, r.RuleID, r.Reason, r.over, r.CreatedAt.UnixMilli(), r.ExpiresAt.UnixMilli(),
-		r.Action.ActionType, r.CreatedAt.UnixMilli(), r.NearTo, r.bytes())
+		r.Action.ActionType, r.CreatedAt.UnixMilli(), r.NearTo, r.bytes(),
+		r.Status, millis(r.AnsweredAt), r.AnsweredBy, millis(r.GrantUntil), millis(consumed), r.RedeemedBy, r.GrantID)
 	return err
 }
 
@@ -148,14 +155,14 @@ func (s *Store) RoundApproval(ctx context.Context, round [32]byte) (approvals.Re
 	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+" WHERE round_hash = ?", round[:])
 }
 
-// LastApproved returns the newest approved request of a kind.
+// LastApproved returns the newest request of a kind that a person has approved.
 func (s *Store) LastApproved(ctx context.Context, r approvals.Request) (approvals.Request, error) {
 	return one(ctx, s, approvals.ErrNotFound, readApproval, selectLastApproved,
 		r.AgentID, r.Server, r.Tool, r.CreatedAt.UnixMilli(), r.ID, r.Action.ActionType)
 }
 
 const selectLastApproved = selectApprovals + ` WHERE agent_id = ? AND server = ? AND tool = ?
-	AND grant_until IS NOT NULL AND created_at <= ? AND id <> ? AND action_type = ? ORDER BY created_at DESC, n DESC LIMIT 1`
+	AND grant_until IS NOT NULL AND grant_id = '' AND created_at <= ? AND id <> ? AND action_type = ? ORDER BY created_at DESC, n DESC LIMIT 1`
 
 // Approvals lists an owner's requests, newest first; without limit when it is 0.
 func (s *Store) Approvals(ctx context.Context, owner string, status approvals.Status, limit int) ([]approvals.Request, error) {
@@ -169,13 +176,13 @@ func (s *Store) Approvals(ctx context.Context, owner string, status approvals.St
 		owner, string(status), limit)
 }
 
-const selectWaiting = "SELECT id FROM approvals WHERE owner_id = ? AND status = 'PENDING' AND expires_at > ? ORDER BY expires_at, id"
+const selectWaiting = "SELECT id, version FROM approvals WHERE owner_id = ? AND status = 'PENDING' AND expires_at > ? ORDER BY expires_at, id"
 
 // Waiting lists what is pending at now, from an index alone.
-func (s *Store) Waiting(ctx context.Context, owner string, now time.Time) ([]string, error) {
-	return list(ctx, s, func(scan scan) (id string, err error) {
-		err = scan(&id)
-		return id, err
+func (s *Store) Waiting(ctx context.Context, owner string, now time.Time) ([]approvals.Waiting, error) {
+	return list(ctx, s, func(scan scan) (w approvals.Waiting, err error) {
+		err = scan(&w.ID, &w.Version)
+		return w, err
 	}, selectWaiting, owner, now.UnixMilli())
 }
 

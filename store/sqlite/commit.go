@@ -290,6 +290,7 @@ func (t *tx) openRequest(row approvalRow, quota *authz.Quota) error {
 			return err
 		}
 	}
+	row.Status, row.GrantID = approvals.Pending, ""
 	return t.insertApproval(row)
 }
 

@@ -145,7 +145,7 @@ func (t *tx) useGrant(u authz.GrantUse, row approvalRow) error {
 	if err != nil {
 		return err
 	}
-	return t.insertUsed(row)
+	return t.insertApproval(row)
 }
 
 // nothingElse sees that no request of that agent and intent comes before a grant: one
@@ -161,18 +161,6 @@ func (t *tx) nothingElse(row approvalRow, now time.Time) error {
 		return authz.ErrOpen
 	}
 	return nil
-}
-
-// insertUsed stores a request that was let through by a grant.
-func (t *tx) insertUsed(r approvalRow) error {
-	_, err := t.exec(`INSERT INTO approvals (id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
-		server, tool, tool_info, policy_id, rule_id, reason, status, created_at, expires_at,
-		answered_at, answered_by, grant_until, consumed_at, redeemed_by, grant_id)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'REDEEMED', ?, ?, ?, ?, ?, ?, ?, ?)`,
-		r.ID, r.OwnerID, r.AgentID, r.DecisionID, r.action, r.ActionHash[:], r.IntentHash[:],
-		r.Server, r.Tool, r.toolInfo, r.PolicyID, r.RuleID, r.Reason, r.CreatedAt.UnixMilli(), r.ExpiresAt.UnixMilli(),
-		r.AnsweredAt.UnixMilli(), r.AnsweredBy, r.GrantUntil.UnixMilli(), r.CreatedAt.UnixMilli(), r.DecisionID, r.GrantID)
-	return err
 }
 
 // giveGrant stores a grant; the answer that it comes with is looked at beside it.

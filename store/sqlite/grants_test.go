@@ -80,7 +80,7 @@ func TestGrantAmongProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range []authz.Batch{{Open: &r}, {Grant: &g, Answer: &approvals.Answer{RequestID: r.ID, Approve: true, By: "cli:ann", At: at, GrantFor: time.Hour}}} {
+	for _, b := range []authz.Batch{{Open: &r}, {Grant: &g, Answer: &approvals.Answer{RequestID: r.ID, ActionHash: r.ActionHash, Approve: true, By: "cli:ann", At: at, GrantFor: time.Hour}}} {
 		if err := s.Commit(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}

@@ -310,6 +310,14 @@ ALTER TABLE approvals ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
 UPDATE approvals SET last_asked = created_at, bytes = length(action) + coalesce(length(tool_info), 0),
 	action_type = CASE WHEN json_valid(CAST(action AS TEXT)) THEN coalesce(json_extract(CAST(action AS TEXT), '$.action_type'), '') ELSE '' END;
 CREATE INDEX approvals_kin ON approvals (agent_id, server, tool, action_type, status, created_at);
+-- And at which version.
+DROP INDEX approvals_waiting;
+CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id, version) WHERE status = 'PENDING';
+
+-- The last approved call of a kind, which the owner of the next one is shown, and how
+-- many there were: of those that a person has looked at.
+DROP INDEX approvals_kind;
+CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, action_type, created_at) WHERE grant_until IS NOT NULL AND grant_id = '';
 CREATE INDEX approvals_quota ON approvals (agent_id, expires_at, bytes) WHERE status = 'PENDING';
 
 CREATE TABLE approval_versions (

@@ -222,23 +222,7 @@ func TestOlderSchema(t *testing.T) {
 		}
 	}
 	conn := foreign(t, s)
-	run(t, conn, "DROP INDEX approvals_waiting")
-	run(t, conn, "DROP TRIGGER approvals_signal")
-	run(t, conn, "DROP TABLE signals")
-	withoutVersions(t, conn)
-	run(t, conn, "DROP INDEX approvals_round")
-	run(t, conn, "DROP INDEX approvals_kind")
-	run(t, conn, "DROP TABLE charges")
-	run(t, conn, "DROP TABLE charge_sums")
-	run(t, conn, "DROP TABLE asides")
-	run(t, conn, "DROP TABLE stands")
-	run(t, conn, "DROP TABLE releases")
-	dropPins(t, conn)
-	run(t, conn, "DROP TABLE grants")
-	for _, column := range []string{"grant_id", "overshoots", "continued_by", "rounds", "round_until", "round_hash"} {
-		run(t, conn, "ALTER TABLE approvals DROP COLUMN "+column)
-	}
-	run(t, conn, "PRAGMA user_version = 2")
+	undo(t, conn, 2)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -271,11 +255,7 @@ func TestOlderCharges(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := foreign(t, s)
-	withoutVersions(t, conn)
-	for _, statement := range []string{"DROP INDEX charges_decision", "DROP TRIGGER stands_gone", "DROP TABLE stands", "DROP TABLE releases", "DROP INDEX approvals_kind", "DROP TABLE grants", "ALTER TABLE approvals DROP COLUMN grant_id", "DROP INDEX approvals_waiting", "DROP TRIGGER approvals_signal", "DROP TABLE signals", "PRAGMA user_version = 4"} {
-		run(t, conn, statement)
-	}
-	dropPins(t, conn)
+	undo(t, conn, 4)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

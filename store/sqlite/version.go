@@ -15,10 +15,9 @@ import (
 const (
 	selectKin = selectApprovals + ` WHERE agent_id = ? AND server = ? AND tool = ? AND action_type = ? AND status = ?
 		AND length(action) <= ? ORDER BY created_at DESC, n DESC LIMIT ?`
-	selectTally = `SELECT
-		(SELECT count(*) FROM (SELECT 1 FROM approvals WHERE agent_id = ? AND intent_hash = ? AND created_at >= ? AND grant_until IS NOT NULL LIMIT 100)),
-		(SELECT count(*) FROM (SELECT 1 FROM approvals WHERE agent_id = ? AND server = ? AND tool = ? AND created_at >= ?
-			AND grant_until IS NOT NULL AND action_type = ? LIMIT 100))`
+	selectTally = `SELECT (SELECT count(*) FROM (` + selectPersons + ` AND intent_hash = ? LIMIT 100)), (SELECT count(*) FROM (` + selectPersons + ` LIMIT 100))`
+	// selectPersons are the requests of a kind that a person has approved.
+	selectPersons  = "SELECT 1 FROM approvals WHERE agent_id = ? AND server = ? AND tool = ? AND action_type = ? AND created_at >= ? AND grant_until IS NOT NULL AND grant_id = ''"
 	selectQuota    = "SELECT count(*), coalesce(sum(bytes), 0) FROM approvals WHERE agent_id = ? AND status = 'PENDING' AND expires_at > ?"
 	selectVersions = "SELECT version, decision_id, action, action_hash FROM approval_versions WHERE request_id = ? ORDER BY version"
 )
@@ -191,11 +190,11 @@ func readVersion(scan scan) (v approvals.Version, err error) {
 	return v, err
 }
 
-// Tally counts approvals.
+// Tally counts what a person has approved: not what a standing grant let through.
 func (s *Store) Tally(ctx context.Context, r approvals.Request, since time.Time) (approvals.Tally, error) {
 	k := r.Kind()
 	return one(ctx, s, errNone, readTally, selectTally,
-		r.AgentID, r.IntentHash[:], since.UnixMilli(), k.AgentID, k.Server, k.Tool, since.UnixMilli(), k.ActionType)
+		k.AgentID, k.Server, k.Tool, k.ActionType, since.UnixMilli(), r.IntentHash[:], k.AgentID, k.Server, k.Tool, k.ActionType, since.UnixMilli())
 }
 
 func readTally(scan scan) (t approvals.Tally, err error) {

@@ -1,26 +1,12 @@
 package sqlite
 
 import (
-	"database/sql"
 	"strings"
 	"testing"
 
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 )
-
-// withoutVersions makes the schema what it was before requests had versions.
-func withoutVersions(t *testing.T, conn *sql.Conn) {
-	t.Helper()
-	for _, index := range []string{"kin", "quota"} {
-		run(t, conn, "DROP INDEX approvals_"+index)
-	}
-	for _, column := range []string{"action_type", "version", "asked", "last_asked", "near_to", "bytes"} {
-		run(t, conn, "ALTER TABLE approvals DROP COLUMN "+column)
-	}
-	run(t, conn, "DROP TABLE approval_versions")
-	run(t, conn, "DROP TABLE holds")
-}
 
 // A request that an earlier program has opened has a kind, a size and a count.
 func TestOlderRequests(t *testing.T) {
@@ -32,8 +18,7 @@ func TestOlderRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := foreign(t, s)
-	withoutVersions(t, conn)
-	run(t, conn, "PRAGMA user_version = 6")
+	undo(t, conn, 9)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

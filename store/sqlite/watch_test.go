@@ -171,7 +171,7 @@ func TestManySignals(t *testing.T) {
 
 // answerAndDie answers r1 and ends there and then, with nothing closed.
 func answerAndDie(s *Store) error {
-	a := approvals.Answer{RequestID: "r1", By: "cli:root", Reason: "no", At: time.Now()}
+	a := approvals.Answer{RequestID: "r1", ActionHash: request("r1").ActionHash, By: "cli:root", Reason: "no", At: time.Now()}
 	if err := s.Commit(context.Background(), authz.Batch{Answer: &a}); err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func TestWatchBetweenProcesses(t *testing.T) {
 func BenchmarkWatch(b *testing.B) {
 	s := open(b, b.TempDir())
 	r := request("r1")
-	deny := approvals.Answer{RequestID: "r1", At: time.Now()}
+	deny := approvals.Answer{RequestID: "r1", ActionHash: r.ActionHash, At: time.Now()}
 	for _, batch := range []authz.Batch{{Open: &r}, {Answer: &deny}} {
 		if err := s.Commit(b.Context(), batch); err != nil {
 			b.Fatal(err)

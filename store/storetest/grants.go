@@ -23,7 +23,9 @@ func given(t *testing.T, s Store, id string, terms approvals.Terms) authz.Batch 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return authz.Batch{Answer: approve(id, start), Grant: &g}
+	answer := approve(id, start)
+	answer.ActionHash = r.ActionHash
+	return authz.Batch{Answer: answer, Grant: &g}
 }
 
 // withGrant is a store with one grant: on request "old" of agent bot and intent 1.
@@ -103,7 +105,17 @@ func testGrant(t *testing.T, open Open) {
 	}
 	asked := request("r2", "bot", 2)
 	asked.CreatedAt = start.Add(time.Minute)
+	asked.LastAsked = asked.CreatedAt
 	wantSame(t, "the request of a use", g.Use(asked), r)
+
+	next := request("r3", "bot", 3)
+	next.CreatedAt = start.Add(time.Hour)
+	last, err := s.LastApproved(t.Context(), next)
+	wantErr(t, "what a person has approved last", err, nil)
+	tally, err := s.Tally(t.Context(), r, start)
+	if err != nil || last.ID != "old" || tally != (approvals.Tally{Kind: 1}) {
+		t.Errorf("a use counts as a person's answer: %s was approved last, %+v, %v", last.ID, tally, err)
+	}
 }
 
 func testGiveCondition(t *testing.T, open Open) {

@@ -66,6 +66,9 @@ func testFold(t *testing.T, open Open) {
 	wantSame(t, "its versions", []approvals.Version{{Version: 1, DecisionID: first.DecisionID, Action: first.Action, ActionHash: first.ActionHash}}, versions)
 	wantOpen(t, s, "bot", action.Hash{1}, "")
 	wantOpen(t, s, "bot", action.Hash{2}, "old")
+	waiting, err := s.Waiting(t.Context(), ownerID, start)
+	wantErr(t, "what waits", err, nil)
+	wantSame(t, "what waits", []approvals.Waiting{{ID: "old", Version: 2}}, waiting)
 	// An answer to what was shown before does not count, in the same commit as all else.
 	for _, late := range []*approvals.Answer{approve("old", start.Add(time.Minute)), deny("old", start.Add(time.Minute))} {
 		wantErr(t, "answering the first version", s.Commit(t.Context(), answer(late)), approvals.ErrReplaced)

@@ -163,7 +163,14 @@ func testWaiting(t *testing.T, open Open) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(test.want, got); diff != "" {
+		var ids []string
+		for _, w := range got {
+			ids = append(ids, w.ID)
+			if w.Version != 1 {
+				t.Errorf("%s is at version %d", w.ID, w.Version)
+			}
+		}
+		if diff := cmp.Diff(test.want, ids); diff != "" {
 			t.Errorf("after %s (-want +got):\n%s", test.at, diff)
 		}
 	}

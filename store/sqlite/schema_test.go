@@ -1,0 +1,67 @@
+package sqlite
+
+import (
+	"database/sql"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// undoing leads back, from each version of the schema to the one before.
+var undoing = map[int]string{
+	3: `DROP INDEX approvals_round; ALTER TABLE approvals DROP COLUMN continued_by; ALTER TABLE approvals DROP COLUMN rounds;
+		ALTER TABLE approvals DROP COLUMN round_until; ALTER TABLE approvals DROP COLUMN round_hash`,
+	4: `ALTER TABLE approvals DROP COLUMN overshoots; DROP TABLE asides; DROP TABLE charge_sums; DROP TABLE charges`,
+	5: `DROP TABLE releases; DROP TRIGGER stands_gone; DROP TABLE stands; DROP INDEX charges_decision`,
+	6: `DROP INDEX approvals_kind`,
+	7: `DROP TABLE pin_gone; DROP TABLE pin_lists; DROP TABLE pin_servers; DROP TABLE pins`,
+	8: `DROP TABLE grants; ALTER TABLE approvals DROP COLUMN grant_id`,
+	9: `DROP INDEX approvals_waiting; DROP TRIGGER approvals_signal; DROP TABLE signals`,
+	10: `DROP TABLE holds; DROP TABLE approval_versions; DROP INDEX approvals_quota; DROP INDEX approvals_kin; DROP INDEX approvals_kind; DROP INDEX approvals_waiting;
+		ALTER TABLE approvals DROP COLUMN bytes; ALTER TABLE approvals DROP COLUMN near_to; ALTER TABLE approvals DROP COLUMN last_asked;
+		ALTER TABLE approvals DROP COLUMN asked; ALTER TABLE approvals DROP COLUMN version; ALTER TABLE approvals DROP COLUMN action_type;
+		CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, created_at) WHERE grant_until IS NOT NULL;
+		CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id) WHERE status = 'PENDING'`,
+}
+
+// undo makes the schema what it was at a version.
+func undo(t *testing.T, conn *sql.Conn, version int) {
+	t.Helper()
+	for v := len(migrations); v > version; v-- {
+		for statement := range strings.SplitSeq(undoing[v], ";") {
+			run(t, conn, statement)
+		}
+	}
+	run(t, conn, fmt.Sprintf("PRAGMA user_version = %d", version))
+}
+
+// Each migration leads from the schema before it to the one after, as it is written
+// down by SQLite.
+func TestMigrationsLeadBackAndForth(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	want := written(t, s)
+	for version := len(migrations) - 1; version >= 2; version-- {
+		undo(t, foreign(t, s), version)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir)
+		if got := written(t, s); got != want {
+			t.Errorf("from version %d: want\n%s\ngot\n%s", version, want, got)
+		}
+	}
+}
+
+// written is the schema as SQLite has it.
+func written(t *testing.T, s *Store) string {
+	t.Helper()
+	objects, err := list(t.Context(), s, func(scan scan) (text string, err error) {
+		err = scan(&text)
+		return text, err
+	}, "SELECT type || ' ' || name || ': ' || coalesce(sql, '') FROM sqlite_schema ORDER BY 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(objects, "\n")
+}
