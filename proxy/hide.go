@@ -12,7 +12,7 @@ import (
 // hideDenied leaves out of a list of tools those that the policy denies this
 // agent whatever the arguments. The others stay as they were written.
 func (p *Proxy) hideDenied(who authz.Caller, raw []byte) []byte {
-	root, err := action.Parse(raw, anyMessage(raw))
+	root, err := action.Parse(raw, action.Limits{Bytes: len(raw) + 1, Depth: maxDepth, CaseTwins: true}) // schemas have such names
 	if err != nil {
 		return raw
 	}
