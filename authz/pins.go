@@ -256,29 +256,17 @@ func (p *Pins) unreadableOf(kind string) string {
 	return ""
 }
 
-// pinsLookEvery is how often Wait looks.
-const pinsLookEvery = 75 * time.Millisecond
-
 // Wait blocks while the owner has not said whether a call's definition is
-// accepted, or until ctx ends. It looks into the store, so that an answer given in
-// any process wakes it.
+// accepted, or until ctx ends. An answer given in any process wakes it; what this
+// process alone knows of a list it sees a moment later.
 func (p *Pins) Wait(ctx context.Context, c *Call) error {
 	kind, name, _ := c.definition()
-	tick := time.NewTicker(pinsLookEvery)
-	defer tick.Stop()
-	for {
+	return approvals.Until(ctx, p.s.cfg.Store, PinTopic(p.s.cfg.Owner.ID, p.server), func(ctx context.Context) (bool, time.Time, error) {
 		if err := p.fresh(ctx, 0); err != nil {
-			return err
+			return false, time.Time{}, err
 		}
-		if p.verdict(kind, name).code != ToolHeld {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
+		return p.verdict(kind, name).code != ToolHeld, time.Now().Add(pinsFresh), nil
+	})
 }
 
 // otherDefinition reports whether the tool's definition is not the one by which the
