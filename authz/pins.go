@@ -175,6 +175,24 @@ func (v pinVerdict) into(info action.Value) action.Value {
 // definitionHash is the member of $.tool that tells which definition is listed.
 const definitionHash = "definition_hash"
 
+// Blocks reports whether no call of a tool gets through, whoever makes it, until the
+// owner says otherwise: its definition was refused, or is one that was not accepted and
+// does not wait for that either. A list that leaves a doubt is none of the owner's
+// doing, and does not count. It decides nothing: calls are refused by Authorize.
+func (p *Pins) Blocks(tool string) bool {
+	v := p.verdict(PinTool, tool)
+	return v.code == ToolRefused || v.code == ToolChanged && v.state != "unknown"
+}
+
+// Generation is another when what was pinned has changed, here or in another process
+// as of pinsFresh ago.
+func (p *Pins) Generation(ctx context.Context) (int64, error) {
+	err := p.fresh(ctx, pinsFresh)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gen, err
+}
+
 // verdict judges by what is known: nothing is read.
 func (p *Pins) verdict(kind, name string) pinVerdict {
 	p.mu.Lock()
