@@ -214,6 +214,9 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 		}
 	}
 	if pin.code != "" {
+		if code, reason := s.leg(ctx, &a); code != "" {
+			return s.refuse(ctx, a, code, reason)
+		}
 		return s.refuse(ctx, a, pin.code, pin.reason)
 	}
 	for range attempts {

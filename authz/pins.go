@@ -175,6 +175,24 @@ func (v pinVerdict) into(info action.Value) action.Value {
 // definitionHash is the member of $.tool that tells which definition is listed.
 const definitionHash = "definition_hash"
 
+// Blocks reports whether no call of a tool gets through, whoever makes it, until the
+// owner says otherwise: its definition was refused, or is one that was not accepted and
+// does not wait for that either. A list that leaves a doubt is none of the owner's
+// doing, and does not count. It decides nothing: calls are refused by Authorize.
+func (p *Pins) Blocks(tool string) bool {
+	v := p.verdict(PinTool, tool)
+	return v.code == ToolRefused || v.code == ToolChanged && v.state != "unknown"
+}
+
+// Generation is another when what was pinned has changed, here or in another process
+// as of pinsFresh ago.
+func (p *Pins) Generation(ctx context.Context) (int64, error) {
+	err := p.fresh(ctx, pinsFresh)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gen, err
+}
+
 // verdict judges by what is known: nothing is read.
 func (p *Pins) verdict(kind, name string) pinVerdict {
 	p.mu.Lock()
@@ -238,29 +256,17 @@ func (p *Pins) unreadableOf(kind string) string {
 	return ""
 }
 
-// pinsLookEvery is how often Wait looks.
-const pinsLookEvery = 75 * time.Millisecond
-
 // Wait blocks while the owner has not said whether a call's definition is
-// accepted, or until ctx ends. It looks into the store, so that an answer given in
-// any process wakes it.
+// accepted, or until ctx ends. An answer given in any process wakes it; what this
+// process alone knows of a list it sees a moment later.
 func (p *Pins) Wait(ctx context.Context, c *Call) error {
 	kind, name, _ := c.definition()
-	tick := time.NewTicker(pinsLookEvery)
-	defer tick.Stop()
-	for {
+	return approvals.Until(ctx, p.s.cfg.Store, PinTopic(p.s.cfg.Owner.ID, p.server), func(ctx context.Context) (bool, time.Time, error) {
 		if err := p.fresh(ctx, 0); err != nil {
-			return err
+			return false, time.Time{}, err
 		}
-		if p.verdict(kind, name).code != ToolHeld {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
+		return p.verdict(kind, name).code != ToolHeld, time.Now().Add(pinsFresh), nil
+	})
 }
 
 // otherDefinition reports whether the tool's definition is not the one by which the

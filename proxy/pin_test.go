@@ -67,6 +67,46 @@ func TestACallByAChangedDefinitionWaits(t *testing.T) {
 	}
 }
 
+// So it is through the older transport, and where all servers are at one address.
+func TestACallByAChangedDefinitionWaitsAtEveryDoor(t *testing.T) {
+	for name, door := range taskDoors(false) {
+		t.Run(name, func(t *testing.T) {
+			p := newRealProxy(t, allowAll)
+			h, s := taskHostAt(t, p, "bot", false, door)
+			call := func() <-chan []byte {
+				answer := make(chan []byte, 1)
+				go func() { answer <- h.ask("tools/call", `"name":"buy","arguments":{}`) }()
+				return answer
+			}
+			h.ask("tools/list", "")
+			if raw := <-call(); !strings.Contains(string(raw), "done plainly") {
+				t.Errorf("before the change: %s", raw)
+			}
+			s.says = "Evil."
+			h.ask("tools/list", "")
+			held := call()
+			select {
+			case raw := <-held:
+				t.Errorf("after the change: %s", raw)
+			case <-time.After(200 * time.Millisecond):
+			}
+			if n := s.count(); n != 1 {
+				t.Errorf("the server has got %d calls before the change was accepted, want 1", n)
+			}
+			p.accepts(t, "shop")
+			for range 2 {
+				if raw := <-held; !strings.Contains(string(raw), "done plainly") {
+					t.Errorf("after it was accepted: %s", raw)
+				}
+				held = call()
+			}
+			if <-held; s.count() != 4 {
+				t.Errorf("the server has got %d calls, want 4", s.count())
+			}
+		})
+	}
+}
+
 // A held call of that kind ends as one that waits for an approval: with a result by
 // which it can be called again.
 func TestTheRefusalOfAChangedDefinition(t *testing.T) {
