@@ -147,14 +147,14 @@ func TestTheApprovalPageMarksAChangedTool(t *testing.T) {
 	w.lists(authz.PinTool, "create_order", "Orders.")
 	page := func() answer { return v.get("/approvals/" + req.ID) }
 	has(t, page().want(t, 200), "It has said so since", html.EscapeString(toolShown))
-	lacks(t, page(), "It has changed")
+	lacks(t, page(), "It has changed", "<details open>")
 	w.pass(time.Hour)
 	hash := w.lists(authz.PinTool, "create_order", "Orders more.")
-	has(t, page().want(t, 200), "It has changed.", "is not what was accepted")
+	has(t, page().want(t, 200), "<details open>", "It has changed.", "is not what was accepted")
 	if _, err := w.service.AnswerPin(t.Context(), "cli:ann", authz.PinAnswer{Server: "shop", Kind: authz.PinTool, Name: "create_order", Hash: hash, Accept: true}); err != nil {
 		t.Fatal(err)
 	}
-	has(t, page().want(t, 200), "It has changed</strong> since it was first accepted", "ann, on the command line")
+	has(t, page().want(t, 200), "<details open>", "It has changed</strong> since it was first accepted", "ann, on the command line")
 }
 
 // Many definitions are a page all the same.

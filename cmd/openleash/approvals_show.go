@@ -50,11 +50,19 @@ func (a *app) showApproval(cmd *cobra.Command, id string, full, asJSON bool) err
 	if err != nil {
 		return fmt.Errorf("show %s: %w", id, err)
 	}
+	pinned, err := a.pinnedTool(cmd.Context(), r)
+	if err != nil {
+		return fmt.Errorf("show %s: %w", id, err)
+	}
 	now := time.Now()
 	if asJSON {
-		return printJSON(cmd.OutOrStdout(), shownApproval(r, review, now))
+		d := shownApproval(r, review, now)
+		if pinned != nil {
+			d.ToolState = pinned.State()
+		}
+		return printJSON(cmd.OutOrStdout(), d)
 	}
-	p := &approvalPrinter{w: cmd.OutOrStdout(), full: full, more: "openleash approvals show " + r.ID + " --full", r: r, now: now}
+	p := &approvalPrinter{w: cmd.OutOrStdout(), full: full, more: "openleash approvals show " + r.ID + " --full", r: r, now: now, pinned: pinned}
 	p.print(review)
 	return nil
 }
@@ -63,7 +71,8 @@ func (a *app) showApproval(cmd *cobra.Command, id string, full, asJSON bool) err
 type detailedApproval struct {
 	approvalView
 	ToolInfo   action.Value          `json:"tool_info,omitzero"`
-	Party      action.RelyingParty   `json:"relying_party"`
+	ToolState  string                `json:"tool_state,omitempty"` // of its definition, now: as in tools list
+	Party      action.Value          `json:"relying_party,omitzero"`
 	IntentHash string                `json:"intent_hash,omitempty"`
 	DecisionID string                `json:"decision_id"`
 	Over       []approvals.Overshoot `json:"over,omitempty"`
@@ -98,7 +107,7 @@ type changeView struct {
 func shownApproval(r approvals.Request, review authz.Review, now time.Time) detailedApproval {
 	look := visible.LookAt(r.Foreign()...)
 	d := detailedApproval{
-		approvalView: viewOf(r, now), ToolInfo: r.ToolInfo, Party: r.Action.RelyingParty, DecisionID: r.DecisionID, Over: r.Overshoots,
+		approvalView: viewOf(r, now), ToolInfo: r.ToolInfo, Party: r.Action.Value().Get("relying_party"), DecisionID: r.DecisionID, Over: r.Overshoots,
 		Limits: []limitRoomView{}, Hidden: look.Hidden, Alike: look.Alike, Twins: look.Twins,
 	}
 	if !r.IntentHash.IsZero() {
@@ -124,6 +133,8 @@ type approvalPrinter struct {
 	more string // the command that shows the whole of a value that is cut
 	r    approvals.Request
 	now  time.Time
+
+	pinned *authz.Versions // the definitions of the tool; nil: none is kept
 }
 
 func (p *approvalPrinter) print(review authz.Review) {
@@ -319,6 +330,7 @@ func (p *approvalPrinter) limits(list []authz.LimitRoom) {
 // tool shows what the server says of its tool.
 func (p *approvalPrinter) tool() {
 	info := p.r.ToolInfo
+	p.changed()
 	if v := info.Get("description"); v.Text() != "" {
 		p.heading("What the server says of this tool (not checked, not believed)")
 		p.foreign("  "+strings.ReplaceAll(visible.Lines(v.Text()), "\n", "\n  "), v)
@@ -326,6 +338,21 @@ func (p *approvalPrinter) tool() {
 	if annotations := info.Get("annotations"); annotations.Len() > 0 {
 		p.foreign(visible.JSON(annotations), annotations)
 	}
+}
+
+// changed says when the tool's definition is not what it was.
+func (p *approvalPrinter) changed() {
+	v := p.pinned
+	if v == nil || v.Pending == nil && len(v.Accepted) < 2 {
+		return
+	}
+	p.heading("THE TOOL HAS CHANGED")
+	if v.Pending != nil {
+		fmt.Fprintln(p.w, "  what the server says of it now is not what was accepted")
+	} else {
+		fmt.Fprintf(p.w, "  what the server says of it was last accepted on %s by %s\n", v.Latest().AnsweredAt.Local().Format(time.DateTime), visible.Line(v.Latest().AnsweredBy))
+	}
+	fmt.Fprintf(p.w, "  openleash tools show %s %s shows it\n", p.r.Server, shellWord(v.Name))
 }
 
 // since shows what is different from the last approved call of the kind.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/diff"
 	"github.com/openleash/openleash-go/internal/strictyaml"
@@ -77,6 +78,21 @@ func (a *app) pinViews(ctx context.Context, args []string) ([]authz.PinView, err
 		names = append(names, v.Server)
 	}
 	return nil, withHint(fmt.Errorf("nothing is pinned of a server %q%s", args[0], strictyaml.DidYouMean(args[0], names)), "openleash tools list has all of which something is")
+}
+
+// pinnedTool is what is kept of the tool of a request; nil: nothing.
+func (a *app) pinnedTool(ctx context.Context, r approvals.Request) (*authz.Versions, error) {
+	if r.Tool == "" {
+		return nil, nil
+	}
+	book, err := a.store.PinBook(ctx, r.OwnerID, r.Server)
+	if err != nil {
+		return nil, fmt.Errorf("reading the tool's definitions: %w", err)
+	}
+	if v, kept := book.Find(authz.PinTool, r.Tool); kept {
+		return &v, nil
+	}
+	return nil, nil
 }
 
 // pinJSON is a definition as `tools list --json` shows it.
