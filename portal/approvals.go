@@ -234,22 +234,15 @@ func (p *portal) deny(w http.ResponseWriter, r *http.Request, s identity.Session
 
 // answer takes the owner's word on exactly the action that the page showed.
 func (p *portal) answer(w http.ResponseWriter, r *http.Request, s identity.Session, yes bool) error {
-	if err := parseForm(r); err != nil {
+	req, ok, err := p.shownRequest(w, r, s)
+	if err != nil || !ok {
 		return err
 	}
 	reason, err := reasonOf(r)
 	if err != nil {
 		return err
 	}
-	req, err := p.ownRequest(r, s)
-	if err != nil {
-		return err
-	}
-	shown, err := action.ParseHash(r.PostForm.Get("action_hash"))
-	if err != nil || shown != req.ActionHash {
-		return p.showApproval(w, r, s, req, http.StatusConflict, anotherAction)
-	}
-	_, err = p.Service.AnswerShown(r.Context(), "portal:"+s.Name, req.ID, shown, yes, reason)
+	_, err = p.Service.AnswerShown(r.Context(), "portal:"+s.Name, req.ID, req.ActionHash, yes, reason)
 	switch {
 	case errors.Is(err, approvals.ErrReplaced): // since it was read, a moment ago
 		return p.replaced(w, r, s)

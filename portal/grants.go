@@ -187,7 +187,7 @@ func (p *portal) shownRequest(w http.ResponseWriter, r *http.Request, s identity
 	}
 	shown, err := action.ParseHash(r.PostForm.Get("action_hash"))
 	if err != nil || shown != req.ActionHash {
-		return req, false, p.showApproval(w, r, s, req, http.StatusConflict, "Nothing was done: the form was for another action than this one. Please look again.")
+		return req, false, p.showApproval(w, r, s, req, http.StatusConflict, anotherAction)
 	}
 	return req, true, nil
 }
@@ -205,8 +205,10 @@ func (p *portal) give(w http.ResponseWriter, r *http.Request, s identity.Session
 	if err != nil {
 		return p.showApproval(w, r, s, req, http.StatusBadRequest, "Nothing was answered: "+visible.Line(err.Error())+".")
 	}
-	_, err = p.Service.Give(r.Context(), "portal:"+s.Name, req.ID, terms)
+	_, err = p.Service.Give(r.Context(), "portal:"+s.Name, req.ID, req.ActionHash, terms)
 	switch {
+	case errors.Is(err, approvals.ErrReplaced): // since it was read, a moment ago
+		return p.replaced(w, r, s)
 	case errors.Is(err, approvals.ErrAnswered), errors.Is(err, approvals.ErrExpired):
 		return p.tooLate(w, r, s)
 	case err != nil:

@@ -14,6 +14,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/proof"
 )
 
@@ -60,7 +61,7 @@ func (w *raceWorld) checkExecution(c *raceCall, m Message) {
 // checkApproved looks at the approval that a call is executed by.
 func (w *raceWorld) checkApproved(c *raceCall, claims proof.Claims, args action.Value) {
 	r, err := w.store.Approval(context.Background(), claims.Approval.ID)
-	began := w.answered[claims.Approval.ID]
+	began := w.answered[w.saidOf(r)]
 	switch {
 	case err != nil:
 		w.broken("%s: its approval: %v", c, err)
@@ -73,6 +74,19 @@ func (w *raceWorld) checkApproved(c *raceCall, claims proof.Claims, args action.
 	case string(approvedArguments(r).Canonical()) != string(args.Canonical()):
 		w.broken("%s is executed by %s, which is for the arguments %s", c, r.ID, approvedArguments(r).Canonical())
 	}
+}
+
+// saidOf is the request to which the owner has said yes: another one when a standing
+// grant was given on it.
+func (w *raceWorld) saidOf(r approvals.Request) string {
+	if r.GrantID == "" {
+		return r.ID
+	}
+	g, err := w.store.Grant(context.Background(), r.GrantID)
+	if err != nil {
+		w.broken("grant %s of %s: %v", r.GrantID, r.ID, err)
+	}
+	return g.Request.ID
 }
 
 // approvedArguments are those that a request shows to its owner.
@@ -94,6 +108,9 @@ func (t *raceTally) add(l *raceLog) {
 	t.schedules++
 	t.calls += len(l.w.calls)
 	t.executed += len(l.w.decisions)
+	for _, r := range l.requests {
+		t.versions += r.Version - 1
+	}
 	for _, c := range l.w.calls {
 		if c.withdrawn > 0 && c.executed == 0 {
 			t.withdrawn++
@@ -107,22 +124,41 @@ func (t *raceTally) add(l *raceLog) {
 		if e.Round > 0 {
 			t.rounds++
 		}
+		r := l.requests[e.ApprovalID]
+		if r.GrantID != "" {
+			t.uses++
+		}
+		if r.Version > 1 {
+			t.reworded++
+		}
+		if hash := definitionOf(e.ToolInfo); hash != "" && hash != l.firstUse {
+			t.definitions++
+		}
+		if c := l.w.decisions[decision]; c.first != nil && c.first.answer == comesBack {
+			t.legs++
+		}
 	}
 }
 
 // raceLog is the log of a world, and its requests.
 type raceLog struct {
-	w        *raceWorld
-	entries  []audit.Entry
-	decided  map[string]int // where a decision is in entries
-	outcomes map[string][]audit.Entry
-	requests map[string]approvals.Request
-	answers  map[string]int // where the owner's answer is
+	w         *raceWorld
+	firstUse  string // the definition that was accepted by itself
+	entries   []audit.Entry
+	decided   map[string]int // where a decision is in entries
+	outcomes  map[string][]audit.Entry
+	requests  map[string]approvals.Request
+	answers   map[string]int // where the owner's answer is
+	grants    map[string]approvals.Grant
+	withdrawn map[string]int  // where a grant, or an approval, was withdrawn
+	uses      map[string]int  // of a grant, so far
+	accepted  map[string]bool // definitions, so far
 }
 
 // readLog sequences what killed machines have left, and reads the file.
 func (w *raceWorld) readLog() *raceLog {
-	l := &raceLog{w: w, decided: map[string]int{}, outcomes: map[string][]audit.Entry{}, requests: map[string]approvals.Request{}, answers: map[string]int{}}
+	l := &raceLog{w: w, decided: map[string]int{}, outcomes: map[string][]audit.Entry{}, requests: map[string]approvals.Request{}, answers: map[string]int{},
+		grants: map[string]approvals.Grant{}, withdrawn: map[string]int{}, uses: map[string]int{}, accepted: map[string]bool{}}
 	file := filepath.Join(w.home, "audit.log.jsonl")
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -147,7 +183,27 @@ func (w *raceWorld) readLog() *raceLog {
 	for _, r := range w.pending("", 0) {
 		l.requests[r.ID] = r
 	}
+	l.readGrants()
 	return l
+}
+
+// readGrants reads the standing grants, and which definition was accepted at first use.
+func (l *raceLog) readGrants() {
+	ctx, w := context.Background(), l.w
+	grants, err := w.store.Grants(ctx, w.alice.ID, 0)
+	book, pinErr := w.store.PinBook(ctx, w.alice.ID, "shop")
+	if err != nil || pinErr != nil {
+		w.fault("reading the grants and the definitions: %v, %v", err, pinErr)
+	}
+	for _, g := range grants {
+		l.grants[g.ID] = g
+	}
+	for _, p := range book.Pins {
+		if p.AnsweredBy == authz.FirstUse {
+			l.firstUse = p.Hash.String()
+			l.accepted[l.firstUse] = true
+		}
+	}
 }
 
 func (l *raceLog) add(e audit.Entry) {
@@ -166,6 +222,10 @@ func (l *raceLog) add(e audit.Entry) {
 			l.w.fault("request %s is answered in the log twice", e.ApprovalID)
 		}
 		l.answers[e.ApprovalID] = at
+	case "approval.withdrawn":
+		l.withdrawn[e.ApprovalID] = at
+	case "grant.withdrawn":
+		l.withdrawn[e.GrantID] = at
 	}
 }
 
@@ -174,11 +234,14 @@ func (l *raceLog) check() {
 	spent := map[string]bool{}
 	for at, e := range l.entries {
 		if e.Event != "decision" || e.Decision == nil || *e.Decision != "ALLOW" {
+			l.definition(e)
 			continue
 		}
 		l.rule(e)
+		l.pinned(e)
 		if e.ApprovalID != "" {
 			l.approved(at, e)
+			l.use(at, e)
 			l.spend(spent, e)
 		}
 		l.outcome(e)
@@ -212,11 +275,44 @@ func (l *raceLog) version(e audit.Entry) (effect string, version int64) {
 	return l.w.effects[version], version
 }
 
+// definition notes what the owner says of one.
+func (l *raceLog) definition(e audit.Entry) {
+	if e.Event == "definition.accepted" || e.Event == "definition.refused" {
+		hash := strings.TrimSuffix(strings.Fields(e.Detail)[1], ",") // "tool: sha256:…, after …"
+		l.accepted[hash] = e.Event == "definition.accepted"
+	}
+}
+
+// pinned: no call runs by a definition that the owner has not accepted by then.
+func (l *raceLog) pinned(e audit.Entry) {
+	if hash := definitionOf(e.ToolInfo); hash != "" && !l.accepted[hash] {
+		l.w.broken("decision %s allows by the definition %s, which is not accepted", e.DecisionID, hash)
+	}
+}
+
+// definitionOf is the hash in $.tool; empty: what is listed was not known.
+func definitionOf(info []byte) string {
+	var tool struct {
+		Hash string `json:"definition_hash"`
+	}
+	json.Unmarshal(info, &tool) //nolint:errcheck // it is of our own log
+	return tool.Hash
+}
+
 // approved: the owner has said yes, before, in time, to this very action of this agent.
 func (l *raceLog) approved(at int, e audit.Entry) {
 	r := l.requests[e.ApprovalID]
-	said, answered := l.answers[e.ApprovalID]
+	on, granted := r.ID, l.grantOf(r)
+	if r.GrantID != "" {
+		on = granted.Request.ID
+	}
+	said, answered := l.answers[on]
+	back, gone := l.withdrawn[r.ID]
 	switch {
+	case e.Round == 0 && gone && at > back:
+		l.w.broken("decision %s allows by %s, which was withdrawn by then", e.DecisionID, r.ID)
+	case l.w.shown[on] != l.requests[on].ActionHash || !l.requests[on].Action.Payload.Equal(r.Action.Payload): // 1.1 and 1.10 are equal
+		l.w.broken("decision %s allows by %s, of which the owner was shown %s", e.DecisionID, r.ID, l.w.shown[on])
 	case !answered || said > at || l.entries[said].Event != "approval.approved":
 		l.w.broken("decision %s allows by %s, which was not approved by then", e.DecisionID, e.ApprovalID)
 	case !l.approvedFor(r, e):
@@ -226,18 +322,40 @@ func (l *raceLog) approved(at int, e audit.Entry) {
 	}
 }
 
-// definitionsArePinned is whether an approval is for the tool as it was then. To be
-// true as soon as it is.
-const definitionsArePinned = false
+// grantOf is the standing grant by which a request ran, or that was given with it; the
+// zero Grant: there is none.
+func (l *raceLog) grantOf(r approvals.Request) approvals.Grant {
+	for _, g := range l.grants {
+		if g.ID == r.GrantID || g.Request.ID == r.ID {
+			return g
+		}
+	}
+	return approvals.Grant{}
+}
 
+// use: a standing grant is used as often as it was given for, in its time, and not when
+// it was withdrawn.
+func (l *raceLog) use(at int, e audit.Entry) {
+	g := l.grantOf(l.requests[e.ApprovalID])
+	if g.ID == "" || e.Round > 0 {
+		return
+	}
+	l.uses[g.ID]++
+	back, gone := l.withdrawn[g.ID]
+	switch {
+	case l.uses[g.ID] > g.Uses:
+		l.w.broken("decision %s is use %d of the grant %s, which was given for %d", e.DecisionID, l.uses[g.ID], g.ID, g.Uses)
+	case gone && at > back:
+		l.w.broken("decision %s allows by the grant %s, which was withdrawn by then", e.DecisionID, g.ID)
+	}
+}
+
+// approvedFor is whether a request is for what a decision allows: the call, the action,
+// and the definition of the tool that was shown beside it.
 func (l *raceLog) approvedFor(r approvals.Request, e audit.Entry) bool {
-	if definitionsArePinned {
-		var now struct {
-			Hash string `json:"definition_hash"`
-		}
-		if json.Unmarshal(e.ToolInfo, &now) != nil || now.Hash != r.ToolInfo.Get("definition_hash").Text() {
-			return false
-		}
+	shown := r.ToolInfo.Get("definition_hash").Text()
+	if e.Round == 0 && shown != "" && definitionOf(e.ToolInfo) != shown {
+		return false
 	}
 	return r.AgentID == e.ActorID && r.ActionHash.String() == e.ActionHash && r.IntentHash.String() == e.IntentHash
 }
@@ -296,7 +414,7 @@ func (l *raceLog) denials() {
 		byIntent[r.IntentHash] = append(byIntent[r.IntentHash], r)
 	}
 	for _, list := range byIntent {
-		slices.SortFunc(list, func(a, b approvals.Request) int { return a.CreatedAt.Compare(b.CreatedAt) })
+		slices.SortFunc(list, func(a, b approvals.Request) int { return l.asked(a).Compare(l.asked(b)) })
 		for i, denied := range list {
 			if denied.Status != approvals.Denied {
 				continue
@@ -314,9 +432,14 @@ func (l *raceLog) denials() {
 // sticks: who begins when the denial is on disk does not ask. Who has begun before may
 // have taken the denied request's place, for another action.
 func (l *raceLog) sticks(denied, next approvals.Request) {
-	if next.CreatedAt.After(l.w.denied[denied.ID]) && next.CreatedAt.Before(denied.AnsweredAt.Add(raceDenyTTL)) {
-		l.w.broken("%s was denied at %s, and %s was asked for at %s", denied.ID, denied.AnsweredAt, next.ID, next.CreatedAt)
+	if at := l.asked(next); at.After(l.w.denied[denied.ID]) && at.Before(denied.AnsweredAt.Add(raceDenyTTL)) {
+		l.w.broken("%s was denied at %s, and version %d of %s was asked for at %s", denied.ID, denied.AnsweredAt, next.Version, next.ID, at)
 	}
+}
+
+// asked is when a request was asked for as it is: it may have been in other words before.
+func (l *raceLog) asked(r approvals.Request) time.Time {
+	return instantOf(l.entries[l.decided[r.DecisionID]])
 }
 
 func (l *raceLog) superseded(denied, older approvals.Request) {

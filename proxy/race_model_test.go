@@ -34,9 +34,7 @@ import (
 // from its seed (-race.seed), how the machines take it does not: run a seed often.
 //
 // A new kind of event is a line in raceEvents and a few lines that do it. What it
-// changes of what may run is told in raceLog.check: a standing grant lets an approval
-// be spent N times (raceLog.spend), a folded request is for its latest version
-// (raceLog.approvedFor), a task or a leg is another message of a call (raceCall.first).
+// changes of what may run is told in raceLog.check.
 
 var (
 	raceSchedules = flag.Int("race.schedules", 0, "how many schedules the race tests play; 0: a few")
@@ -53,6 +51,7 @@ var raceEvents = []struct {
 }{
 	{"call", 16, (*raceWorld).call},
 	{"call again", 14, (*raceWorld).callAgain},
+	{"call in other words", 14, (*raceWorld).reword},
 	{"send the next round", 14, (*raceWorld).nextRound},
 	{"cancel", 8, (*raceWorld).cancel},
 	{"host ends", 2, (*raceWorld).hostEnds},
@@ -61,27 +60,35 @@ var raceEvents = []struct {
 	{"deny", 4, (*raceWorld).deny},
 	{"answer twice", 4, (*raceWorld).answerTwice},
 	{"answer late", 2, (*raceWorld).answerLate},
+	{"give a standing grant", 12, (*raceWorld).give},
+	{"withdraw", 4, (*raceWorld).withdraw},
 	{"time passes", 1, (*raceWorld).timePasses},
 	{"policy changes", 3, (*raceWorld).policyChanges},
 	{"tools change", 2, (*raceWorld).toolsChange},
+	{"answer the tools' change", 6, (*raceWorld).answerTools},
 	{"machine restarts", 1, (*raceWorld).restart},
 	{"store is frozen", 2, (*raceWorld).freeze},
 }
 
 const (
 	raceMachines = 3
-	raceMoments  = 40
+	raceMoments  = 45
+	raceWordings = 4           // the first of raceArguments that are one in other words
 	raceLongest  = time.Minute // what anything may take, on a busy machine too
 )
 
 var (
 	raceAgents = []string{"ann", "bob"}
 	// Calls in the spellings that hosts may use for each. The server asks back in rounds.
+	// The last ones are one in other words.
 	raceArguments = [][]string{
 		{`{"item":"tea","n":1.10}`, `{"n":1.10,"item":"tea"}`, `{ "item" : "\u0074ea", "n":1.10 }`},
 		{`{"item":"tea","n":1.1}`},
 		{`{"item":"coffee","n":9007199254740993}`},
 		{`{"item":"cake","rounds":2}`, `{"rounds":2,"item":"cake"}`},
+		{`{"note":"please bring the large cake to the garden before noon today"}`},
+		{`{"note":"please bring the large cake into the garden before it is noon today"}`, `{ "note" : "please bring the large cake into the garden before it is noon today" }`},
+		{`{"note":"please, bring that large cake to our garden before noon today"}`},
 	}
 )
 
@@ -107,11 +114,12 @@ type raceWorld struct {
 	faults    []string
 	sessions  []*raceTalk
 	calls     []*raceCall
-	decisions map[string]*raceCall // that were executed
-	effects   map[int64]string     // of the versions of the policy
-	tools     int                  // the version of the definitions
-	answered  map[string]int       // when the owner's answer began, by request
-	denied    map[string]time.Time // when a denial was on disk, by the clock of all
+	decisions map[string]*raceCall   // that were executed
+	effects   map[int64]string       // of the versions of the policy
+	tools     int                    // the version of the definitions
+	answered  map[string]int         // when the owner's answer began, by request
+	shown     map[string]action.Hash // what the owner saw of a request and said yes to, which counted
+	denied    map[string]time.Time   // when a denial was on disk, by the clock of all
 }
 
 // A raceFar is a machine as the test has it. It is started anew when it ends.
@@ -171,6 +179,7 @@ type raceCall struct {
 	first     *raceCall // of which it is another round
 	state     string    // the requestState that it brings, as JSON
 	wants     string    // the requestState that it was answered with
+	modern    bool      // it speaks 2026-07-28
 	answer    string    // to the host
 	answers   int
 	refused   bool // by the answer: nothing was done
@@ -203,7 +212,7 @@ func (w *raceWorld) now() time.Time {
 
 func newRaceWorld(t *testing.T, seed uint64, start func(*raceWorld) raceStart) *raceWorld {
 	w := &raceWorld{t: t, seed: seed, home: t.TempDir(), start: start, random: rand.New(rand.NewPCG(seed, 1)),
-		decisions: map[string]*raceCall{}, effects: map[int64]string{}, answered: map[string]int{}, denied: map[string]time.Time{}}
+		decisions: map[string]*raceCall{}, effects: map[int64]string{}, answered: map[string]int{}, shown: map[string]action.Hash{}, denied: map[string]time.Time{}}
 	if err := os.Mkdir(filepath.Join(w.home, "policies"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +233,7 @@ func newRaceWorld(t *testing.T, seed uint64, start func(*raceWorld) raceStart) *
 // begin starts a machine.
 func (f *raceFar) begin(r *rand.Rand) {
 	life := &raceLife{raceStart: f.w.start(f.w), say: make(chan raceFrame, 1<<14), read: make(chan struct{})}
-	begin := raceFrame{Kind: "begin", Number: f.w.offset.Load(), At: []int64{100, 500, 1500}[r.IntN(3)], Mapped: r.IntN(4) == 0}
+	begin := raceFrame{Kind: "begin", Number: f.w.offset.Load(), At: []int64{100, 300, 1500}[r.IntN(3)], Mapped: r.IntN(4) == 0}
 	life.say <- begin
 	f.w.mu.Lock()
 	life.name = fmt.Sprintf("machine %d (%d)", f.n, f.w.saw("machine %d begins, %+v", f.n, begin))
@@ -352,12 +361,14 @@ func (w *raceWorld) toCaller(c *raceCall, m Message) {
 	switch {
 	case c.refused:
 		c.answer = code
-		if !slices.Contains([]string{"APPROVAL_REQUIRED", "APPROVAL_DENIED", "POLICY_DENIED"}, code) {
+		if !slices.Contains([]string{"APPROVAL_REQUIRED", "APPROVAL_DENIED", "POLICY_DENIED", "TOOL_HELD", "TOOL_REFUSED", "ALREADY_RUN"}, code) {
 			reason, _ := stringAt(m.Raw, "result", "structuredContent", "reason")
 			w.saw("%s: %s: %s", c, code, reason)
 		}
 	case rawAt(m.Raw, "error") != "":
 		c.answer = "error " + rawAt(m.Raw, "error")
+	case strings.HasPrefix(rawAt(m.Raw, "result", "requestState"), `"`+legPrefix):
+		c.answer, c.wants = comesBack, rawAt(m.Raw, "result", "requestState")
 	case rawAt(m.Raw, "result", "resultType") == `"input_required"`:
 		c.answer, c.wants = "it wants input", rawAt(m.Raw, "result", "requestState")
 	default:
@@ -368,12 +379,15 @@ func (w *raceWorld) toCaller(c *raceCall, m Message) {
 	switch {
 	case c.answers > 1:
 		w.broken("%s was answered twice", c)
-	case c.refused && c.executed > 0:
+	case (c.refused || c.answer == comesBack) && c.executed > 0:
 		w.broken("%s was executed, and is refused: %s", c, m.Raw)
-	case (c.answer == "done" || c.wants != "") && c.executed == 0:
+	case (c.answer == "done" || c.wants != "" && c.answer != comesBack) && c.executed == 0:
 		w.broken("%s was not executed, and is answered: %s", c, m.Raw)
 	}
 }
+
+// comesBack is the answer to a call that is sent away to come back by itself.
+const comesBack = "it comes back"
 
 func (s *raceTalk) send(kind, raw string) {
 	s.life.send(raceFrame{Kind: kind, Session: s.n, Raw: raw})
@@ -478,10 +492,16 @@ func (w *raceWorld) call(r *rand.Rand) {
 func (w *raceWorld) begin(r *rand.Rand, f *raceFar, agent string, variant int, first *raceCall) *raceCall {
 	s := w.session(r, agent, f)
 	s.next++
-	c := &raceCall{id: fmt.Sprint(s.next), session: s, variant: variant, first: first}
+	c := &raceCall{id: fmt.Sprint(s.next), session: s, variant: variant, first: first, modern: r.IntN(3) == 0}
 	further := ""
 	if first != nil {
-		c.state, further = first.wants, fmt.Sprintf(`,"inputResponses":{"a":{"roots":[]}},"requestState":%s`, first.wants)
+		c.modern, c.state, further = first.modern, first.wants, fmt.Sprintf(`,"requestState":%s`, first.wants)
+		if first.answer != comesBack {
+			further += `,"inputResponses":{"a":{"roots":[]}}`
+		}
+	}
+	if c.modern {
+		further += `,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"host","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}`
 	}
 	s.calls[c.id], w.calls = c, append(w.calls, c)
 	c.sent = w.saw("%s: %s calls %s%s", c, agent, raceArguments[variant][0], further)
@@ -511,7 +531,19 @@ func (w *raceWorld) callAgain(r *rand.Rand) {
 	}
 }
 
-// nextRound answers a server that wants input, for the second time perhaps.
+// reword makes a call in other words that nobody waits for any more.
+func (w *raceWorld) reword(r *rand.Rand) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c := w.some(r, func(c *raceCall) bool { return c.variant >= raceWordings && c.answers > 0 && c.executed == 0 }); c != nil {
+		w.begin(r, draw(r, w.machines), c.session.agent, raceWordings+r.IntN(len(raceArguments)-raceWordings), nil)
+	} else {
+		w.begin(r, draw(r, w.machines), draw(r, raceAgents), raceWordings, nil)
+	}
+}
+
+// nextRound answers a server that wants input, or comes back, for the second time
+// perhaps.
 func (w *raceWorld) nextRound(r *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -562,51 +594,98 @@ func (w *raceWorld) pending(status approvals.Status, limit int) []approvals.Requ
 	return list
 }
 
-// say answers a request.
-func (w *raceWorld) say(id string, approve bool) {
+// say answers a request as it was shown.
+func (w *raceWorld) say(r approvals.Request, approve bool) {
+	w.answer(r, approve, fmt.Sprintf("%t", approve), func() error {
+		_, err := w.owner.AnswerShown(w.t.Context(), "test:alice", r.ID, r.ActionHash, approve, "no")
+		return err
+	})
+}
+
+// answer has the owner answer a request, in the way that do does it.
+func (w *raceWorld) answer(r approvals.Request, approve bool, how string, do func() error) {
 	w.mu.Lock()
-	at := w.saw("the owner answers %s: %t", id, approve)
-	if _, was := w.answered[id]; !was {
-		w.answered[id] = at
+	at := w.saw("the owner answers version %d of %s: %s", r.Version, r.ID, how)
+	if _, was := w.answered[r.ID]; !was {
+		w.answered[r.ID] = at
 	}
 	w.mu.Unlock()
-	_, err := w.owner.Answer(w.t.Context(), "test:alice", id, approve, "no")
-	if err != nil && !errors.Is(err, approvals.ErrAnswered) && !errors.Is(err, approvals.ErrExpired) {
-		w.fault("answering %s: %v", id, err)
+	err := do()
+	if err != nil && !slices.ContainsFunc(inVainFor, func(late error) bool { return errors.Is(err, late) }) {
+		w.fault("answering %s: %v", r.ID, err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !approve && err == nil {
-		w.denied[id] = w.now()
+	if err == nil && approve {
+		w.shown[r.ID] = r.ActionHash
+	} else if err == nil {
+		w.denied[r.ID] = w.now()
 	}
-	w.saw("the owner has answered %s: %t, %v", id, approve, err)
+	w.saw("the owner has answered %s: %s, %v", r.ID, how, err)
 }
+
+// inVainFor is why an answer may come too late.
+var inVainFor = []error{approvals.ErrAnswered, approvals.ErrExpired, approvals.ErrReplaced, approvals.ErrSpent, approvals.ErrWithdrawn}
 
 func (w *raceWorld) approve(r *rand.Rand) {
 	if list := w.pending(approvals.Pending, 6); len(list) > 0 {
-		w.say(draw(r, list).ID, true)
+		w.say(draw(r, list), true)
 	}
 }
 
 func (w *raceWorld) deny(r *rand.Rand) {
 	if list := w.pending(approvals.Pending, 6); len(list) > 0 {
-		w.say(draw(r, list).ID, false)
+		w.say(draw(r, list), false)
+	}
+}
+
+// give approves for more than once.
+func (w *raceWorld) give(r *rand.Rand) {
+	if list := w.pending(approvals.Pending, 6); len(list) > 0 {
+		req, uses := draw(r, list), 2+r.IntN(2)
+		w.answer(req, true, fmt.Sprintf("%d times", uses), func() error {
+			_, err := w.owner.Give(w.t.Context(), "test:alice", req.ID, req.ActionHash, approvals.Terms{Uses: uses})
+			return err
+		})
+	}
+}
+
+// withdraw takes back a standing grant, or an approval that was not used yet.
+func (w *raceWorld) withdraw(r *rand.Rand) {
+	if list := w.pending(approvals.Approved, 6); len(list) > 0 && r.IntN(3) == 0 {
+		req := draw(r, list)
+		w.answer(req, false, "withdrawn", func() error {
+			_, err := w.owner.WithdrawApproval(w.t.Context(), "test:alice", req.ID, "")
+			return err
+		})
+		return
+	}
+	grants, err := w.store.Grants(w.t.Context(), w.alice.ID, 4)
+	if err != nil {
+		w.fault("the grants cannot be read: %v", err)
+	}
+	if len(grants) > 0 {
+		g := draw(r, grants)
+		w.answer(g.Request, false, "its grant is withdrawn", func() error {
+			_, err := w.owner.WithdrawGrant(w.t.Context(), "test:alice", g.ID, "")
+			return err
+		})
 	}
 }
 
 func (w *raceWorld) answerTwice(r *rand.Rand) {
 	if list := w.pending(approvals.Pending, 6); len(list) > 0 {
-		id, first := draw(r, list).ID, r.IntN(2) == 0
+		req, first := draw(r, list), r.IntN(2) == 0
 		var both sync.WaitGroup
-		both.Go(func() { w.say(id, first) })
-		both.Go(func() { w.say(id, r.IntN(2) == 0) })
+		both.Go(func() { w.say(req, first) })
+		both.Go(func() { w.say(req, r.IntN(2) == 0) })
 		both.Wait()
 	}
 }
 
 func (w *raceWorld) answerLate(r *rand.Rand) {
 	if list := w.pending("", 12); len(list) > 0 {
-		w.say(draw(r, list).ID, r.IntN(3) > 0)
+		w.say(draw(r, list), r.IntN(3) > 0)
 	}
 }
 
@@ -667,6 +746,31 @@ func (w *raceWorld) toolsChange(*rand.Rand) {
 			s.send("upstream", `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)
 			s.send("host", fmt.Sprintf(`{"jsonrpc":"2.0","id":"list %d","method":"tools/list"}`, w.tools))
 		}
+	}
+}
+
+func (w *raceWorld) answerTools(r *rand.Rand) {
+	w.sayOfTools(func() bool { return r.IntN(4) > 0 })
+}
+
+// sayOfTools accepts, or refuses, what was not accepted of the definitions.
+func (w *raceWorld) sayOfTools(accepts func() bool) {
+	book, err := w.store.PinBook(w.t.Context(), w.alice.ID, "shop")
+	if err != nil {
+		w.fault("the definitions cannot be read: %v", err)
+	}
+	for _, v := range book.All() {
+		if v.Pending == nil {
+			continue
+		}
+		answer := authz.PinAnswer{Server: "shop", Kind: v.Kind, Name: v.Name, Hash: v.Pending.Hash, Accept: accepts()}
+		_, err := w.owner.AnswerPin(w.t.Context(), "test:alice", answer)
+		if err != nil && !errors.Is(err, authz.ErrOtherPin) && !errors.Is(err, authz.ErrNothingWait) && !errors.Is(err, authz.ErrPinsChanged) {
+			w.fault("answering a definition: %v", err)
+		}
+		w.mu.Lock()
+		w.saw("the owner has said of the definition %s: %t, %v", answer.Hash, answer.Accept, err)
+		w.mu.Unlock()
 	}
 }
 
@@ -762,8 +866,12 @@ func (w *raceWorld) onceMore(r *rand.Rand) func() bool {
 			for variant := range raceArguments {
 				k := kind{agent, variant}
 				c := last[k]
-				if c == nil || c.answer == "APPROVAL_REQUIRED" {
-					last[k] = w.begin(r, w.machines[variant%raceMachines], agent, variant, nil)
+				f := w.machines[variant%raceMachines]
+				switch {
+				case c == nil, slices.Contains([]string{"APPROVAL_REQUIRED", "TOOL_HELD", "ALREADY_RUN"}, c.answer):
+					last[k] = w.begin(r, f, agent, variant, nil)
+				case c.answer == comesBack:
+					last[k] = w.begin(r, f, agent, variant, c)
 				}
 				done = done && c != nil && c.answers > 0 && c.executed > 0
 			}
@@ -794,9 +902,10 @@ func (w *raceWorld) approveUntil(what string, is func() bool) {
 	var owner sync.WaitGroup
 	owner.Go(func() {
 		for {
+			w.sayOfTools(func() bool { return true })
 			for _, r := range w.pending(approvals.Pending, 0) {
 				if r.At(w.now()) == approvals.Pending {
-					w.say(r.ID, true)
+					w.say(r, true)
 				}
 			}
 			select {
@@ -845,6 +954,18 @@ func inProcess(w *raceWorld) raceStart {
 type raceTally struct {
 	mu                                                        sync.Mutex
 	schedules, calls, executed, byApproval, rounds, withdrawn int
+	uses, versions, reworded, legs, definitions               int
+}
+
+// littleHappened tells what did not happen at all.
+func (t *raceTally) littleHappened() (what []string) {
+	for name, n := range map[string]int{"approvals": t.byApproval, "rounds": t.rounds, "withdrawals": t.withdrawn, "uses of grants": t.uses,
+		"versions": t.versions, "legs": t.legs, "definitions": t.definitions} {
+		if n == 0 {
+			what = append(what, name)
+		}
+	}
+	return what
 }
 
 // races plays schedules, several at once: most of the time they wait.
@@ -872,8 +993,8 @@ func races(t *testing.T, schedules, atOnce int, start func(*raceWorld) raceStart
 		})
 	}
 	all.Wait()
-	t.Logf("%d schedules: %d calls, %d executed, %d of them by approvals, %d as further rounds; %d were withdrawn in time",
-		tally.schedules, tally.calls, tally.executed, tally.byApproval, tally.rounds, tally.withdrawn)
+	t.Logf("%d schedules: %d calls, %d executed, %d of them by approvals, %d as further rounds, %d by standing grants, %d of %d other wordings, %d in legs, %d by changed definitions; %d were withdrawn in time",
+		tally.schedules, tally.calls, tally.executed, tally.byApproval, tally.rounds, tally.uses, tally.reworded, tally.versions, tally.legs, tally.definitions, tally.withdrawn)
 	return tally
 }
 
@@ -881,8 +1002,8 @@ func races(t *testing.T, schedules, atOnce int, start func(*raceWorld) raceStart
 // as it was approved.
 func TestRaces(t *testing.T) {
 	tally := races(t, 24, *raceAtOnce, inProcess)
-	if *raceSchedules == 0 && (tally.byApproval < 50*24/10 || tally.rounds == 0 || tally.withdrawn == 0) {
-		t.Error("too little happened")
+	if few := tally.littleHappened(); *raceSchedules == 0 && (few != nil || tally.byApproval < 50*24/10) {
+		t.Errorf("too little happened: %d approvals, none of %q", tally.byApproval, few)
 	}
 	if left := leftovers(); left != nil {
 		t.Errorf("goroutines were left behind:\n%s", strings.Join(left, "\n\n"))
