@@ -183,6 +183,9 @@ func orDefault(d, def time.Duration) time.Duration {
 	return d
 }
 
+// DenialSticks is how long the same call is refused after a denial, without asking.
+func (s *Service) DenialSticks() time.Duration { return s.cfg.DenyTTL }
+
 // Close waits for what Finish has still to write.
 func (s *Service) Close() error { return s.finisher.close() }
 

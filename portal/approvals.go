@@ -120,7 +120,10 @@ type approvalPage struct {
 	Exact     markup       // the whole action, as JSON; empty: it is too long for that
 	Look      visible.Look // what is to be looked at closely
 	MaxReason int
-	Standing  standingPart
+	// DenialSticks is how long a denial would stand; Refused is until when this one does.
+	DenialSticks string
+	Refused      time.Time
+	Standing     standingPart
 }
 
 // toolInfo is what the server says of its tool: not believed.
@@ -167,7 +170,10 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		page: base, item: newItem(req, base.Now), Title: base.Title, Notice: notice,
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
 		Over: overLimits(req.Overshoots), Limits: roomRows(review.Limits), Last: newSinceLast(review.Last, req), Versions: newVersionsPiece(req, review, base.Now),
-		Tool: describeTool(req), Look: visible.LookAt(req.Foreign()...), MaxReason: maxReason,
+		Tool: describeTool(req), Look: visible.LookAt(req.Foreign()...), MaxReason: maxReason, DenialSticks: span(p.Service.DenialSticks()),
+	}
+	if until := req.AnsweredAt.Add(p.Service.DenialSticks()); req.Status == approvals.Denied && base.Now.Before(until) {
+		data.Refused = until
 	}
 	if whole := req.Action.Value(); len(whole.Canonical()) <= bareText {
 		data.Exact = jsonHTML(whole)
