@@ -180,14 +180,20 @@ func (s *Service) Leave(ctx context.Context, ans Answer) error {
 // AnswerShown is Answer for who has shown the owner the action of that hash: it fails
 // with approvals.ErrReplaced when the request shows another by now.
 func (s *Service) AnswerShown(ctx context.Context, by, requestID string, shown action.Hash, approve bool, reason string) (approvals.Request, error) {
-	r, err := s.cfg.Store.Approval(ctx, requestID)
-	if err == nil && r.ActionHash != shown && r.Status == approvals.Pending {
-		err = approvals.ErrReplaced
-	}
+	r, err := s.shown(ctx, requestID, shown)
 	if err != nil {
 		return r, err
 	}
 	return s.answer(ctx, by, r, approve, reason)
+}
+
+// shown is a request, unless it waits and shows another action by now.
+func (s *Service) shown(ctx context.Context, requestID string, shown action.Hash) (approvals.Request, error) {
+	r, err := s.cfg.Store.Approval(ctx, requestID)
+	if err == nil && r.ActionHash != shown && r.Status == approvals.Pending {
+		err = approvals.ErrReplaced
+	}
+	return r, err
 }
 
 // overtakenByKin reports whether a commit failed because another call of the kind was

@@ -23,7 +23,7 @@ func (r *room) gives(t *testing.T, tool, arguments string, terms approvals.Terms
 	t.Helper()
 	asked := r.call(t, tool, arguments)
 	wantCode(t, asked, authz.ApprovalRequired)
-	g, err := r.Give(t.Context(), "test:ann", asked.Approval.ID, terms)
+	g, err := r.Give(t.Context(), "test:ann", asked.Approval.ID, asked.ActionHash, terms)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestStandingGrantAndLimits(t *testing.T) {
 	wantCode(t, r.call(t, "ask", `{"n":1.5}`), authz.ApprovalRequired) // nobody can count it
 
 	// An approval of what is over a limit is no grant for the next that is.
-	if _, err := r.Give(t.Context(), "test:ann", over.Approval.ID, approvals.Terms{Uses: 5}); err != nil {
+	if _, err := r.Give(t.Context(), "test:ann", over.Approval.ID, over.ActionHash, approvals.Terms{Uses: 5}); err != nil {
 		t.Fatal(err)
 	}
 	wantCode(t, r.call(t, "ask", `{"n":11}`), authz.Allowed)
@@ -192,7 +192,7 @@ func TestStandingGrantIsForWhatWasShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Give(t.Context(), "test:ann", asked.Approval.ID, approvals.Terms{}); err != nil {
+	if _, err := r.Give(t.Context(), "test:ann", asked.Approval.ID, asked.ActionHash, approvals.Terms{}); err != nil {
 		t.Fatal(err)
 	}
 	try := func(change func(*action.Request, *authz.Call, *authz.Caller)) authz.Answer {
@@ -299,7 +299,7 @@ func TestWithdrawApproval(t *testing.T) {
 			asked := r.call(t, "write", `{}`)
 			var err error
 			if standing {
-				_, err = r.Give(t.Context(), "test:ann", asked.Approval.ID, approvals.Terms{})
+				_, err = r.Give(t.Context(), "test:ann", asked.Approval.ID, asked.ActionHash, approvals.Terms{})
 			} else {
 				_, err = r.Answer(t.Context(), "test:ann", asked.Approval.ID, true, "")
 			}

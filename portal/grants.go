@@ -205,8 +205,10 @@ func (p *portal) give(w http.ResponseWriter, r *http.Request, s identity.Session
 	if err != nil {
 		return p.showApproval(w, r, s, req, http.StatusBadRequest, "Nothing was answered: "+visible.Line(err.Error())+".")
 	}
-	_, err = p.Service.Give(r.Context(), "portal:"+s.Name, req.ID, terms)
+	_, err = p.Service.Give(r.Context(), "portal:"+s.Name, req.ID, req.ActionHash, terms)
 	switch {
+	case errors.Is(err, approvals.ErrReplaced): // since it was read, a moment ago
+		return p.replaced(w, r, s)
 	case errors.Is(err, approvals.ErrAnswered), errors.Is(err, approvals.ErrExpired):
 		return p.tooLate(w, r, s)
 	case err != nil:

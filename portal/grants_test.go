@@ -265,7 +265,7 @@ func TestUsedByGrant(t *testing.T) {
 	w := newWorld(t)
 	v := w.signedIn()
 	first := w.hold(order)
-	if _, err := w.service.Give(t.Context(), "cli:bob", first.ID, approvals.Terms{}); err != nil {
+	if _, err := w.service.Give(t.Context(), "cli:bob", first.ID, first.ActionHash, approvals.Terms{}); err != nil {
 		t.Fatal(err)
 	}
 	g := w.grantOf(first)

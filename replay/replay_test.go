@@ -242,7 +242,7 @@ func TestReplayOfGrants(t *testing.T) {
 	r := record(t, rules)
 	give := func(n int, uses int) approvals.Grant {
 		asked := r.call(t, "ask", fmt.Sprintf(`{"n":%d}`, n))
-		g, err := r.Give(t.Context(), "cli:ann", asked.Approval.ID, approvals.Terms{Uses: uses})
+		g, err := r.Give(t.Context(), "cli:ann", asked.Approval.ID, asked.ActionHash, approvals.Terms{Uses: uses})
 		if err != nil {
 			t.Fatal(err)
 		}

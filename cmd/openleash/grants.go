@@ -109,12 +109,13 @@ openleash grants lists what you gave, and withdraws it.`,
 }
 
 func (a *app) give(cmd *cobra.Command, id string, version int, terms approvals.Terms) error {
-	if _, err := a.shown(cmd.Context(), id, version); err != nil {
+	r, err := a.shown(cmd.Context(), id, version)
+	if err != nil {
 		return withHint(fmt.Errorf("approve %s: %w", id, err), answerHint(id, err))
 	}
-	g, err := a.service.Give(cmd.Context(), "cli:"+userName(), id, terms)
+	g, err := a.service.Give(cmd.Context(), "cli:"+userName(), id, r.ActionHash, terms)
 	if err != nil {
-		return withHint(fmt.Errorf("approve %s: %w", id, err), "openleash approvals list shows what waits, and its arguments")
+		return withHint(fmt.Errorf("approve %s: %w", id, err), answerHint(id, err))
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "approved %s\n", id)
 	printGrant(cmd.OutOrStdout(), g, time.Now())
