@@ -23,7 +23,7 @@ var deeds = regexp.MustCompile(`^(?:` +
 	`approvals?[\s,"']+[\w-]|` +
 	`(?:grants?|limits|tools)[\s,"']+(?:withdraw|revoke|release|accept|refuse|show|list)|` +
 	`audit[\s,"']+tail|agents?[\s,"']+token|` +
-	`(?:open|start|login|logout|init|limits|grants|tools)(?:[\s,"']+-|[\s"']*(?:$|[\n;&|)\x60<>#]))` +
+	`(?:open|start|login|logout|init|limits|approvals|grants|tools)(?:[\s,"']+-|[\s"']*(?:$|[\n;&|)\x60<>#]))` +
 	`)`)
 
 // withFlags are what may stand between the program and its command.

@@ -104,6 +104,7 @@ func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 		"a link's command":      `{"script":["set -e","openleash open\nls"]}`,
 		"a token":               `{"command":"openleash agents token other"}`,
 		"a limit":               `{"command":"openleash limits release x"}`,
+		"what waits":            `{"command":"openleash approvals"}`,
 		"a definition":          `{"command":"openleash tools accept files write --hash x"}`,
 		"definitions":           `{"command":"openleash","args":["tools","list"]}`,
 		"as a list":             `{"argv":["/opt/openleash","approvals","approve","1"]}`,

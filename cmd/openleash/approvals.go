@@ -17,13 +17,13 @@ import (
 )
 
 func approvalsCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "approvals",
-		Short: "See and answer what waits for you",
-		Long: `What waits for its owner can be answered here or in the portal (openleash open).
+	cmd := approvalsList()
+	cmd.Use = "approvals"
+	cmd.Short = "See and answer what waits for you"
+	cmd.Long = `Lists what waits for you. It can be answered here or in the portal (openleash open).
 An approval is good for exactly the action shown, once, for an hour; approve --help says
-how one is good for more.`,
-	}
+how one is good for more.`
+	cmd.Args = knownCommand
 	cmd.AddCommand(approvalsList(), approvalsShow(), approvalsApprove(), approvalsDeny(), approvalsWithdraw(), approvalsRule())
 	return cmd
 }
@@ -159,7 +159,11 @@ func approvalsDeny() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deny ID",
 		Short: "Refuse one action; the model is told why",
-		Args:  cobra.ExactArgs(1),
+		Long: `Refuses the action of a request, at whichever version it is. The model is told so, with your
+reason, and for a while (15 minutes) the same call is refused at once without asking you.
+
+  openleash approvals deny ID --reason "not before Monday"`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(a *app) error { return a.answer(cmd, args[0], false, 0, reason) })
 		},

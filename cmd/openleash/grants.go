@@ -76,8 +76,12 @@ so often and so long (a day, if you do not say; at most 30 days). The action tha
 the first. What the policy denies, or what is over a limit, no grant lets through, and it
 ends when the tool's definition changes.
 
+An agent may word anew what waits, which makes the next version of the request. Then say
+which version you were shown: an approval of another one does not count.
+
 ` + boundsHelp + `
 
+  openleash approvals approve ID --version 2
   openleash approvals approve ID --times 5
   openleash approvals approve ID --for 8h --bound '$.payload.arguments.amount at_most 100'
 
@@ -147,12 +151,12 @@ first call has run is withdrawn by openleash grants withdraw.`,
 }
 
 func grantsCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "grants",
-		Short: "See and withdraw standing grants",
-		Long: `A standing grant lets calls of one kind run without asking you each time. It is given by
-openleash approvals approve ID --times N or --for TIME, or in the portal.`,
-	}
+	cmd := grantsList()
+	cmd.Use = "grants"
+	cmd.Short = "See and withdraw standing grants"
+	cmd.Long = `Lists the standing grants that are good now: each lets calls of one kind run without asking
+you. It is given by openleash approvals approve ID --times N or --for TIME, or in the portal.`
+	cmd.Args = knownCommand
 	cmd.AddCommand(grantsList(), grantsShow(), grantsWithdraw())
 	return cmd
 }
@@ -200,6 +204,9 @@ func (a *app) listGrants(cmd *cobra.Command, all, asJSON bool) error {
 			fmt.Fprintln(cmd.OutOrStdout())
 		}
 		printGrant(cmd.OutOrStdout(), g, now)
+	}
+	if len(shown) > 0 {
+		fmt.Fprintf(cmd.OutOrStdout(), "\nopenleash grants show ID shows the call that one was given on; openleash grants withdraw ID ends it.\n")
 	}
 	return nil
 }
