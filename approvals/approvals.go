@@ -97,6 +97,12 @@ type Request struct {
 	ContinuedBy string // the decision of the latest of them
 }
 
+// Foreign is all in it that the agent, the server or the policy's author has written.
+func (r Request) Foreign() []action.Value {
+	names := action.ArrayValue(action.StringValue(r.Server), action.StringValue(r.Tool), action.StringValue(r.Reason))
+	return []action.Value{r.Action.Value(), names, r.ToolInfo.Get("description"), r.ToolInfo.Get("annotations")}
+}
+
 // An Overshoot is one limit that an action is over.
 type Overshoot struct {
 	Limit    string `json:"limit"`         // its id: "shop/daily"

@@ -183,6 +183,9 @@ func orDefault(d, def time.Duration) time.Duration {
 	return d
 }
 
+// DenialSticks is how long the same call is refused after a denial, without asking.
+func (s *Service) DenialSticks() time.Duration { return s.cfg.DenyTTL }
+
 // Close waits for what Finish has still to write.
 func (s *Service) Close() error { return s.finisher.close() }
 
@@ -214,6 +217,9 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 		}
 	}
 	if pin.code != "" {
+		if code, reason := s.leg(ctx, &a); code != "" {
+			return s.refuse(ctx, a, code, reason)
+		}
 		return s.refuse(ctx, a, pin.code, pin.reason)
 	}
 	for range attempts {

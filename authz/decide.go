@@ -380,6 +380,7 @@ func (s *Service) refuse(ctx context.Context, a attempt, code Code, reason strin
 	ans := Answer{
 		DecisionID: a.decisionID, Outcome: policy.Deny, Code: code, Reason: reason,
 		ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
+		legs: a.legs,
 	}
 	bookHash := ""
 	if s.cfg.Policies != nil {

@@ -187,10 +187,10 @@ func (s *Service) AnswerShown(ctx context.Context, by, requestID string, shown a
 	return s.answer(ctx, by, r, approve, reason)
 }
 
-// shown is a request, unless it waits and shows another action by now.
-func (s *Service) shown(ctx context.Context, requestID string, shown action.Hash) (approvals.Request, error) {
+// shown is a request that was shown with the action of that hash.
+func (s *Service) shown(ctx context.Context, requestID string, hash action.Hash) (approvals.Request, error) {
 	r, err := s.cfg.Store.Approval(ctx, requestID)
-	if err == nil && r.ActionHash != shown && r.Status == approvals.Pending {
+	if err == nil && r.ActionHash != hash && r.Status == approvals.Pending {
 		err = approvals.ErrReplaced
 	}
 	return r, err

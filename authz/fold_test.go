@@ -102,7 +102,7 @@ func TestOtherWordsAreTheNextVersion(t *testing.T) {
 	if _, err := r.AnswerShown(t.Context(), "test:ann", shown.ID, second.ActionHash, true, ""); !errors.Is(err, approvals.ErrReplaced) {
 		t.Fatalf("a version that is not shown any more was answered: %v", err)
 	}
-	if _, err := r.Give(t.Context(), "test:ann", shown.ID, second.ActionHash, approvals.Terms{Uses: 2}); !errors.Is(err, approvals.ErrReplaced) {
+	if _, err := r.Give(t.Context(), "test:ann", shown.ID, second.ActionHash, approvals.Terms{Uses: 9}); !errors.Is(err, approvals.ErrReplaced) {
 		t.Fatalf("a standing grant was given on a version that is not shown any more: %v", err)
 	}
 	if _, err := r.AnswerShown(t.Context(), "test:ann", shown.ID, third.ActionHash, true, ""); err != nil {

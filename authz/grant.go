@@ -54,8 +54,7 @@ func useGrant(g approvals.Grant, r approvals.Request, ans *Answer, b *Batch) {
 }
 
 // Give approves a request and gives a standing grant with it, whose first use the
-// request is. by names the person and the door, as in Answer; they were shown the action
-// of that hash, as in AnswerShown.
+// request is, as AnswerShown does. by names the person and the door, as in Answer.
 func (s *Service) Give(ctx context.Context, by, requestID string, shown action.Hash, terms approvals.Terms) (approvals.Grant, error) {
 	now := s.cfg.Now().UTC().Truncate(time.Millisecond)
 	r, err := s.shown(ctx, requestID, shown)

@@ -26,7 +26,8 @@ import (
 //	the hash of the intent (agent, server, tool, arguments)
 //
 // So nobody else can make one, every process of the installation knows it, and it is
-// good for this call alone, until UNTIL (Unix milliseconds). It lets its bringer do
+// good for this call alone, until UNTIL (Unix milliseconds). REQUEST is "definition"
+// when it is the tool's definition that waits: there is no request yet. It lets its bringer do
 // nothing that the same call without it could not do: each leg is decided on anew.
 // It says how often the call has come back, and it is spent when the call has run,
 // which is in the store: who brings it then is told so, and the owner is not asked a
@@ -41,6 +42,8 @@ const (
 	legFor = 10 * time.Minute
 	// legPurpose keeps the signature from being taken for another.
 	legPurpose = "leg"
+	// legOfDefinition is in the place of a request.
+	legOfDefinition = "definition"
 )
 
 // leg is one that was brought back.
@@ -52,10 +55,14 @@ type leg struct {
 // NextLeg is the text with which the host of a held call may come back. It is empty
 // when it has come back often enough, or nothing waits.
 func (s *Service) NextLeg(who Caller, call *Call, ans Answer) string {
-	if ans.Code != ApprovalRequired || ans.Approval == nil || ans.legs >= MaxLegs {
+	if !ans.Code.Waits() || ans.legs >= MaxLegs {
 		return ""
 	}
-	head := fmt.Sprintf("%d.%d.%s", ans.legs+1, s.cfg.Now().Add(legFor).UnixMilli(), ans.Approval.ID)
+	request := legOfDefinition
+	if ans.Approval != nil {
+		request = ans.Approval.ID
+	}
+	head := fmt.Sprintf("%d.%d.%s", ans.legs+1, s.cfg.Now().Add(legFor).UnixMilli(), request)
 	intent := action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)
 	sig := s.cfg.Key.SignText(legPurpose, legText(head, call, intent))
 	return head + "." + base64.RawURLEncoding.EncodeToString(sig)

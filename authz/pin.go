@@ -93,6 +93,9 @@ type Pinning struct {
 	Gone       []PinGone // in the place of what is kept of the same name
 }
 
+// PinTopic is the topic of changes of a server's pins, for [approvals.Watcher].
+func PinTopic(owner, server string) string { return "pins " + owner + " " + server }
+
 // PinReader looks at pins; the store implements it.
 type PinReader interface {
 	PinGeneration(ctx context.Context, owner, server string) (int64, error)

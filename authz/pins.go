@@ -175,6 +175,39 @@ func (v pinVerdict) into(info action.Value) action.Value {
 // definitionHash is the member of $.tool that tells which definition is listed.
 const definitionHash = "definition_hash"
 
+// Blocks reports whether no call of a tool gets through, whoever makes it, until the
+// owner says otherwise: its definition was refused, or is one that was not accepted and
+// does not wait for that either. A list that leaves a doubt is none of the owner's
+// doing, and does not count. It decides nothing: calls are refused by Authorize.
+func (p *Pins) Blocks(tool string) bool {
+	v := p.verdict(PinTool, tool)
+	return v.code == ToolRefused || v.code == ToolChanged && v.state != "unknown"
+}
+
+// Lost reports whether what the server says of a tool has to be listed anew before its
+// owner can answer it: what was listed here last is neither accepted nor waits, since
+// another process has seen another version meanwhile.
+func (p *Pins) Lost(ctx context.Context, tool string) bool {
+	if p.mode == PinAllow || p.fresh(ctx, pinsFresh) != nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := pinKey{PinTool, PinName(tool)}
+	v, kept := p.known[key]
+	hash, listed := p.listed[key]
+	return kept && listed && v.Pending == nil && v.Find(hash) == nil
+}
+
+// Generation is another when what was pinned has changed, here or in another process
+// as of pinsFresh ago.
+func (p *Pins) Generation(ctx context.Context) (int64, error) {
+	err := p.fresh(ctx, pinsFresh)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gen, err
+}
+
 // verdict judges by what is known: nothing is read.
 func (p *Pins) verdict(kind, name string) pinVerdict {
 	p.mu.Lock()
@@ -205,7 +238,7 @@ func (p *Pins) judge(kind, name string, hash action.Hash, listed bool, unreadabl
 	case !kept, !listed:
 		return pinVerdict{state: "unknown"}
 	case v.Find(hash) == nil:
-		return pinVerdict{state: "changed", code: p.waitCode(), reason: what + " has changed, and the change could not be kept for the owner to look at"}
+		return pinVerdict{state: "changed", code: p.waitCode(), reason: what + " is not the one that was accepted any more, and does not wait for the owner: its server has to list it again"}
 	}
 	return pinVerdict{state: string(PinAccepted)}
 }
@@ -238,29 +271,17 @@ func (p *Pins) unreadableOf(kind string) string {
 	return ""
 }
 
-// pinsLookEvery is how often Wait looks.
-const pinsLookEvery = 75 * time.Millisecond
-
 // Wait blocks while the owner has not said whether a call's definition is
-// accepted, or until ctx ends. It looks into the store, so that an answer given in
-// any process wakes it.
+// accepted, or until ctx ends. An answer given in any process wakes it; what this
+// process alone knows of a list it sees a moment later.
 func (p *Pins) Wait(ctx context.Context, c *Call) error {
 	kind, name, _ := c.definition()
-	tick := time.NewTicker(pinsLookEvery)
-	defer tick.Stop()
-	for {
+	return approvals.Until(ctx, p.s.cfg.Store, PinTopic(p.s.cfg.Owner.ID, p.server), func(ctx context.Context) (bool, time.Time, error) {
 		if err := p.fresh(ctx, 0); err != nil {
-			return err
+			return false, time.Time{}, err
 		}
-		if p.verdict(kind, name).code != ToolHeld {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
+		return p.verdict(kind, name).code != ToolHeld, time.Now().Add(pinsFresh), nil
+	})
 }
 
 // otherDefinition reports whether the tool's definition is not the one by which the

@@ -202,7 +202,8 @@ func (l *lab) home(servers entry) (*leash, error) {
 		return nil, err
 	}
 	s := &leash{dir: dir, addr: addr}
-	config, err := json.Marshal(entry{"listen": addr, "mcpServers": servers}) // JSON is YAML
+	// The suite has the server add a tool and take it away again: nobody is there to accept it.
+	config, err := json.Marshal(entry{"listen": addr, "tools": entry{"changed": "allow"}, "mcpServers": servers}) // JSON is YAML
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "config.yaml"), config, 0o600)
 	}

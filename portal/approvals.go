@@ -120,7 +120,10 @@ type approvalPage struct {
 	Exact     markup       // the whole action, as JSON; empty: it is too long for that
 	Look      visible.Look // what is to be looked at closely
 	MaxReason int
-	Standing  standingPart
+	// DenialSticks is how long a denial would stand; Refused is until when this one does.
+	DenialSticks string
+	Refused      time.Time
+	Standing     standingPart
 }
 
 // toolInfo is what the server says of its tool: not believed.
@@ -167,7 +170,10 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		page: base, item: newItem(req, base.Now), Title: base.Title, Notice: notice,
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
 		Over: overLimits(req.Overshoots), Limits: roomRows(review.Limits), Last: newSinceLast(review.Last, req), Versions: newVersionsPiece(req, review, base.Now),
-		Tool: describeTool(req), Look: lookAt(req), MaxReason: maxReason,
+		Tool: describeTool(req), Look: visible.LookAt(req.Foreign()...), MaxReason: maxReason, DenialSticks: span(p.Service.DenialSticks()),
+	}
+	if until := req.AnsweredAt.Add(p.Service.DenialSticks()); req.Status == approvals.Denied && base.Now.Before(until) {
+		data.Refused = until
 	}
 	if whole := req.Action.Value(); len(whole.Canonical()) <= bareText {
 		data.Exact = jsonHTML(whole)
@@ -182,12 +188,6 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		data.Arguments, data.Mapped = fields(payload), nil
 	}
 	return p.render(w, status, "approval.html", data)
-}
-
-// lookAt looks at all that others have written in a request.
-func lookAt(r approvals.Request) visible.Look {
-	names := action.ArrayValue(action.StringValue(r.Server), action.StringValue(r.Tool), action.StringValue(r.Reason))
-	return visible.LookAt(r.Action.Value(), names, r.ToolInfo.Get("description"), r.ToolInfo.Get("annotations"))
 }
 
 // actionFile gives the action to the byte: its SHA-256 is the action hash.
@@ -240,22 +240,15 @@ func (p *portal) deny(w http.ResponseWriter, r *http.Request, s identity.Session
 
 // answer takes the owner's word on exactly the action that the page showed.
 func (p *portal) answer(w http.ResponseWriter, r *http.Request, s identity.Session, yes bool) error {
-	if err := parseForm(r); err != nil {
+	req, ok, err := p.shownRequest(w, r, s)
+	if err != nil || !ok {
 		return err
 	}
 	reason, err := reasonOf(r)
 	if err != nil {
 		return err
 	}
-	req, err := p.ownRequest(r, s)
-	if err != nil {
-		return err
-	}
-	shown, err := action.ParseHash(r.PostForm.Get("action_hash"))
-	if err != nil || shown != req.ActionHash {
-		return p.showApproval(w, r, s, req, http.StatusConflict, anotherAction)
-	}
-	_, err = p.Service.AnswerShown(r.Context(), "portal:"+s.Name, req.ID, shown, yes, reason)
+	_, err = p.Service.AnswerShown(r.Context(), "portal:"+s.Name, req.ID, req.ActionHash, yes, reason)
 	switch {
 	case errors.Is(err, approvals.ErrReplaced): // since it was read, a moment ago
 		return p.replaced(w, r, s)

@@ -203,3 +203,35 @@ func TestBrowserHostile(t *testing.T) {
 		t.Errorf("%d cases were tried", tried)
 	}
 }
+
+// No page is wider than a phone, nor are the forms of a grant and of a rule.
+func TestBrowserPhone(t *testing.T) {
+	w := newWorld(t)
+	ctx := chromium(t)
+	r := w.hold(order)
+	w.worded(r, "please send the figures of the quarterly report when you find the time")
+	w.lists("tool", "create_order", "Orders.")
+	w.lists("tool", "create_order", "Orders two things.")
+	given := w.hold(`{"item":"tea"}`)
+	if _, err := w.service.Give(t.Context(), "cli:ann", given.ID, given.ActionHash, approvals.Terms{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := chromedp.Call(ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: 360, Height: 800, DeviceScaleFactor: 1})
+	err = errors.Join(err, chromedp.Do(ctx,
+		chromedp.Navigate(SignInURL(w.browse(), w.link(time.Minute), "")),
+		chromedp.Click(chromedp.CSS("form button.yes")),
+		chromedp.WaitVisible(chromedp.CSS(".requests"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/", "/approvals/" + r.ID, "/approvals/" + r.ID + "/rule", "/grants", "/tools", toolShown, "/limits", "/policies", "/playground"} {
+		err := chromedp.Do(ctx, chromedp.Navigate(w.browse()+path), chromedp.WaitVisible(chromedp.CSS("main h1")))
+		if err != nil {
+			t.Fatal(path, err)
+		}
+		over, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.querySelectorAll("details").forEach(d => d.open = true); document.documentElement.scrollWidth - innerWidth`))
+		if err != nil || over > 0 {
+			t.Errorf("%s is %d pixels too wide, %v", path, over, err)
+		}
+	}
+}

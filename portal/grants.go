@@ -187,7 +187,7 @@ func (p *portal) shownRequest(w http.ResponseWriter, r *http.Request, s identity
 	}
 	shown, err := action.ParseHash(r.PostForm.Get("action_hash"))
 	if err != nil || shown != req.ActionHash {
-		return req, false, p.showApproval(w, r, s, req, http.StatusConflict, "Nothing was done: the form was for another action than this one. Please look again.")
+		return req, false, p.showApproval(w, r, s, req, http.StatusConflict, anotherAction)
 	}
 	return req, true, nil
 }

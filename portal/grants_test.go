@@ -72,7 +72,7 @@ func TestGiveGrant(t *testing.T) {
 	if g = w.grantOf(req); g.WithdrawnBy != "portal:alice" {
 		t.Errorf("%+v", g)
 	}
-	wantText(t, "the grants then", v.get("/grants"), "No standing grant is good now", "WITHDRAWN")
+	wantText(t, "the grants then", v.get("/grants"), "No standing grant is good now", "<dd>withdrawn</dd>")
 	got = v.post("/grants/"+g.ID+"/withdraw", url.Values{})
 	wantStatus(t, "withdrawing it again", got, 409)
 	wantText(t, "withdrawing it again", got, "Nothing was done: the grant was withdrawn.")

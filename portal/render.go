@@ -72,6 +72,7 @@ func (p *portal) funcs() template.FuncMap {
 		"asset":   p.static.url,
 		"inline":  inlineHTML,
 		"lines":   blockHTML,
+		"gist":    gist,
 		"visible": visible.Line,
 		"since":   since,
 		"until":   until,

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/internal/visible"
 )
 
@@ -148,6 +149,60 @@ func firstRunes(s string, n int) string {
 		}
 	}
 	return s
+}
+
+const (
+	// gistFields is how many arguments a list tells of a call,
+	gistFields = 4
+	// and gistText how much of each, in characters.
+	gistText = 40
+)
+
+// gist is what a list tells of a call, so that one mail is known from another: how some
+// of its arguments begin. All of it stands on its page.
+func gist(r approvals.Request) markup {
+	payload := r.Action.Payload
+	if r.Tool != "" {
+		payload = payload.Get("arguments")
+	}
+	if payload.Kind() != action.Object {
+		return ""
+	}
+	var b strings.Builder
+	chosen := telling(payload)
+	for _, m := range chosen {
+		fmt.Fprintf(&b, `<span class="aside">%s</span> <span class="text" dir="auto">%s</span> `, beginning(m.Key), beginning(textOf(m.Value)))
+	}
+	if more := payload.Len() - len(chosen); more > 0 {
+		fmt.Fprintf(&b, `<span class="aside">and %d more</span>`, more)
+	}
+	return markup(b.String())
+}
+
+// telling are the first members of a payload, those that have nothing inside before the
+// others.
+func telling(payload action.Value) (list []action.Member) {
+	var others []action.Member
+	for key, v := range payload.Members() {
+		m := action.Member{Key: key, Value: v}
+		switch nested := v.Kind() == action.Object || v.Kind() == action.Array; {
+		case len(list) == gistFields:
+			return list
+		case !nested:
+			list = append(list, m)
+		case len(others) < gistFields:
+			others = append(others, m)
+		}
+	}
+	return append(list, others[:min(len(others), gistFields-len(list))]...)
+}
+
+// beginning is how a text begins, on one line.
+func beginning(s string) markup {
+	if head := firstRunes(s, gistText); len(head) < len(s) {
+		return inlineHTML(head) + "…"
+	}
+	return inlineHTML(s)
 }
 
 // textHTML shows a string's text; blanks at its ends, which no one would see, are boxed.

@@ -65,7 +65,7 @@ func TestVersionsOnThePage(t *testing.T) {
 	second := v.get("/approvals/" + r.ID)
 	second.says(t, "Version 2: the same in other words", "You answer version 2", "Asked 2 times", "From version 1 to 2", "<del>numbers</del>", "<ins>figures</ins>", "&lt;b&gt;quarterly&lt;/b&gt;")
 	second.saysNot(t, "<b>quarterly", "earlier version")
-	v.get("/").says(t, "asked 2 times, last", "(version 2)")
+	v.get("/").says(t, "<strong>asked 2 times</strong>, last", "(version 2)")
 	if v.get("/inbox/count").Body == state {
 		t.Error("live.js does not hear of the new version")
 	}
@@ -168,4 +168,35 @@ func (w *world) visitLater(v *visitor) approvals.Request {
 	w.t.Helper()
 	v.post("/sign-in", url.Values{"token": {w.link(time.Minute)}})
 	return w.hold(`{"n":1}`)
+}
+
+// The inbox tells one call from another, by the arguments that tell most; what hides in
+// them is shown.
+func TestInboxTellsCallsApart(t *testing.T) {
+	w := newWorld(t)
+	v := w.signedIn()
+	w.hold(`{"headers":{"x":1},"to":"ann@a.example","subject":"<b>Lunch\u202e</b>","text":"Shall we meet at noon, or a little later than that?"}`)
+	w.hold(`{"a":1,"b":2,"c":3,"d":4,"e":5}`)
+	w.hold(`{}`)
+	inbox := v.get("/")
+	inbox.says(t, `<span class="aside">to</span> <span class="text" dir="auto">ann@a.example</span>`,
+		`&lt;b&gt;Lunch<span class="odd"`, "Shall we meet at noon, or a little later…", `<span class="text" dir="auto">{&#34;x&#34;:1}</span>`,
+		`<span class="text" dir="auto">4</span> <span class="aside">and 1 more</span>`)
+	inbox.saysNot(t, "\u202e", "than that", `dir="auto">5<`)
+	if strings.Index(inbox.Body, "ann@a.example") > strings.Index(inbox.Body, ">headers<") {
+		t.Error("what has something inside comes first")
+	}
+}
+
+// A page says how long a denial would stand, and of one that stands until when.
+func TestDenialSticksOnThePage(t *testing.T) {
+	w := newWorld(t)
+	v := w.signedIn()
+	r := w.hold(`{}`)
+	page := v.get("/approvals/" + r.ID)
+	page.says(t, "The same call is then refused for 15 min.")
+	v.post("/approvals/"+r.ID+"/deny", page.form(t))
+	v.get("/approvals/"+r.ID).says(t, "The same call is refused without asking you until")
+	w.pass(15 * time.Minute)
+	v.get("/approvals/"+r.ID).saysNot(t, "without asking you until")
 }

@@ -32,7 +32,7 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, l line) ru
 	}
 	call.Hold = p.holdOf(who)
 	ans := p.authorize(ctx, who, req, call) // policy, grant, proof, log: one commit
-	for until := time.Now().Add(p.holdOf(who)); ans.Code.Waits() && !c.asksTask(l); {
+	for until := time.Now().Add(p.holdOf(who)); ans.Code.Waits() && !c.isTask(ans, l); {
 		l.stepAside()
 		if !p.hold(ctx, call, ans, until, c.progressToken, l) {
 			p.leave(ctx, ans)
@@ -50,7 +50,7 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, l line) ru
 		return ruling{} // the host has gone; nothing is forwarded, nobody is answered
 	case ans.Outcome == policy.Allow:
 		return ruling{forward: c.withProof(ans.Proof), done: done, wrap: p.stateWrapper(who, ans)}
-	case ans.Code == authz.ApprovalRequired:
+	case ans.Code.Waits():
 		return ruling{reply: p.sendAway(who, c, call, ans, l)} // it may come back
 	default:
 		return ruling{reply: p.refusal(c, ans)}

@@ -4,15 +4,17 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
 )
 
 // hideDenied leaves out of a list of tools those that the policy denies this
-// agent whatever the arguments. The others stay as they were written.
+// agent whatever the arguments, and those whose definition lets no call through. The
+// others stay as they were written.
 func (p *Proxy) hideDenied(who authz.Caller, raw []byte) []byte {
-	root, err := action.Parse(raw, anyMessage(raw))
+	root, err := action.Parse(raw, action.Limits{Bytes: len(raw) + 1, Depth: maxDepth, CaseTwins: true}) // schemas have such names
 	if err != nil {
 		return raw
 	}
@@ -41,6 +43,9 @@ func (p *Proxy) hideDenied(who authz.Caller, raw []byte) []byte {
 }
 
 func (p *Proxy) isHidden(who authz.Caller, name string) bool {
+	if p.pins.Blocks(name) {
+		return true
+	}
 	mapped, _ := p.Mapping.describe(p.Name, name)
 	return p.Service.DeniesOutright(who, mapped.ActionType, p.pins.Info(name, p.toolInfo(name, mapped)))
 }
@@ -94,6 +99,10 @@ func (p *Proxy) changesFor(who authz.Caller) int {
 	return shown.changes
 }
 
+// pinsEvery is how often it is looked whether what is pinned hides or shows a tool: the
+// owner's answer may have been given in another process.
+const pinsEvery = time.Second
+
 // PoliciesChanged says that other policies are in force. Hosts whose lists would
 // be others now are told; that is not waited for.
 func (p *Proxy) PoliciesChanged() {
@@ -121,9 +130,17 @@ func (p *Proxy) whenHidden(ctx context.Context, who authz.Caller, told int, tell
 			defer p.hiding.mu.Unlock()
 			delete(p.hiding.watchers, changed)
 		}()
-		for {
+		tick := time.NewTicker(pinsEvery)
+		defer tick.Stop()
+		for pinned := int64(-1); ; {
 			select {
 			case <-changed:
+			case <-tick.C:
+				now, err := p.pins.Generation(ctx)
+				if err != nil || now == pinned { // what cannot be read is read again
+					continue
+				}
+				pinned = now
 			case <-ctx.Done():
 				return
 			}

@@ -16,10 +16,11 @@ rules:
 
 func TestHideDenied(t *testing.T) {
 	const (
-		drop = `{"name":"drop","inputSchema":{"type":"object"}}`
-		buy  = `{"name":"buy", "inputSchema":{"type":"object","x":1.10}, "unknown":[1.50]}`
-		wipe = `{"name":"wipe","inputSchema":{},"annotations":{"destructiveHint":true}}`
-		read = `{"inputSchema":{}, "name":"re\u0061d"}`
+		drop  = `{"name":"drop","inputSchema":{"type":"object"}}`
+		buy   = `{"name":"buy", "inputSchema":{"type":"object","x":1.10}, "unknown":[1.50]}`
+		wipe  = `{"name":"wipe","inputSchema":{},"annotations":{"destructiveHint":true}}`
+		read  = `{"inputSchema":{}, "name":"re\u0061d"}`
+		twins = `{"name":"twins","inputSchema":{"properties":{"id":{},"ID":{}}}}`
 	)
 	list := func(tools string) string {
 		return `{"jsonrpc":"2.0","id":1,"result":{"nextCursor":"c", "tools": ` + tools + `,"_meta":{"k":1.0}}}`
@@ -32,6 +33,7 @@ func TestHideDenied(t *testing.T) {
 		{true, "[" + drop + ", " + buy + " ," + wipe + "," + read + "]", "[" + buy + "," + read + "]"},
 		{true, "[ " + buy + " , " + read + " ]", "[ " + buy + " , " + read + " ]"},
 		{true, "[" + drop + "]", "[]"},
+		{true, "[" + drop + "," + twins + "]", "[" + twins + "]"},
 	} {
 		k := newTalk(t, somePolicy, func(p *Proxy) { p.HideDenied = c.hide })
 		k.upstream.write(list(c.in))

@@ -67,6 +67,46 @@ func TestACallByAChangedDefinitionWaits(t *testing.T) {
 	}
 }
 
+// So it is through the older transport, and where all servers are at one address.
+func TestACallByAChangedDefinitionWaitsAtEveryDoor(t *testing.T) {
+	for name, door := range taskDoors(false) {
+		t.Run(name, func(t *testing.T) {
+			p := newRealProxy(t, allowAll)
+			h, s := taskHostAt(t, p, "bot", false, door)
+			call := func() <-chan []byte {
+				answer := make(chan []byte, 1)
+				go func() { answer <- h.ask("tools/call", `"name":"buy","arguments":{}`) }()
+				return answer
+			}
+			h.ask("tools/list", "")
+			if raw := <-call(); !strings.Contains(string(raw), "done plainly") {
+				t.Errorf("before the change: %s", raw)
+			}
+			s.says = "Evil."
+			h.ask("tools/list", "")
+			held := call()
+			select {
+			case raw := <-held:
+				t.Errorf("after the change: %s", raw)
+			case <-time.After(200 * time.Millisecond):
+			}
+			if n := s.count(); n != 1 {
+				t.Errorf("the server has got %d calls before the change was accepted, want 1", n)
+			}
+			p.accepts(t, "shop")
+			for range 2 {
+				if raw := <-held; !strings.Contains(string(raw), "done plainly") {
+					t.Errorf("after it was accepted: %s", raw)
+				}
+				held = call()
+			}
+			if <-held; s.count() != 4 {
+				t.Errorf("the server has got %d calls, want 4", s.count())
+			}
+		})
+	}
+}
+
 // A held call of that kind ends as one that waits for an approval: with a result by
 // which it can be called again.
 func TestTheRefusalOfAChangedDefinition(t *testing.T) {
@@ -209,6 +249,32 @@ func TestTheProxysOwnListIsCompared(t *testing.T) {
 	answer("Evil.")
 	if got := k.next(k.host); !strings.Contains(got, "TOOL_HELD") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// What waited is forgotten when another process sees another version, and that is
+// accepted. Then the first one is listed again, so that its owner can answer it.
+func TestALostDefinitionIsListedAgain(t *testing.T) {
+	k := newListingTalk(t, allowAll, func(p *Proxy) { p.Hold = 50 * time.Millisecond })
+	k.list("10", "tools/list", toolList("10", lookThat("Looks."), ""))
+	k.list("11", "tools/list", toolList("11", lookThat("Looks closely."), ""))
+	item := must(action.Parse([]byte(lookThat("Sees.")), action.Limits{CaseTwins: true}))(t).Canonical()
+	elsewhere := authz.Listing{Agent: "bot", Kind: authz.PinTool, Items: []authz.Listed{{Name: "look", Text: item, Hash: sha256.Sum256(item)}}}
+	if err := k.Service.Pins("shop", authz.PinHold).Observe(t.Context(), elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	k.accepts(t, "shop")
+	time.Sleep(1100 * time.Millisecond) // this process hears of it
+	k.host.write(toolCall("5", "look", `{}`))
+	id := isOurList(t, k.next(k.upstream), "")
+	k.upstream.write(toolList(id, lookThat("Looks closely."), ""))
+	if got := k.next(k.host); !strings.Contains(got, "TOOL_HELD") || !strings.Contains(got, "has to accept the change") {
+		t.Errorf("got %s", got)
+	}
+	k.accepts(t, "shop")
+	k.host.write(toolCall("6", "look", `{}`))
+	if got := unproved(k.next(k.upstream)); got != toolCall("6", "look", `{}`) {
+		t.Errorf("the server got %s", got)
 	}
 }
 

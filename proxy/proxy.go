@@ -69,7 +69,8 @@ type Config struct {
 	// Empty: authz.PinHold.
 	Pins authz.PinMode
 
-	// HideDenied leaves out of tools/list what is denied whatever the arguments.
+	// HideDenied leaves out of tools/list what is denied whatever the arguments, and
+	// what authz.Pins blocks.
 	// PoliciesChanged then has to be called when other policies are in force.
 	HideDenied bool
 

@@ -56,7 +56,7 @@ func (c *raceCall) goOn(from *raceCall) string {
 // sentAway reports whether a call is answered with a way to come back: nothing was
 // done.
 func (w *raceWorld) sentAway(c *raceCall, m Message) bool {
-	if code, _ := stringAt(m.Raw, "result", "_meta", RefusalKey, "code"); code != "APPROVAL_REQUIRED" {
+	if code, _ := stringAt(m.Raw, "result", "_meta", RefusalKey, "code"); code != "APPROVAL_REQUIRED" && code != "TOOL_HELD" {
 		return false
 	}
 	switch rawAt(m.Raw, "result", "resultType") {

@@ -129,6 +129,12 @@ func (c call) asksTask(l line) bool {
 	return l.tasks && l.send != nil && !c.open && !c.modern() && c.params.Get("task").Kind() == action.Object
 }
 
+// isTask reports whether a call is a task from the start. One whose definition waits
+// has no request yet that a task could wait for.
+func (c call) isTask(ans authz.Answer, l line) bool {
+	return ans.Code == authz.ApprovalRequired && c.asksTask(l)
+}
+
 // takesTask reports whether a host of 2026-07-28 can do with a task. "A server MUST NOT
 // return CreateTaskResult to a client that did not include the extension capability
 // on its request".
@@ -150,7 +156,7 @@ func hasTasks(meta action.Value) bool {
 // asTask answers a held call with a task; nil when its host knows none, or has as many
 // as it may have.
 func (p *Proxy) asTask(who authz.Caller, c call, ans authz.Answer, l line) []byte {
-	if !c.asksTask(l) && !c.takesTask(l) {
+	if ans.Approval == nil || !c.asksTask(l) && !c.takesTask(l) {
 		return nil
 	}
 	now := time.Now()

@@ -24,6 +24,7 @@ type taskServer struct {
 	seen   []string
 	calls  int
 	open   bool          // one of its own tasks was made
+	says   string        // the description of its tool
 	gate   chan struct{} // when not nil, a call is answered once it is closed
 	result func(n int, m Message) string
 }
@@ -51,7 +52,7 @@ func (s *taskServer) answer(m Message) string {
 	case m.Method == "server/discover":
 		return `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`
 	case m.Method == "tools/list":
-		return `{"tools":[{"name":"buy","inputSchema":{"type":"object"}}]}`
+		return `{"tools":[{"name":"buy","description":"` + s.says + `","inputSchema":{"type":"object"}}]}`
 	case m.Method == "tools/call" && result != nil:
 		return result(n, m)
 	case m.Method == "tools/call":

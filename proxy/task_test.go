@@ -413,7 +413,7 @@ func TestTaskThatEnds(t *testing.T) {
 }
 
 func TestTasksAreBounded(t *testing.T) {
-	p := newRealProxy(t, askAll)
+	p := realProxyAt(t, t.TempDir(), askAll, func(c *authz.Config) { c.OpenPerAgent = 2 * maxHeld })
 	p.Hold = 10 * time.Millisecond
 	h, _ := taskHostAt(t, p, "bot", false, atStdio)
 	first := h.task(`{"n":-1}`)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 )
@@ -73,11 +74,27 @@ func (p *Proxy) hold(ctx context.Context, call *authz.Call, ans authz.Answer, un
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	defer l.keepTelling(token, p.tellEvery)()
+	return p.answered(ctx, call, ans) == nil
+}
+
+// answered waits until the owner has said something to what a call waits for: its
+// request, or its definition.
+func (p *Proxy) answered(ctx context.Context, call *authz.Call, ans authz.Answer) error {
 	if ans.Code == authz.ToolHeld {
-		return p.pins.Wait(ctx, call) == nil
+		return p.pins.Wait(ctx, call)
 	}
 	_, err := approvals.Wait(ctx, p.Service.Approvals(), ans.Approval.ID)
-	return err == nil
+	return err
+}
+
+// awaited names what a call waits for: its request; else the call itself and the
+// definition, whose hash stands in the reason.
+func awaited(who authz.Caller, call *authz.Call, ans authz.Answer) string {
+	if ans.Approval != nil {
+		return ans.Approval.ID
+	}
+	intent := action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)
+	return "definition-" + sum([]byte(intent.String()+"\n"+ans.Reason))
 }
 
 // keepTelling sends progress, or shows some other sign of life, until stop is called.
@@ -114,7 +131,8 @@ func (l line) keepTelling(token string, every time.Duration) (stop func()) {
 	return func() { close(ended); <-gone }
 }
 
-// sendAway answers a call that nobody has answered in time. Its request stays open.
+// sendAway answers a call that nobody has answered in time. What it waits for stays
+// open.
 func (p *Proxy) sendAway(who authz.Caller, c call, made *authz.Call, ans authz.Answer, l line) []byte {
 	if task := p.asTask(who, c, ans, l); task != nil {
 		return task
@@ -124,9 +142,10 @@ func (p *Proxy) sendAway(who authz.Caller, c call, made *authz.Call, ans authz.A
 			return p.comeBack(c, ans, leg)
 		}
 	}
-	times := p.away.again(ans.Approval.ID)
-	if times == 1 && p.hasPage(c, l) && p.tellWhenAnswered(ans.Approval.ID, l) {
-		return p.openPage(c, ans)
+	id := awaited(who, made, ans)
+	times := p.away.again(id)
+	if times == 1 && p.hasPage(c, l) && p.tellWhenAnswered(id, made, ans, l) {
+		return p.openPage(c, id, ans)
 	}
 	return p.waiting(c, ans, times)
 }
@@ -157,10 +176,14 @@ func (p *Proxy) hasPage(c call, l line) bool {
 // openPage is the error that has the host open a page for its user: "the server MAY
 // return a URLElicitationRequiredError […] to indicate that a URL mode elicitation is
 // required" (2025-11-25, Elicitation).
-func (p *Proxy) openPage(c call, ans authz.Answer) []byte {
+func (p *Proxy) openPage(c call, id string, ans authz.Answer) []byte {
 	info := p.refusalInfo(c, ans)
-	page := fmt.Appendf(nil, `{"mode":"url","elicitationId":%s,"url":%s,"message":%s}`, quote(ans.Approval.ID), quote(info.URL),
-		quote("OpenLeash asks for approval: "+c.tool+" of server "+p.Name+". Sign in with `openleash open` if you are asked to."))
+	asks := "OpenLeash asks for approval: "
+	if ans.Code == authz.ToolHeld {
+		asks = "OpenLeash asks whether to accept what has changed: "
+	}
+	page := fmt.Appendf(nil, `{"mode":"url","elicitationId":%s,"url":%s,"message":%s}`, quote(id), quote(info.URL),
+		quote(asks+c.tool+" of server "+p.Name+". Sign in with `openleash open` if you are asked to."))
 	return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%s,"data":{"elicitations":[%s],"%s":%s}}}`,
 		c.ID, mcp.URL_ELICITATION_REQUIRED, quote(info.Message), page, RefusalKey, marshal(info))
 }
@@ -168,13 +191,13 @@ func (p *Proxy) openPage(c call, ans authz.Answer) []byte {
 // tellWhenAnswered tells the host when a page has served its purpose: "the server
 // MAY send a notifications/elicitation/complete notification". Some wait for that
 // without an end, so who cannot be told gets no page.
-func (p *Proxy) tellWhenAnswered(id string, l line) bool {
+func (p *Proxy) tellWhenAnswered(id string, made *authz.Call, ans authz.Answer, l line) bool {
 	return l.later(func(ctx context.Context) []byte {
 		select {
 		case <-time.After(tellAfter):
 		case <-ctx.Done():
 		}
-		if _, err := approvals.Wait(ctx, p.Service.Approvals(), id); err != nil {
+		if p.answered(ctx, made, ans) != nil {
 			return nil
 		}
 		return fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":%s}}`, quote(id))
@@ -185,16 +208,16 @@ const (
 	// enough is how often in a row a model is told to call again at once; then it is
 	// told to ask its user.
 	enough = 6
-	// maxAway bounds for how many requests it is known how often that was. Beyond it
+	// maxAway bounds for how many calls it is known how often that was. Beyond it
 	// the counting begins anew: models are told to go on a few times more.
 	maxAway = 10_000
 )
 
-// away counts how often the host of a request was sent away without coming back by
+// away counts how often the host of a call was sent away without coming back by
 // itself.
 type away struct {
 	mu    sync.Mutex
-	count map[string]int // by request
+	count map[string]int // by what is waited for
 }
 
 func (a *away) again(id string) int {

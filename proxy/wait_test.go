@@ -74,9 +74,14 @@ func (w *wire) asUp(said, got string) string {
 // params then.
 func leg(t *testing.T, answer []byte) string {
 	t.Helper()
+	return legOf(t, answer, authz.ApprovalRequired)
+}
+
+func legOf(t *testing.T, answer []byte, why authz.Code) string {
+	t.Helper()
 	state := rawAt(answer, "result", "requestState")
 	if rawAt(answer, "result", "resultType") != `"input_required"` || rawAt(answer, "result", "inputRequests") != "{}" || !strings.HasPrefix(state, `"openleash.wait.`) ||
-		rawAt(answer, "result", "_meta", RefusalKey, "code") != `"APPROVAL_REQUIRED"` {
+		rawAt(answer, "result", "_meta", RefusalKey, "code") != `"`+string(why)+`"` {
 		t.Fatalf("want a result that wants input, and none in particular, got %s", answer)
 	}
 	return `, "requestState" : ` + state

@@ -142,6 +142,9 @@ func printApprovals(w io.Writer, list []approvalView) {
 		t.Flush()
 		(&approvalPrinter{w: w, more: "openleash approvals show " + v.ID + " --full"}).foreign(visible.JSON(v.payload), v.payload)
 	}
+	if list[0].Status == string(approvals.Pending) {
+		fmt.Fprintf(w, "\nopenleash approvals show %s tells more, and how to answer it.\n", list[0].ID)
+	}
 }
 
 func ruleWords(rule string) string {
@@ -174,6 +177,7 @@ func (a *app) answer(cmd *cobra.Command, id string, approve bool, version int, r
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", strings.ToLower(string(r.Status)), r.ID)
 	if !approve {
+		fmt.Fprintf(cmd.OutOrStdout(), "The same call is refused for %d minutes, without asking you.\n", int(a.service.DenialSticks().Minutes()))
 		return nil
 	}
 	return a.suggestRule(cmd.Context(), cmd.OutOrStdout(), r)

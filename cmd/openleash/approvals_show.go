@@ -96,7 +96,7 @@ type changeView struct {
 }
 
 func shownApproval(r approvals.Request, review authz.Review, now time.Time) detailedApproval {
-	look := lookAt(r)
+	look := visible.LookAt(r.Foreign()...)
 	d := detailedApproval{
 		approvalView: viewOf(r, now), ToolInfo: r.ToolInfo, Party: r.Action.RelyingParty, DecisionID: r.DecisionID, Over: r.Overshoots,
 		Limits: []limitRoomView{}, Hidden: look.Hidden, Alike: look.Alike, Twins: look.Twins,
@@ -183,15 +183,9 @@ func (p *approvalPrinter) facts() {
 	t.Flush()
 }
 
-// lookAt looks at all that others have written in a request.
-func lookAt(r approvals.Request) visible.Look {
-	names := action.ArrayValue(action.StringValue(r.Server), action.StringValue(r.Tool), action.StringValue(r.Reason))
-	return visible.LookAt(r.Action.Value(), names, r.ToolInfo.Get("description"), r.ToolInfo.Get("annotations"))
-}
-
 // look says what is to be looked at closely.
 func (p *approvalPrinter) look() {
-	look := lookAt(p.r)
+	look := visible.LookAt(p.r.Foreign()...)
 	if look.Odd() == 0 && len(look.Twins) == 0 {
 		return
 	}

@@ -40,7 +40,8 @@ type Config struct {
 	// the configuration.
 	Policies string
 	// HideDenied (list: hide_denied) leaves out of tools/list what the policy
-	// denies an agent whatever the arguments. Default: list: all.
+	// denies an agent whatever the arguments, and what the owner has refused. Default:
+	// list: all.
 	HideDenied bool
 	// Pins (tools: {changed: …}) says what becomes of calls by a definition that the
 	// owner has not accepted: hold, deny or allow. Default: hold.

@@ -144,7 +144,43 @@ func words(old, new string, cells *int) []Piece {
 		w.add(Insert, b...)
 	}
 	w.add(Keep, end...)
-	return w.pieces
+	return joined(w.pieces)
+}
+
+// joined makes one change of those that have nothing but a space between them: a phrase
+// that became another is read as one phrase and the other, not by turns.
+func joined(pieces []Piece) (list []Piece) {
+	var went, came strings.Builder
+	flush := func() {
+		for _, p := range []Piece{{Delete, went.String()}, {Insert, came.String()}} {
+			if p.Text != "" {
+				list = append(list, p)
+			}
+		}
+		went.Reset()
+		came.Reset()
+	}
+	for i, p := range pieces {
+		between := i > 0 && i < len(pieces)-1 && isSpace(p.Text) // no two neighbours are kept
+		if p.Op == Keep && !between {
+			flush()
+			list = append(list, p)
+			continue
+		}
+		if p.Op != Insert {
+			went.WriteString(p.Text)
+		}
+		if p.Op != Delete {
+			came.WriteString(p.Text)
+		}
+	}
+	flush()
+	return list
+}
+
+// isSpace reports whether a text is of spaces that end no line.
+func isSpace(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsSpace(r) || r == '\n' || r == '\r' }) < 0
 }
 
 // A writer goes through both texts and cuts them into pieces.

@@ -21,8 +21,8 @@ func parse(t *testing.T, s string) action.Value {
 }
 
 func TestValues(t *testing.T) {
-	old := parse(t, `{"to":"ann@example.com","n":1,"list":[1,{"a b":true}],"gone":null,"same":{"x":[1.10]},"body":"Dear Ann, see you on Monday at noon."}`)
-	new := parse(t, `{"to":"bob@example.com","n":1.0,"list":[1,{"a b":false},3],"same":{"x":[1.10]},"body":"Hello Ann, see you on Tuesday at noon.","more":{}}`)
+	old := parse(t, `{"to":"ann@example.com","n":1,"list":[1,{"a b":true}],"gone":null,"same":{"x":[1.10]},"body":"Dear Ann, see you on Monday at noon.","ask":"Please send me\nthe figures"}`)
+	new := parse(t, `{"to":"bob@example.com","n":1.0,"list":[1,{"a b":false},3],"same":{"x":[1.10]},"body":"Hello Ann, see you on Tuesday at noon.","ask":"Could you get us\nour figures","more":{}}`)
 	var got []string
 	for _, c := range Values(old, new) {
 		line := c.Path + ": " + string(c.Old.Raw()) + " → " + string(c.New.Raw())
@@ -36,6 +36,7 @@ func TestValues(t *testing.T) {
 		`.list[1]["a b"]: true → false`,
 		`.list[2]:  → 3`,
 		`.body: "Dear Ann, see you on Monday at noon." → "Hello Ann, see you on Tuesday at noon." -Dear +Hello = Ann, see you on  -Monday +Tuesday = at noon.`,
+		`.ask: "Please send me\nthe figures" → "Could you get us\nour figures" -Please send me +Could you get us =` + "\n" + ` -the +our = figures`,
 		`.more:  → {}`,
 		`.gone: null → `,
 	}

@@ -310,6 +310,14 @@ ALTER TABLE approvals ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
 UPDATE approvals SET last_asked = created_at, bytes = length(action) + coalesce(length(tool_info), 0),
 	action_type = CASE WHEN json_valid(CAST(action AS TEXT)) THEN coalesce(json_extract(CAST(action AS TEXT), '$.action_type'), '') ELSE '' END;
 CREATE INDEX approvals_kin ON approvals (agent_id, server, tool, action_type, status, created_at);
+-- Those who wait for an owner's word on a definition are told as well: authz.PinTopic.
+CREATE TRIGGER pins_first AFTER INSERT ON pin_servers BEGIN
+	INSERT INTO signals (topic) VALUES ('pins ' || NEW.owner_id || ' ' || NEW.server);
+END;
+CREATE TRIGGER pins_signal AFTER UPDATE ON pin_servers BEGIN
+	INSERT INTO signals (topic) VALUES ('pins ' || NEW.owner_id || ' ' || NEW.server);
+END;
+
 -- And at which version.
 DROP INDEX approvals_waiting;
 CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id, version) WHERE status = 'PENDING';

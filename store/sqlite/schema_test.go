@@ -17,7 +17,7 @@ var undoing = map[int]string{
 	7: `DROP TABLE pin_gone; DROP TABLE pin_lists; DROP TABLE pin_servers; DROP TABLE pins`,
 	8: `DROP TABLE grants; ALTER TABLE approvals DROP COLUMN grant_id`,
 	9: `DROP INDEX approvals_waiting; DROP TRIGGER approvals_signal; DROP TABLE signals`,
-	10: `DROP TABLE holds; DROP TABLE approval_versions; DROP INDEX approvals_quota; DROP INDEX approvals_kin; DROP INDEX approvals_kind; DROP INDEX approvals_waiting;
+	10: `DROP TRIGGER pins_signal; DROP TRIGGER pins_first; DROP TABLE holds; DROP TABLE approval_versions; DROP INDEX approvals_quota; DROP INDEX approvals_kin; DROP INDEX approvals_kind; DROP INDEX approvals_waiting;
 		ALTER TABLE approvals DROP COLUMN bytes; ALTER TABLE approvals DROP COLUMN near_to; ALTER TABLE approvals DROP COLUMN last_asked;
 		ALTER TABLE approvals DROP COLUMN asked; ALTER TABLE approvals DROP COLUMN version; ALTER TABLE approvals DROP COLUMN action_type;
 		CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, created_at) WHERE grant_until IS NOT NULL;

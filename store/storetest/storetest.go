@@ -104,6 +104,7 @@ func Run(t *testing.T, open Open) {
 		{"PinRace", testPinRace},
 		{"WaitAcrossProcesses", testWaitAcrossProcesses},
 		{"Watch", testWatch},
+		{"WatchPins", testWatchPins},
 		{"WatchFailed", testWatchFailed},
 		{"WatchRace", testWatchRace},
 		{"Waiting", testWaiting},

@@ -92,6 +92,22 @@ func testWatch(t *testing.T, open Open) {
 	}
 }
 
+// A change of what is kept of a server's definitions is told to those who wait for it.
+func testWatchPins(t *testing.T, open Open) {
+	place := t.TempDir()
+	a, b := open(t, place), open(t, place)
+	keepWatching(t, b, "y")
+	there, stop := b.Watch(authz.PinTopic(ownerID, "shop"))
+	defer stop()
+	quiet, stopQuiet := b.Watch(authz.PinTopic(ownerID, "bank"))
+	defer stopQuiet()
+	for generation, state := range []authz.PinState{authz.PinWaiting, authz.PinAccepted} {
+		commit(t, a, pinning(int64(generation), authz.Pinning{Put: []authz.Pin{pin("buy", 1, state, "{}")}}))
+		wantSignal(t, "a definition is "+string(state), there)
+	}
+	wantSilence(t, "another server", quiet)
+}
+
 // A commit of which nothing is done wakes nobody.
 func testWatchFailed(t *testing.T, open Open) {
 	s := open(t, t.TempDir())
