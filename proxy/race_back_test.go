@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"time"
 )
 
 // How hosts come back to a call that was held for longer than its machine waits: by
@@ -61,13 +62,13 @@ func (w *raceWorld) sentAway(c *raceCall, m Message) bool {
 	switch rawAt(m.Raw, "result", "resultType") {
 	case `"input_required"`:
 		c.answer, c.refused, c.leg, c.signed = "a leg", true, rawAt(m.Raw, "result", "requestState"), w.offset.Load()
-		c.request, _ = stringAt(m.Raw, "result", "_meta", RefusalKey, "approval_id")
 	case `"task"`:
 		c.answer = "a task"
 		c.task, _ = stringAt(m.Raw, "result", "taskId")
 	default:
 		return false
 	}
+	c.request, _ = stringAt(m.Raw, "result", "_meta", RefusalKey, "approval_id")
 	return true
 }
 
@@ -75,7 +76,7 @@ func (w *raceWorld) sentAway(c *raceCall, m Message) bool {
 func (w *raceWorld) nextLeg(r *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	again := r.IntN(4) == 0
+	again := r.IntN(2) == 0
 	if c := w.some(r, func(c *raceCall) bool { return c.leg != "" && (again || !c.brought) }); c != nil {
 		w.begin(r, draw(r, w.machines), c.session.agent, c.host, c.variant, c)
 	}
@@ -91,13 +92,25 @@ func (w *raceWorld) askTask(r *rand.Rand) {
 	}
 }
 
+// cancelTask cancels one, most often when it is approved and its host has asked for it.
 func (w *raceWorld) cancelTask(r *rand.Rand) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if c := w.some(r, (*raceCall).hasTask); c != nil {
-		s := w.session(r, c.session.agent, c.session.machine)
-		w.about(s, c, "tasks/cancel")
-		w.about(s, c, "tasks/get")
+	c := w.some(r, (*raceCall).hasTask)
+	w.mu.Unlock()
+	if c == nil {
+		return
+	}
+	if request, err := w.store.Approval(w.t.Context(), c.request); err == nil && r.IntN(3) > 0 {
+		w.say(request, true)
+	}
+	pause := time.Duration(r.IntN(3)*r.IntN(3000)) * time.Microsecond
+	for _, method := range []string{"tasks/get", "tasks/cancel", "tasks/get"} {
+		w.mu.Lock()
+		if c.hasTask() {
+			w.about(w.session(r, c.session.agent, c.session.machine), c, method)
+		}
+		w.mu.Unlock()
+		time.Sleep(pause)
 	}
 }
 

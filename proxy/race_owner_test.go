@@ -134,16 +134,22 @@ func (w *raceWorld) give(r *rand.Rand) {
 	w.has(err, "given a grant on %s", request.ID)
 }
 
-// useGrant has all machines get a call for which there is a grant, at once.
+// useGrant has all machines get a call for which there is a grant, at once: while the
+// store is frozen, each of them sees the uses that are left.
 func (w *raceWorld) useGrant(r *rand.Rand) {
 	list, err := w.store.Grants(w.t.Context(), w.alice.ID, 3)
 	if err != nil {
 		w.fault("the grants cannot be read: %v", err)
 	}
+	list = slices.DeleteFunc(list, func(g approvals.Grant) bool { return g.Live(w.now()) != nil && r.IntN(6) > 0 })
 	if len(list) == 0 {
 		return
 	}
-	g := draw(r, list)
+	g, own := draw(r, list), rand.New(rand.NewPCG(r.Uint64(), 5))
+	var frozen sync.WaitGroup
+	defer frozen.Wait()
+	frozen.Go(func() { w.freeze(own) })
+	time.Sleep(5 * time.Millisecond)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, f := range w.machines {
