@@ -184,6 +184,21 @@ func (p *Pins) Blocks(tool string) bool {
 	return v.code == ToolRefused || v.code == ToolChanged && v.state != "unknown"
 }
 
+// Lost reports whether what the server says of a tool has to be listed anew before its
+// owner can answer it: what was listed here last is neither accepted nor waits, since
+// another process has seen another version meanwhile.
+func (p *Pins) Lost(ctx context.Context, tool string) bool {
+	if p.mode == PinAllow || p.fresh(ctx, pinsFresh) != nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := pinKey{PinTool, PinName(tool)}
+	v, kept := p.known[key]
+	hash, listed := p.listed[key]
+	return kept && listed && v.Pending == nil && v.Find(hash) == nil
+}
+
 // Generation is another when what was pinned has changed, here or in another process
 // as of pinsFresh ago.
 func (p *Pins) Generation(ctx context.Context) (int64, error) {
@@ -223,7 +238,7 @@ func (p *Pins) judge(kind, name string, hash action.Hash, listed bool, unreadabl
 	case !kept, !listed:
 		return pinVerdict{state: "unknown"}
 	case v.Find(hash) == nil:
-		return pinVerdict{state: "changed", code: p.waitCode(), reason: what + " has changed, and the change could not be kept for the owner to look at"}
+		return pinVerdict{state: "changed", code: p.waitCode(), reason: what + " is not the one that was accepted any more, and does not wait for the owner: its server has to list it again"}
 	}
 	return pinVerdict{state: string(PinAccepted)}
 }

@@ -38,7 +38,8 @@ func roundHash(token string) [32]byte { return sha256.Sum256([]byte(token)) }
 
 // round finds the request of the round that a call claims to be, and makes the
 // attempt ask for the action that was approved. A claim that is not good counts as
-// none. The commit looks again.
+// none, and so does one by another definition of the tool than the owner was shown.
+// The commit looks again.
 func (s *Service) round(ctx context.Context, a *attempt) (*approvals.Request, error) {
 	if a.call == nil || a.call.Round == "" {
 		return nil, nil
@@ -53,7 +54,7 @@ func (s *Service) round(ctx context.Context, a *attempt) (*approvals.Request, er
 	}
 	same := *a
 	same.adopt(r)
-	if r.Continuable(a.now, hash, same.req.Hash(), a.who.Agent.Name) != nil {
+	if r.Continuable(a.now, hash, same.req.Hash(), a.who.Agent.Name) != nil || same.otherDefinition(r) {
 		return nil, nil
 	}
 	*a = same

@@ -162,6 +162,30 @@ func TestRoundHasATimeLimit(t *testing.T) {
 	}
 }
 
+// A round is for the definition by which the call was approved: by another one the
+// owner is asked again, also when they have accepted that.
+func TestDefinitionChangedBetweenRounds(t *testing.T) {
+	r := newRoom(t, rules)
+	req := action.Request{ActionType: "mcp.s.write", Payload: action.ObjectValue()}
+	decide := func(hash, token string) authz.Answer {
+		info := action.ObjectValue(action.Member{Key: "definition_hash", Value: action.StringValue(hash)})
+		ans, err := r.Authorize(t.Context(), r.who, req, &authz.Call{Server: "s", Tool: "write", Info: info, Round: token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ans
+	}
+	for hash, want := range map[string]authz.Code{"sha256:1": authz.Allowed, "sha256:2": authz.ApprovalRequired} {
+		asked := decide("sha256:1", "")
+		if _, err := r.Answer(t.Context(), "test:ann", asked.Approval.ID, true, ""); err != nil {
+			t.Fatal(err)
+		}
+		ran := decide("sha256:1", "")
+		wantCode(t, ran, authz.Allowed)
+		wantCode(t, decide(hash, r.open(t, ran)), want)
+	}
+}
+
 // The policy is asked as it is at the moment.
 func TestPolicyChangedBetweenRounds(t *testing.T) {
 	about := func(rule string) string {

@@ -21,7 +21,10 @@ const (
 	// listWithin bounds how long a call waits for that.
 	listWithin = 5 * time.Second
 	// listAgain is how long it is not asked again, whatever came of it.
-	listAgain    = time.Minute
+	listAgain = time.Minute
+	// lostAgain is the same for a tool of which it was known what the server says, and
+	// is not any more.
+	lostAgain    = time.Second
 	maxListPages = 100
 	maxListBytes = 16 << 20
 )
@@ -30,7 +33,7 @@ const (
 // whose requests they refuse must not keep another's from being known.
 type listing struct {
 	busy  chan struct{} // closed when the one under way ends
-	again time.Time     // not before
+	asked time.Time     // when the one before ended
 }
 
 // A lister asks the upstream for one page of its tools, on behalf of a call;
@@ -45,13 +48,16 @@ var errTooEarly = errors.New("the handshake is not complete")
 // know has the tools listed when a call is for one that is not known. What it
 // cannot find out stays unknown. It returns early when ctx ends.
 func (p *Proxy) know(ctx context.Context, who authz.Caller, call Message, tool string, ask lister) {
-	if p.isListed(tool) {
+	again := listAgain
+	if p.isLost(ctx, tool) {
+		again = lostAgain
+	} else if p.isListed(tool) {
 		return
 	}
 	bounded, cancel := context.WithTimeout(ctx, p.listWithin)
 	defer cancel()
-	for !p.isListed(tool) {
-		busy, mine := p.claimListing(who.Agent.ID)
+	for !p.isListed(tool) || p.isLost(ctx, tool) {
+		busy, mine := p.claimListing(who.Agent.ID, again)
 		switch {
 		case mine:
 			err := p.listTools(bounded, who, call, ask)
@@ -78,16 +84,22 @@ func (p *Proxy) isListed(tool string) bool {
 	return listed
 }
 
+// isLost reports whether the definition that was listed last is one that nobody can
+// answer any more: other processes have listed another since.
+func (p *Proxy) isLost(ctx context.Context, tool string) bool {
+	return p.pins != nil && p.pins.Lost(ctx, tool)
+}
+
 // claimListing lets one call of an agent list the tools, and tells others what to
-// wait for: nil when it was done lately.
-func (p *Proxy) claimListing(agent string) (busy chan struct{}, mine bool) {
+// wait for: nil when it was done less than again ago.
+func (p *Proxy) claimListing(agent string, again time.Duration) (busy chan struct{}, mine bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.listings[agent]
 	switch {
 	case l.busy != nil:
 		return l.busy, false
-	case time.Now().Before(l.again):
+	case time.Since(l.asked) < again:
 		return nil, false
 	}
 	l.busy = make(chan struct{})
@@ -106,7 +118,7 @@ func (p *Proxy) endListing(agent string, busy chan struct{}, asked bool) {
 	}
 	delete(p.listings, agent)
 	if asked {
-		p.listings[agent] = listing{again: time.Now().Add(listAgain)}
+		p.listings[agent] = listing{asked: time.Now()}
 	}
 }
 

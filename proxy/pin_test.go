@@ -252,6 +252,32 @@ func TestTheProxysOwnListIsCompared(t *testing.T) {
 	}
 }
 
+// What waited is forgotten when another process sees another version, and that is
+// accepted. Then the first one is listed again, so that its owner can answer it.
+func TestALostDefinitionIsListedAgain(t *testing.T) {
+	k := newListingTalk(t, allowAll, func(p *Proxy) { p.Hold = 50 * time.Millisecond })
+	k.list("10", "tools/list", toolList("10", lookThat("Looks."), ""))
+	k.list("11", "tools/list", toolList("11", lookThat("Looks closely."), ""))
+	item := must(action.Parse([]byte(lookThat("Sees.")), action.Limits{CaseTwins: true}))(t).Canonical()
+	elsewhere := authz.Listing{Agent: "bot", Kind: authz.PinTool, Items: []authz.Listed{{Name: "look", Text: item, Hash: sha256.Sum256(item)}}}
+	if err := k.Service.Pins("shop", authz.PinHold).Observe(t.Context(), elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	k.accepts(t, "shop")
+	time.Sleep(1100 * time.Millisecond) // this process hears of it
+	k.host.write(toolCall("5", "look", `{}`))
+	id := isOurList(t, k.next(k.upstream), "")
+	k.upstream.write(toolList(id, lookThat("Looks closely."), ""))
+	if got := k.next(k.host); !strings.Contains(got, "TOOL_HELD") || !strings.Contains(got, "has to accept the change") {
+		t.Errorf("got %s", got)
+	}
+	k.accepts(t, "shop")
+	k.host.write(toolCall("6", "look", `{}`))
+	if got := unproved(k.next(k.upstream)); got != toolCall("6", "look", `{}`) {
+		t.Errorf("the server got %s", got)
+	}
+}
+
 // An approval is of the definition that was shown: one that changes while its
 // owner is being asked is asked again, in the modes that do not wait for the change
 // too.

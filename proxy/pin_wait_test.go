@@ -84,6 +84,7 @@ func TestWirePageOfAChangedDefinition(t *testing.T) {
 	for _, kind := range pairs {
 		for _, accept := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, %v", kind, accept), func(t *testing.T) {
+				t.Parallel()
 				w := changedWire(t, kind, allowAll, 50*time.Millisecond).handshake(opensPages)
 				if kind == (pair{"http", "http"}) {
 					w.listened(t)

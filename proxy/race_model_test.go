@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,15 +28,15 @@ import (
 // Random schedules of what happens while calls are held, by several machines on one
 // home: hosts call, call again, cancel and go away, the owner answers, policies and
 // definitions change, machines end and are started again, time passes. Everything is
-// real but hosts, servers, clocks. race_check_test.go has what must hold.
+// real but hosts, servers, clocks. race_owner_test.go has what the owner does,
+// race_back_test.go how hosts come back to a call that they were sent away with,
+// race_check_test.go what must hold.
 //
 // A schedule is a list of moments; what is in one moment happens at once. It follows
 // from its seed (-race.seed), how the machines take it does not: run a seed often.
 //
 // A new kind of event is a line in raceEvents and a few lines that do it. What it
-// changes of what may run is told in raceLog.check: a standing grant lets an approval
-// be spent N times (raceLog.spend), a folded request is for its latest version
-// (raceLog.approvedFor), a task or a leg is another message of a call (raceCall.first).
+// changes of what may run is told in raceLog.check.
 
 var (
 	raceSchedules = flag.Int("race.schedules", 0, "how many schedules the race tests play; 0: a few")
@@ -52,18 +52,27 @@ var raceEvents = []struct {
 	do     func(*raceWorld, *rand.Rand)
 }{
 	{"call", 16, (*raceWorld).call},
-	{"call again", 14, (*raceWorld).callAgain},
-	{"send the next round", 14, (*raceWorld).nextRound},
+	{"call again", 10, (*raceWorld).callAgain},
+	{"call in other words", 8, (*raceWorld).reword},
+	{"use a grant", 8, (*raceWorld).useGrant},
+	{"send the next round", 20, (*raceWorld).nextRound},
+	{"come back with a leg", 12, (*raceWorld).nextLeg},
+	{"ask for a task", 14, (*raceWorld).askTask},
+	{"cancel a task", 8, (*raceWorld).cancelTask},
 	{"cancel", 8, (*raceWorld).cancel},
 	{"host ends", 2, (*raceWorld).hostEnds},
 	{"server ends", 1, (*raceWorld).serverEnds},
-	{"approve", 24, (*raceWorld).approve},
+	{"approve", 14, (*raceWorld).approve},
 	{"deny", 4, (*raceWorld).deny},
 	{"answer twice", 4, (*raceWorld).answerTwice},
 	{"answer late", 2, (*raceWorld).answerLate},
+	{"give a grant", 8, (*raceWorld).give},
+	{"withdraw a grant", 2, (*raceWorld).withdrawGrant},
+	{"withdraw an approval", 1, (*raceWorld).withdrawApproval},
+	{"look at the tools", 8, (*raceWorld).lookAtTools},
 	{"time passes", 1, (*raceWorld).timePasses},
 	{"policy changes", 3, (*raceWorld).policyChanges},
-	{"tools change", 2, (*raceWorld).toolsChange},
+	{"tools change", 3, (*raceWorld).toolsChange},
 	{"machine restarts", 1, (*raceWorld).restart},
 	{"store is frozen", 2, (*raceWorld).freeze},
 }
@@ -76,12 +85,15 @@ const (
 
 var (
 	raceAgents = []string{"ann", "bob"}
-	// Calls in the spellings that hosts may use for each. The server asks back in rounds.
+	// Calls in the spellings that hosts may use for each. The server asks back in
+	// rounds; the mails are one in other words.
 	raceArguments = [][]string{
 		{`{"item":"tea","n":1.10}`, `{"n":1.10,"item":"tea"}`, `{ "item" : "\u0074ea", "n":1.10 }`},
 		{`{"item":"tea","n":1.1}`},
 		{`{"item":"coffee","n":9007199254740993}`},
 		{`{"item":"cake","rounds":2}`, `{"rounds":2,"item":"cake"}`},
+		{`{"to":"bob","text":"Hi Bob, a quick reminder: the quarterly report is due on Friday. Please send me your numbers by Thursday."}`},
+		{`{"text":"Hello Bob, just a reminder that the quarterly report is due this Friday. Could you send me your numbers by Thursday?","to":"bob"}`},
 	}
 )
 
@@ -109,9 +121,13 @@ type raceWorld struct {
 	calls     []*raceCall
 	decisions map[string]*raceCall // that were executed
 	effects   map[int64]string     // of the versions of the policy
-	tools     int                  // the version of the definitions
-	answered  map[string]int       // when the owner's answer began, by request
-	denied    map[string]time.Time // when a denial was on disk, by the clock of all
+	tools     raceTools
+	looked    []approvals.Request    // a page at which the owner has looked
+	yes       map[raceShown]raceYes  // that the owner has begun to say
+	accepted  map[string]bool        // which definitions, by hash
+	withdrawn map[string]int         // since when a grant or an approval is, by id
+	denied    map[string]time.Time   // when a denial was on disk, by the clock of all
+	ran       map[string][]*raceCall // by which request
 }
 
 // A raceFar is a machine as the test has it. It is started anew when it ends.
@@ -141,6 +157,7 @@ type raceLife struct {
 	killed bool
 	// versions of the policy, and when they were seen to be in force
 	versions []raceFrame
+	listed   raceTools // as a host of it has them
 }
 
 // A raceTalk is a session: the host's side and the server's.
@@ -150,6 +167,7 @@ type raceTalk struct {
 	life     *raceLife
 	agent    string
 	calls    map[string]*raceCall
+	asked    map[string]*raceCall // about whose task, by the id of the question
 	next     int
 	hostGone bool
 	ended    bool // the machine has said so, or is no more
@@ -159,8 +177,10 @@ func (s *raceTalk) alive() bool { return !s.hostGone && !s.ended && !s.life.endi
 
 // A raceCall is one message of a host that calls. The numbers are w.clock's; 0: never.
 type raceCall struct {
+	n         int // the server finds it by that
 	id        string
 	session   *raceTalk
+	host      raceHost
 	variant   int
 	sent      int
 	cancelled int // the host has begun to
@@ -174,6 +194,8 @@ type raceCall struct {
 	answer    string    // to the host
 	answers   int
 	refused   bool // by the answer: nothing was done
+
+	raceBack
 }
 
 func (c *raceCall) String() string { return fmt.Sprintf("call %s of %d", c.id, c.session.n) }
@@ -203,7 +225,8 @@ func (w *raceWorld) now() time.Time {
 
 func newRaceWorld(t *testing.T, seed uint64, start func(*raceWorld) raceStart) *raceWorld {
 	w := &raceWorld{t: t, seed: seed, home: t.TempDir(), start: start, random: rand.New(rand.NewPCG(seed, 1)),
-		decisions: map[string]*raceCall{}, effects: map[int64]string{}, answered: map[string]int{}, denied: map[string]time.Time{}}
+		decisions: map[string]*raceCall{}, effects: map[int64]string{}, yes: map[raceShown]raceYes{}, withdrawn: map[string]int{},
+		denied: map[string]time.Time{}, accepted: map[string]bool{definitionHash(0): true}, ran: map[string][]*raceCall{}}
 	if err := os.Mkdir(filepath.Join(w.home, "policies"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +247,7 @@ func newRaceWorld(t *testing.T, seed uint64, start func(*raceWorld) raceStart) *
 // begin starts a machine.
 func (f *raceFar) begin(r *rand.Rand) {
 	life := &raceLife{raceStart: f.w.start(f.w), say: make(chan raceFrame, 1<<14), read: make(chan struct{})}
-	begin := raceFrame{Kind: "begin", Number: f.w.offset.Load(), At: []int64{100, 500, 1500}[r.IntN(3)], Mapped: r.IntN(4) == 0}
+	begin := raceFrame{Kind: "begin", Number: f.w.offset.Load(), At: []int64{20, 20, 100, 1000}[r.IntN(4)], Mapped: r.IntN(10) == 0}
 	life.say <- begin
 	f.w.mu.Lock()
 	life.name = fmt.Sprintf("machine %d (%d)", f.n, f.w.saw("machine %d begins, %+v", f.n, begin))
@@ -341,6 +364,11 @@ func (w *raceWorld) toHost(s *raceTalk, raw string) {
 	switch {
 	case m.ID == `"hello"`:
 		s.send("host", `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+		s.list()
+	case m.ID == `"list"`:
+		w.hasListed(s, m)
+	case s.asked[m.ID] != nil && m.IsResponse():
+		w.aboutTask(s.asked[m.ID], m)
 	case c != nil && m.IsResponse():
 		w.toCaller(c, m)
 	}
@@ -350,9 +378,10 @@ func (w *raceWorld) toCaller(c *raceCall, m Message) {
 	code, _ := stringAt(m.Raw, "result", "structuredContent", "code")
 	c.refused = code != "" && rawAt(m.Raw, "result", "isError") == "true"
 	switch {
+	case w.sentAway(c, m):
 	case c.refused:
 		c.answer = code
-		if !slices.Contains([]string{"APPROVAL_REQUIRED", "APPROVAL_DENIED", "POLICY_DENIED"}, code) {
+		if !slices.Contains([]string{"APPROVAL_REQUIRED", "APPROVAL_DENIED", "POLICY_DENIED", "TOOL_HELD"}, code) {
 			reason, _ := stringAt(m.Raw, "result", "structuredContent", "reason")
 			w.saw("%s: %s: %s", c, code, reason)
 		}
@@ -390,7 +419,7 @@ func (w *raceWorld) toServer(s *raceTalk, raw string) {
 	case "initialize":
 		w.reply(s, m, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"shop","version":"1"}}`)
 	case "tools/list":
-		w.reply(s, m, fmt.Sprintf(`{"tools":[{"name":"buy","description":"Buys, version %d.","inputSchema":{"type":"object"}}]}`, w.tools))
+		w.reply(s, m, `{"tools":[`+definition(w.tools.version)+`]}`)
 	case "ping":
 		if id, ok := strings.CutPrefix(m.ID, `"behind `); ok { // a cancellation
 			w.cancelPassed(s.calls[strings.TrimSuffix(id, `"`)])
@@ -402,6 +431,8 @@ func (w *raceWorld) toServer(s *raceTalk, raw string) {
 		}
 	case "tools/call":
 		w.execute(s, m)
+	case "tasks/get", "tasks/cancel": // of a machine that is no more
+		s.send("upstream", fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"no such task"}}`, m.ID))
 	}
 }
 
@@ -422,17 +453,18 @@ func (w *raceWorld) cancelPassed(c *raceCall) {
 
 // execute is what a server does for a call: it looks at it, and answers soon.
 func (w *raceWorld) execute(s *raceTalk, m Message) {
-	c := s.calls[m.ID]
-	if c == nil {
+	n, _ := strconv.Atoi(rawAt(m.Raw, "params", "_meta", "call"))
+	if n < 1 || n > len(w.calls) {
 		w.broken("session %d: a call was executed that nobody made: %s", s.n, m.Raw)
 		return
 	}
+	c := w.calls[n-1]
 	again := c.executed > 0
 	c.executed = w.saw("%s is executed", c)
 	if again {
 		w.broken("%s was executed twice", c)
 	}
-	w.checkExecution(c, m)
+	w.checkExecution(c, s, m)
 	result := `{"content":[]}`
 	if asked, _ := stringAt(m.Raw, "params", "requestState"); strings.Contains(rawAt(m.Raw, "params", "arguments"), "rounds") && len(asked) < 2 {
 		result = fmt.Sprintf(`{"resultType":"input_required","requestState":"%s","inputRequests":{"a":{"method":"roots/list"}}}`, asked+"s")
@@ -460,7 +492,7 @@ func (w *raceWorld) session(r *rand.Rand, agent string, f *raceFar) *raceTalk {
 	if len(mine) > 1 || len(mine) == 1 && r.IntN(3) > 0 {
 		return draw(r, mine)
 	}
-	s := &raceTalk{n: len(w.sessions) + 1, machine: f, life: f.life, agent: agent, calls: map[string]*raceCall{}}
+	s := &raceTalk{n: len(w.sessions) + 1, machine: f, life: f.life, agent: agent, calls: map[string]*raceCall{}, asked: map[string]*raceCall{}}
 	w.sessions = append(w.sessions, s)
 	w.saw("session %d of %s begins on %s", s.n, agent, s.life.name)
 	s.life.send(raceFrame{Kind: "open", Session: s.n, Agent: agent})
@@ -471,21 +503,19 @@ func (w *raceWorld) session(r *rand.Rand, agent string, f *raceFar) *raceTalk {
 func (w *raceWorld) call(r *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.begin(r, draw(r, w.machines), draw(r, raceAgents), r.IntN(len(raceArguments)), nil)
+	w.begin(r, draw(r, w.machines), draw(r, raceAgents), draw(r, raceHosts), r.IntN(len(raceArguments)), nil)
 }
 
-// begin has a host call; w.mu is held. first: it is the next round of that.
-func (w *raceWorld) begin(r *rand.Rand, f *raceFar, agent string, variant int, first *raceCall) *raceCall {
+// begin has a host call; w.mu is held. from: it goes on with that.
+func (w *raceWorld) begin(r *rand.Rand, f *raceFar, agent string, host raceHost, variant int, from *raceCall) *raceCall {
 	s := w.session(r, agent, f)
 	s.next++
-	c := &raceCall{id: fmt.Sprint(s.next), session: s, variant: variant, first: first}
-	further := ""
-	if first != nil {
-		c.state, further = first.wants, fmt.Sprintf(`,"inputResponses":{"a":{"roots":[]}},"requestState":%s`, first.wants)
-	}
+	c := &raceCall{n: len(w.calls) + 1, id: fmt.Sprint(s.next), session: s, host: host, variant: variant}
+	further := c.goOn(from)
 	s.calls[c.id], w.calls = c, append(w.calls, c)
-	c.sent = w.saw("%s: %s calls %s%s", c, agent, raceArguments[variant][0], further)
-	s.send("host", fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":"buy","arguments":%s%s}}`, c.id, draw(r, raceArguments[variant]), further))
+	c.sent = w.saw("%s: %s (%s) calls %s%s", c, agent, host, raceArguments[variant][0], further)
+	s.send("host", fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":"buy","arguments":%s%s,"_meta":{"call":%d%s}}}`,
+		c.id, draw(r, raceArguments[variant]), further, c.n, host.meta()))
 	return c
 }
 
@@ -507,7 +537,31 @@ func (w *raceWorld) callAgain(r *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if c := w.some(r, func(c *raceCall) bool { return c.first == nil && c.executed == 0 }); c != nil {
-		w.begin(r, draw(r, w.machines), c.session.agent, c.variant, nil)
+		w.begin(r, draw(r, w.machines), c.session.agent, draw(r, raceHosts), c.variant, nil)
+	}
+}
+
+// reword has a model write a mail, and say it in other words when nobody has answered.
+// The mails are the last two.
+func (w *raceWorld) reword(r *rand.Rand) {
+	mails, f, agent := len(raceArguments)-2, draw(r, w.machines), draw(r, raceAgents)
+	first := r.IntN(2)
+	w.mu.Lock()
+	c := w.begin(r, f, agent, draw(r, raceHosts), mails+first, nil)
+	w.mu.Unlock()
+	for range 30 {
+		time.Sleep(5 * time.Millisecond)
+		shown := w.pending(approvals.Pending, 6)
+		w.mu.Lock()
+		away := c.task != "" || c.leg != "" || c.answer == "APPROVAL_REQUIRED"
+		if away {
+			w.looked = shown
+			w.begin(r, draw(r, w.machines), agent, draw(r, raceHosts), mails+1-first, nil)
+		}
+		w.mu.Unlock()
+		if away {
+			return
+		}
 	}
 }
 
@@ -516,7 +570,7 @@ func (w *raceWorld) nextRound(r *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if c := w.some(r, func(c *raceCall) bool { return c.wants != "" }); c != nil {
-		w.begin(r, draw(r, w.machines), c.session.agent, c.variant, c)
+		w.begin(r, draw(r, w.machines), c.session.agent, c.host, c.variant, c)
 	}
 }
 
@@ -550,63 +604,6 @@ func (w *raceWorld) serverEnds(r *rand.Rand) {
 	if c := w.some(r, (*raceCall).waits); c != nil {
 		w.saw("session %d: its server ends", c.session.n)
 		c.session.send("upstream ends", "")
-	}
-}
-
-// pending are the requests that wait, the newest first.
-func (w *raceWorld) pending(status approvals.Status, limit int) []approvals.Request {
-	list, err := w.store.Approvals(w.t.Context(), w.alice.ID, status, limit)
-	if err != nil {
-		w.fault("the requests cannot be read: %v", err)
-	}
-	return list
-}
-
-// say answers a request.
-func (w *raceWorld) say(id string, approve bool) {
-	w.mu.Lock()
-	at := w.saw("the owner answers %s: %t", id, approve)
-	if _, was := w.answered[id]; !was {
-		w.answered[id] = at
-	}
-	w.mu.Unlock()
-	_, err := w.owner.Answer(w.t.Context(), "test:alice", id, approve, "no")
-	if err != nil && !errors.Is(err, approvals.ErrAnswered) && !errors.Is(err, approvals.ErrExpired) {
-		w.fault("answering %s: %v", id, err)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !approve && err == nil {
-		w.denied[id] = w.now()
-	}
-	w.saw("the owner has answered %s: %t, %v", id, approve, err)
-}
-
-func (w *raceWorld) approve(r *rand.Rand) {
-	if list := w.pending(approvals.Pending, 6); len(list) > 0 {
-		w.say(draw(r, list).ID, true)
-	}
-}
-
-func (w *raceWorld) deny(r *rand.Rand) {
-	if list := w.pending(approvals.Pending, 6); len(list) > 0 {
-		w.say(draw(r, list).ID, false)
-	}
-}
-
-func (w *raceWorld) answerTwice(r *rand.Rand) {
-	if list := w.pending(approvals.Pending, 6); len(list) > 0 {
-		id, first := draw(r, list).ID, r.IntN(2) == 0
-		var both sync.WaitGroup
-		both.Go(func() { w.say(id, first) })
-		both.Go(func() { w.say(id, r.IntN(2) == 0) })
-		both.Wait()
-	}
-}
-
-func (w *raceWorld) answerLate(r *rand.Rand) {
-	if list := w.pending("", 12); len(list) > 0 {
-		w.say(draw(r, list).ID, r.IntN(3) > 0)
 	}
 }
 
@@ -656,20 +653,6 @@ func (w *raceWorld) write(effect string) (version int64) {
 	return version
 }
 
-// toolsChange has each server tell that its tool is another, and each host list it.
-func (w *raceWorld) toolsChange(*rand.Rand) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.tools++
-	w.saw("version %d of the tools", w.tools)
-	for _, s := range w.sessions {
-		if s.alive() {
-			s.send("upstream", `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)
-			s.send("host", fmt.Sprintf(`{"jsonrpc":"2.0","id":"list %d","method":"tools/list"}`, w.tools))
-		}
-	}
-}
-
 func (w *raceWorld) restart(r *rand.Rand) {
 	f := draw(r, w.machines)
 	f.restarting.Lock()
@@ -708,7 +691,7 @@ func (w *raceWorld) play() {
 	}
 	for range raceMoments {
 		var moment sync.WaitGroup
-		for range 1 + r.IntN(4) {
+		for range 1 + r.IntN(6) {
 			n, i := r.IntN(weights), 0
 			for ; n >= raceEvents[i].weight; i++ {
 				n -= raceEvents[i].weight
@@ -736,6 +719,9 @@ func (w *raceWorld) settle() {
 		})
 	})
 	w.pass(16 * time.Minute)
+	w.mu.Lock()
+	w.listVersion(w.tools.version + 1)
+	w.mu.Unlock()
 	w.approveUntil("every call that waits is answered", func() bool { return !slices.ContainsFunc(w.calls, (*raceCall).waits) })
 	w.pass(25 * time.Hour)
 	w.approveUntil("each call is executed once more", w.onceMore(r))
@@ -762,8 +748,8 @@ func (w *raceWorld) onceMore(r *rand.Rand) func() bool {
 			for variant := range raceArguments {
 				k := kind{agent, variant}
 				c := last[k]
-				if c == nil || c.answer == "APPROVAL_REQUIRED" {
-					last[k] = w.begin(r, w.machines[variant%raceMachines], agent, variant, nil)
+				if c == nil || c.answer == "APPROVAL_REQUIRED" || c.answer == "TOOL_HELD" {
+					last[k] = w.begin(r, w.machines[variant%raceMachines], agent, "plain", variant, nil)
 				}
 				done = done && c != nil && c.answers > 0 && c.executed > 0
 			}
@@ -786,29 +772,6 @@ func (w *raceWorld) until(what string, is func() bool) bool {
 			return false
 		}
 	}
-}
-
-// approveUntil has an owner who says yes to everything.
-func (w *raceWorld) approveUntil(what string, is func() bool) {
-	done := make(chan struct{})
-	var owner sync.WaitGroup
-	owner.Go(func() {
-		for {
-			for _, r := range w.pending(approvals.Pending, 0) {
-				if r.At(w.now()) == approvals.Pending {
-					w.say(r.ID, true)
-				}
-			}
-			select {
-			case <-done:
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
-		}
-	})
-	w.until(what, is)
-	close(done)
-	owner.Wait()
 }
 
 // report tells what was broken, and how it came to that.
@@ -841,10 +804,37 @@ func inProcess(w *raceWorld) raceStart {
 	return raceStart{inFar, outFar, func() { inFar.Close() }, func() error { return <-ended }}
 }
 
-// raceTally is what the schedules came to.
+// raceTally is what the schedules came to: how often.
 type raceTally struct {
-	mu                                                        sync.Mutex
-	schedules, calls, executed, byApproval, rounds, withdrawn int
+	mu        sync.Mutex
+	schedules int
+	calls     int
+	executed  int
+	by        map[string]int
+}
+
+// by* are what may come of calls.
+const (
+	byApproval   = "by approvals"
+	byGrant      = "by standing grants"
+	byVersion    = "as a later version of a request"
+	byRound      = "as further rounds"
+	byLeg        = "as legs"
+	byTask       = "as tasks"
+	byDefinition = "by a definition that was accepted"
+	byCancel     = "withdrawn in time"
+)
+
+// raceAll is what must have happened in a few schedules; else they prove too little.
+var raceAll = []string{byApproval, byGrant, byVersion, byRound, byLeg, byTask, byDefinition, byCancel}
+
+// enough fails when too little has happened.
+func (t *raceTally) enough(test *testing.T, kinds []string) {
+	for _, kind := range kinds {
+		if *raceSchedules == 0 && t.by[kind] == 0 {
+			test.Errorf("too little happened: no call %s", kind)
+		}
+	}
 }
 
 // races plays schedules, several at once: most of the time they wait.
@@ -857,7 +847,7 @@ func races(t *testing.T, schedules, atOnce int, start func(*raceWorld) raceStart
 		seed = rand.Uint64() >> 16
 	}
 	t.Logf("-race.seed=%d", seed)
-	tally := &raceTally{}
+	tally := &raceTally{by: map[string]int{}}
 	var next atomic.Uint64
 	var all sync.WaitGroup
 	for range atOnce {
@@ -872,18 +862,15 @@ func races(t *testing.T, schedules, atOnce int, start func(*raceWorld) raceStart
 		})
 	}
 	all.Wait()
-	t.Logf("%d schedules: %d calls, %d executed, %d of them by approvals, %d as further rounds; %d were withdrawn in time",
-		tally.schedules, tally.calls, tally.executed, tally.byApproval, tally.rounds, tally.withdrawn)
+	t.Logf("%d schedules: %d calls, %d executed: %v", tally.schedules, tally.calls, tally.executed, tally.by)
 	return tally
 }
 
 // TestRaces: whatever happens while calls are held, each runs at most once, and only
 // as it was approved.
 func TestRaces(t *testing.T) {
-	tally := races(t, 24, *raceAtOnce, inProcess)
-	if *raceSchedules == 0 && (tally.byApproval < 50*24/10 || tally.rounds == 0 || tally.withdrawn == 0) {
-		t.Error("too little happened")
-	}
+	tally := races(t, 16, *raceAtOnce, inProcess)
+	tally.enough(t, raceAll)
 	if left := leftovers(); left != nil {
 		t.Errorf("goroutines were left behind:\n%s", strings.Join(left, "\n\n"))
 	}

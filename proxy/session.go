@@ -81,6 +81,7 @@ type request struct {
 	held      bool               // it waits for its owner
 	cancelled bool
 	forwarded bool
+	sent      chan struct{} // of what was forwarded: closed when it has been sent, or cannot be
 	done      func([]byte, failure)
 	wrap      wrapper
 
@@ -162,7 +163,7 @@ func (s *session) next(ctx context.Context) (decide func(), err error) {
 	if errors.As(err, &bad) {
 		return nil, s.refuse(ctx, bad)
 	}
-	if err != nil || s.cancelsOurs(m) {
+	if err != nil || s.cancelsOurs(ctx, m) {
 		return nil, err
 	}
 	select {
@@ -366,7 +367,11 @@ func (s *session) act(ctx context.Context, m Message, r *request, ru ruling) {
 	}
 	out := m
 	out.Raw = ru.forward
-	if err := s.upstream.Send(ctx, out); err != nil {
+	err := s.upstream.Send(ctx, out)
+	if r != nil {
+		close(r.sent)
+	}
+	if err != nil {
 		s.p.Log.Warn().Err(err).Str("server", s.p.Name).Msg("could not hand a message to the server")
 		s.fail(ctx, m.ID, failure{status: "transport_error", detail: err.Error()})
 		return
@@ -385,7 +390,7 @@ func (s *session) depart(r *request, ru ruling) bool {
 	if r.cancelled || s.closed {
 		return false
 	}
-	r.forwarded, r.done, r.wrap = true, ru.done, ru.wrap
+	r.forwarded, r.sent, r.done, r.wrap = true, make(chan struct{}), ru.done, ru.wrap
 	return true
 }
 
@@ -408,30 +413,42 @@ func (s *session) forget(id string, r *request) bool {
 // upstream has never heard of a call that was not forwarded. One that was is
 // the upstream's to cancel, and is not waited for: "Receivers of a cancellation
 // notification SHOULD … Not send a response for the cancelled request" (MCP,
-// Cancellation).
-func (s *session) cancelsOurs(m Message) bool {
+// Cancellation). Nor does it overtake its call on the way there.
+func (s *session) cancelsOurs(ctx context.Context, m Message) bool {
 	if m.Method != "notifications/cancelled" || !m.IsNotification() {
 		return false
 	}
-	id := idAt(m.Raw, "params", "requestId")
+	ours, sent := s.cancelled(idAt(m.Raw, "params", "requestId"))
+	if sent != nil {
+		select {
+		case <-sent:
+		case <-ctx.Done():
+		}
+	}
+	return ours
+}
+
+// cancelled cancels a request of the host, or, when that was forwarded, tells what is
+// closed when it is sent.
+func (s *session) cancelled(id string) (ours bool, sent <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.requests[id]
 	switch {
 	case r == nil:
-		return false
+		return false, nil
 	case r.forwarded:
 		delete(s.requests, id)
 		if r.done != nil {
 			r.done(nil, failure{status: "cancelled", detail: "the host cancelled the call after it was forwarded; what the server did is not known"})
 		}
-		return false
+		return false, r.sent
 	case r.cancel == nil:
-		return false
+		return false, nil
 	}
 	r.cancelled = true
 	r.cancel()
-	return true
+	return true, nil
 }
 
 func (s *session) isHeld(r *request) bool {

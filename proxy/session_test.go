@@ -409,3 +409,45 @@ func TestAnIdInUseIsRefused(t *testing.T) {
 		t.Errorf("an id after its answer: %s", got)
 	}
 }
+
+// gatedConn lets tools/call through when its gate opens.
+type gatedConn struct {
+	Conn
+	waits, gate chan struct{}
+}
+
+func (c gatedConn) Send(ctx context.Context, m Message) error {
+	if m.Method == "tools/call" {
+		close(c.waits)
+		<-c.gate
+	}
+	return c.Conn.Send(ctx, m)
+}
+
+// A cancellation never overtakes its call: a server that got it first would run what its
+// host has cancelled.
+func TestACancellationDoesNotOvertakeItsCall(t *testing.T) {
+	p := newRealProxy(t, holdAll)
+	host, hostSide := newPipes()
+	upstreamSide, upstream := newPipes()
+	gated := gatedConn{upstreamSide, make(chan struct{}), make(chan struct{})}
+	k := &talk{realProxy: p, t: t, host: host, upstream: upstream}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- p.Serve(ctx, authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), "bot", p.owner))(t)}, hostSide, gated)
+	}()
+	defer func() { stop(); <-ended }()
+	host.write(toolCall("7", "buy", `{}`))
+	p.approve(t, p.pending(t).ID)
+	<-gated.waits // it is forwarded, and not sent yet
+	host.write(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`)
+	host.write(`{"jsonrpc":"2.0","id":8,"method":"ping"}`)
+	k.silent(upstream, 100*time.Millisecond)
+	close(gated.gate)
+	for _, want := range []string{"tools/call", "notifications/cancelled", "ping"} {
+		if got := rawAt([]byte(k.next(upstream)), "method"); got != `"`+want+`"` {
+			t.Errorf("the server got %s, want %s", got, want)
+		}
+	}
+}
