@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/authz"
 )
 
 // What is cut says how to see all of it, wherever it is cut.
@@ -22,5 +26,14 @@ func TestCutValuesSayWhereTheRestIs(t *testing.T) {
 	}
 	if strings.Count(full.String(), "word") != 5000 || strings.Contains(full.String(), "--full") {
 		t.Errorf("the whole has %d bytes", full.Len())
+	}
+}
+
+// JSON names what an action has as the wire does.
+func TestShownPartyHasTheNamesOfTheWire(t *testing.T) {
+	r := approvals.Request{Action: action.Request{RelyingParty: action.RelyingParty{Domain: "shop.example"}}}
+	got, err := json.Marshal(shownApproval(r, authz.Review{}, time.Now()))
+	if err != nil || !strings.Contains(string(got), `"relying_party":{"domain":"shop.example"}`) {
+		t.Errorf("%s, %v", got, err)
 	}
 }
