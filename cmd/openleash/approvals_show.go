@@ -352,7 +352,7 @@ func (p *approvalPrinter) changed() {
 	} else {
 		fmt.Fprintf(p.w, "  what the server says of it was last accepted on %s by %s\n", v.Latest().AnsweredAt.Local().Format(time.DateTime), visible.Line(v.Latest().AnsweredBy))
 	}
-	fmt.Fprintf(p.w, "  openleash tools show %s %s shows it\n", p.r.Server, shellWord(v.Name))
+	fmt.Fprintf(p.w, "  openleash tools show %s %s shows it\n", shellWord(p.r.Server), shellWord(v.Name))
 }
 
 // since shows what is different from the last approved call of the kind.

@@ -80,7 +80,7 @@ func valueWritten(v action.Value) string {
 // ourLine is how each line of ours begins; all others stand behind a bar.
 var ourLine = regexp.MustCompile(`^(  \| |PENDING  the-id$|PENDING +the-id$|$|  (who|what|with|why asked|asked|action hash) +\S|What (would run|the policy went by|the server says of this tool \(not checked, not believed\))$|` +
 	`LOOK CLOSELY$|  \d+ characters? (would be invisible|to be taken)|  the names ".*" and ".*" look alike$|  nothing: it has no arguments$|` +
-	`No call of this kind was approved before$|Different from what was approved on [-0-9: ]+ \(the-id\)$|  … at least \d+ further places: openleash approvals show the-id --full$|  … (\d+ more names, )?\d+ bytes in all, sha256 [0-9a-f]{64}: openleash approvals show the-id --full$|openleash approvals (approve the-id|deny the-id --reason TEXT)$)`)
+	`No call of this kind was approved before$|Different from what was approved on [-0-9: ]+ \(the-id\)$|  … at least \d+ further places: openleash approvals show the-id --full$|  … (\d+ more names, )?\d+ bytes in all, sha256 [0-9a-f]{64}: openleash approvals show the-id --full$|openleash approvals (approve the-id|deny the-id --reason TEXT|show the-id tells more, and how to answer it\.)$)`)
 
 // wantInert checks that an output neither moves a cursor nor hides or reorders, and
 // that no line of others passes for one of ours.
