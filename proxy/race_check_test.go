@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -425,7 +426,9 @@ func (l *raceLog) denials() {
 		byIntent[r.IntentHash] = append(byIntent[r.IntentHash], r)
 	}
 	for _, list := range byIntent {
-		slices.SortFunc(list, func(a, b approvals.Request) int { return askedAt(a).Compare(askedAt(b)) })
+		slices.SortFunc(list, func(a, b approvals.Request) int { // several may be of one millisecond
+			return cmp.Or(askedAt(a).Compare(askedAt(b)), cmp.Compare(l.decided[a.DecisionID], l.decided[b.DecisionID]))
+		})
 		for i, denied := range list {
 			if denied.Status != approvals.Denied {
 				continue
