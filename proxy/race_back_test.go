@@ -63,7 +63,7 @@ func (w *raceWorld) sentAway(c *raceCall, m Message) bool {
 	case `"input_required"`:
 		c.answer, c.refused, c.leg, c.signed = "a leg", true, rawAt(m.Raw, "result", "requestState"), w.offset.Load()
 	case `"task"`:
-		c.answer = "a task"
+		c.answer, c.withdrawn = "a task", 0 // a cancellation came too late for the call
 		c.task, _ = stringAt(m.Raw, "result", "taskId")
 	default:
 		return false

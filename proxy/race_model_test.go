@@ -443,7 +443,7 @@ func (w *raceWorld) reply(s *raceTalk, m Message, result string) {
 // cancelPassed: what the host said behind a cancellation has reached the server.
 func (w *raceWorld) cancelPassed(c *raceCall) {
 	at := w.saw("%s: its cancellation has passed", c)
-	if c.withdrawn == 0 {
+	if c.withdrawn == 0 && c.task == "" { // of a task it says nothing: that is for tasks/cancel
 		c.withdrawn = at
 	}
 	if c.executed > 0 && c.told < c.executed {
