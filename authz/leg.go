@@ -27,9 +27,9 @@ import (
 //
 // So nobody else can make one, every process of the installation knows it, and it is
 // good for this call alone, until UNTIL (Unix milliseconds). REQUEST is "definition"
-// when it is the tool's definition that waits: there is no request yet. It lets its bringer do
-// nothing that the same call without it could not do: each leg is decided on anew.
-// It says how often the call has come back, and it is spent when the call has run,
+// when it is the tool's definition that waits: there is no request yet. It lets its
+// bringer do nothing that the same call without it could not do: each leg is decided on
+// anew. It says how often the call has come back, and it is spent when the call has run,
 // which is in the store: who brings it then is told so, and the owner is not asked a
 // second time. One that was changed, is another's or is too old counts as none.
 // Where several machines share a store, so does one that another machine has signed.

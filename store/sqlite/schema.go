@@ -286,7 +286,7 @@ ALTER TABLE approvals ADD COLUMN grant_id TEXT NOT NULL DEFAULT '';
 -- without gaps. An empty topic concerns everybody.
 CREATE TABLE signals (
 	n     INTEGER PRIMARY KEY,
-	topic TEXT NOT NULL -- a request's id
+	topic TEXT NOT NULL -- a request's id, or the pins of a server
 ) STRICT;
 CREATE TRIGGER signals_tidy AFTER INSERT ON signals BEGIN
 	DELETE FROM signals WHERE n <= NEW.n - 256;
@@ -318,7 +318,7 @@ CREATE TRIGGER pins_signal AFTER UPDATE ON pin_servers BEGIN
 	INSERT INTO signals (topic) VALUES ('pins ' || NEW.owner_id || ' ' || NEW.server);
 END;
 
--- And at which version.
+-- What waits for an owner, and at which version.
 DROP INDEX approvals_waiting;
 CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id, version) WHERE status = 'PENDING';
 
