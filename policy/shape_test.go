@@ -30,6 +30,8 @@ var shapes = []shape{
 
 const rulesEach = 1000 // a file is at most 1 MiB
 
+const mostRules = 10_000
+
 // texts are policies with mostRules rules of a shape.
 func (s *shape) texts() (list []string) {
 	for from := 0; from < mostRules; from += rulesEach {

@@ -192,6 +192,7 @@ func TestHeldCallCannotBeAnsweredByTheServer(t *testing.T) {
 
 // What the host must not have to guess: a bad answer is an answer.
 func TestBadMessagesOfTheServer(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs[:3] { // the fourth passes the bytes of the server on
 		t.Run(kind.String(), func(t *testing.T) {
 			for name, bad := range map[string]string{
@@ -254,6 +255,7 @@ func TestBadAnswerOfTheHost(t *testing.T) {
 // A cancellation counts whatever else stands in it; a request that is named
 // like one is none.
 func TestCancellationOfAHeldCall(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := newWire(t, kind, askAll).begin()

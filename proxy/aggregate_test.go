@@ -509,6 +509,7 @@ func TestAggregateServerComesLate(t *testing.T) {
 
 // A server that takes no messages keeps nobody else waiting.
 func TestAggregateStuckServer(t *testing.T) {
+	t.Parallel()
 	stop := make(chan struct{})
 	c := newCrowd(t, allowAll, map[string]played{"a": {other: func(_ *pipeConn, m Message) bool {
 		if m.Method == "vendor/stop" || m.Method == "notifications/stop" {

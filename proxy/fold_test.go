@@ -44,6 +44,7 @@ func (p *paraphraser) arguments() string {
 // The owner has one request, whatever the model calls it; approves what is shown; and
 // exactly that runs, once.
 func TestAModelThatNeverSaysTheSameTwice(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			k := newTalk(t, askAll, func(p *Proxy) { p.Hold = 50 * time.Millisecond; p.Portal = "http://openleash.localhost:8787" })
@@ -149,6 +150,7 @@ func TestTwoInOtherWordsAtOnce(t *testing.T) {
 
 // What a dead process has held is held until its time is over, and no longer.
 func TestHoldOfADeadProcessEnds(t *testing.T) {
+	t.Parallel()
 	p := newRealProxy(t, askAll)
 	who := authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), "bot", p.owner))(t)}
 	model := newParaphraser(8)

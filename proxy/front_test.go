@@ -383,6 +383,7 @@ func TestFrontBeginsAnew(t *testing.T) {
 
 // The host hears of a new start also when it asks nothing.
 func TestFrontComesBackByItself(t *testing.T) {
+	t.Parallel()
 	far := newFarSide(t)
 	host := front(t, far.url())
 	greet(t, host)
@@ -414,6 +415,7 @@ func TestFrontCancelledWhileItWaits(t *testing.T) {
 
 // While the other side is away requests wait, then they are answered.
 func TestFrontAway(t *testing.T) {
+	t.Parallel()
 	far := newFarSide(t)
 	host := front(t, far.url(), func(f *Front) { f.wait = 200 * time.Millisecond })
 	greet(t, host)
@@ -467,6 +469,7 @@ func TestFrontBadAnswer(t *testing.T) {
 }
 
 func TestFrontBrokenOff(t *testing.T) {
+	t.Parallel()
 	far := newFarSide(t)
 	arrived := make(chan struct{}, 8)
 	far.answer = func(w http.ResponseWriter, r *http.Request, m Message) {
@@ -505,6 +508,7 @@ func TestFrontBrokenOff(t *testing.T) {
 // A question of the old session needs no answer any more, and its answer is not
 // taken for one to a question of the new session, which counts alike.
 func TestFrontOldQuestions(t *testing.T) {
+	t.Parallel()
 	far := newFarSide(t)
 	host := front(t, far.url())
 	greet(t, host)

@@ -78,6 +78,7 @@ func (w *wire) listed(params string) func() {
 }
 
 func TestAHostHearsThatWhatIsHiddenHasChanged(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := newWire(t, kind, allowAll, hideAll).begin()
@@ -87,6 +88,7 @@ func TestAHostHearsThatWhatIsHiddenHasChanged(t *testing.T) {
 }
 
 func TestAStatelessHostHearsThatWhatIsHiddenHasChanged(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := newWire(t, kind, allowAll, hideAll)
@@ -132,6 +134,7 @@ func TestAStatelessHostHearsThatWhatIsHiddenHasChanged(t *testing.T) {
 }
 
 func TestASSEHostHearsThatWhatIsHiddenHasChanged(t *testing.T) {
+	t.Parallel()
 	p := newRealProxy(t, allowAll)
 	p.HideDenied = true
 	h, _ := sessionsOf(t, p.Proxy, func(c *pipeConn, m Message) {
@@ -248,6 +251,7 @@ func TestAReloadDoesNotWaitForASlowHost(t *testing.T) {
 }
 
 func TestNothingWatchesWhereNothingIsHidden(t *testing.T) {
+	t.Parallel()
 	watching := func(p realProxy) int {
 		p.hiding.mu.Lock()
 		defer p.hiding.mu.Unlock()

@@ -53,6 +53,7 @@ func TestWhatIsPinnedIsHiddenWhenNoCallGetsThrough(t *testing.T) {
 // A list that leaves a doubt blocks calls, but hides nothing: the server has to be
 // mended, and an agent without any tools tells nobody so.
 func TestADoubtfulListHidesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWire(t, pairs[0], allowAll, hideAll).beginAs(helloTools)
 	w.shows(100, lookThat("Looks."), true)
 	w.shows(101, lookThat("Looks.")+`,{"Name":"look"}`, true)

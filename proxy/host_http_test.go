@@ -143,6 +143,7 @@ func TestHTTPHostSession(t *testing.T) {
 }
 
 func TestHTTPHostRefuses(t *testing.T) {
+	t.Parallel()
 	h, d := sessionsOf(t, plainProxy(), echo)
 	url, other := serveAs(t, someone("a"), h).URL, serveAs(t, someone("b"), h).URL
 	id := begin(t, url)
@@ -367,6 +368,7 @@ func TestHTTPHostCapsSessions(t *testing.T) {
 }
 
 func TestHTTPHostWithdrawnCallNeverRuns(t *testing.T) {
+	t.Parallel()
 	p := newRealProxy(t, askAll)
 	h, d := sessionsOf(t, p.Proxy, echo)
 	url := p.as(t, "a", h).URL
@@ -394,6 +396,7 @@ func TestHTTPHostWithdrawnCallNeverRuns(t *testing.T) {
 }
 
 func TestHTTPHostHangUpIsNoCancellation(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		era     string
 		request string
@@ -666,6 +669,7 @@ func TestHTTPHostLeavesNothingBehind(t *testing.T) {
 }
 
 func TestAggregateLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	a, b := plainProxy(), plainProxy()
 	b.Name = "other"
 	all := &Aggregate{Log: zerolog.Nop(), Members: []Member{

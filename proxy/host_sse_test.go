@@ -141,6 +141,7 @@ func TestSSEHostSession(t *testing.T) {
 }
 
 func TestSSEHostRefuses(t *testing.T) {
+	t.Parallel()
 	h, d := sessionsOf(t, plainProxy(), echo)
 	url, other := sseDoor(t, someone("a"), h), sseDoor(t, someone("b"), h)
 	c := openSSE(t, url)

@@ -171,6 +171,7 @@ func TestWhoIsNotBelieved(t *testing.T) {
 
 // TestTokenThatEndsInTimeIsRenewedBefore: the upstream never sees it ended.
 func TestTokenThatEndsInTimeIsRenewedBefore(t *testing.T) {
+	t.Parallel()
 	far := newBehindLogin(t, "/mcp")
 	far.Lifetime(time.Second)
 	far.login(t)

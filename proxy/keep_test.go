@@ -631,6 +631,7 @@ func TestKeepIsClosedAtAnyTime(t *testing.T) {
 // The session goes on, with the policy as before: calls under way fail and are
 // recorded so, later ones reach the new process once they were decided on.
 func TestSessionOutlivesItsUpstream(t *testing.T) {
+	t.Parallel()
 	p := newRealProxy(t, allowAll)
 	u := newUpstreams()
 	upstream := must(p.Keep(u.start, 0))(t)

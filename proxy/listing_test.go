@@ -218,6 +218,7 @@ func TestWhenAPassthroughListsTools(t *testing.T) {
 }
 
 func TestAServerThatDoesNotListItsTools(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := newWire(t, kind, denyDestructive, func(p *Proxy) { p.listWithin = 100 * time.Millisecond }).beginAs(helloTools)

@@ -133,6 +133,7 @@ func TestPassthroughURLUser(t *testing.T) {
 }
 
 func TestPassthroughRefusesBeforeForwarding(t *testing.T) {
+	t.Parallel()
 	call := `{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"buy","arguments":{}}}`
 	modern := `{"jsonrpc":"2.0","id":5,"method":"ping","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
 	for _, tt := range []struct {
@@ -523,6 +524,7 @@ func TestPassthroughFailureAfterProgress(t *testing.T) {
 }
 
 func TestPassthroughWithdrawnCallNeverRuns(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name     string
 		withdraw func(t *testing.T, url string, hangUp func())

@@ -33,6 +33,7 @@ func (p realProxy) accepts(t *testing.T, server string) {
 // At every door: what a server says of a tool is compared before the host sees it,
 // and a call by what has changed waits until the owner has accepted that.
 func TestACallByAChangedDefinitionWaits(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := newWire(t, kind, allowAll).beginAs(helloTools)
@@ -69,6 +70,7 @@ func TestACallByAChangedDefinitionWaits(t *testing.T) {
 
 // So it is through the older transport, and where all servers are at one address.
 func TestACallByAChangedDefinitionWaitsAtEveryDoor(t *testing.T) {
+	t.Parallel()
 	for name, door := range taskDoors(false) {
 		t.Run(name, func(t *testing.T) {
 			p := newRealProxy(t, allowAll)
@@ -255,6 +257,7 @@ func TestTheProxysOwnListIsCompared(t *testing.T) {
 // What waited is forgotten when another process sees another version, and that is
 // accepted. Then the first one is listed again, so that its owner can answer it.
 func TestALostDefinitionIsListedAgain(t *testing.T) {
+	t.Parallel()
 	k := newListingTalk(t, allowAll, func(p *Proxy) { p.Hold = 50 * time.Millisecond })
 	k.list("10", "tools/list", toolList("10", lookThat("Looks."), ""))
 	k.list("11", "tools/list", toolList("11", lookThat("Looks closely."), ""))
@@ -282,6 +285,7 @@ func TestALostDefinitionIsListedAgain(t *testing.T) {
 // owner is being asked is asked again, in the modes that do not wait for the change
 // too.
 func TestAChangeDuringAHoldIsAskedAgain(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []authz.PinMode{authz.PinHold, authz.PinAllow} {
 		k := newListingTalk(t, holdAll, func(p *Proxy) { p.pins = p.Service.Pins("shop", mode) })
 		k.list("10", "tools/list", toolList("10", lookThat("Looks."), ""))

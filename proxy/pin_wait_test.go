@@ -37,6 +37,7 @@ func (p realProxy) says(t *testing.T, says string) {
 }
 
 func TestWireLegsOfAChangedDefinition(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := changedWire(t, kind, askAll, 50*time.Millisecond)
@@ -147,6 +148,7 @@ func TestModelIsToldToAskItsUserAboutAChangedDefinition(t *testing.T) {
 // A call that is to be a task waits for the definition first, as any other does: there
 // is no request yet that a task could wait for.
 func TestTaskOfAChangedDefinition(t *testing.T) {
+	t.Parallel()
 	for name, door := range taskDoors(false) {
 		t.Run(name, func(t *testing.T) {
 			p := newRealProxy(t, askAll)

@@ -8,8 +8,7 @@ import (
 
 // TestRacesOfProcesses: the same with three processes on one store, which are killed.
 func TestRacesOfProcesses(t *testing.T) {
-	tally := races(t, 4, *raceAtOnce, ownProcess)
-	tally.enough(t, []string{byApproval, byCancel})
+	races(t, 4, ownProcess, byApproval, byCancel)
 }
 
 // ownProcess starts a machine as a process of its own.

@@ -168,6 +168,7 @@ func (p realProxy) requests(t *testing.T, want int) []approvals.Request {
 
 // One approval, one call, three messages.
 func TestRoundsOfAnApprovedCall(t *testing.T) {
+	t.Parallel()
 	for name, events := range map[string]bool{"JSON": false, "events": true} {
 		for _, states := range [][]string{oddStates, {"", `"b"`}, {`"a"`, ""}, {`"openleash.round.AAAA:x"`, `"\u006fpenleash.round.:"`}} {
 			t.Run(fmt.Sprint(name, states), func(t *testing.T) {
@@ -210,6 +211,7 @@ func TestRoundsOfAnApprovedCall(t *testing.T) {
 }
 
 func TestRoundIsNotReplayed(t *testing.T) {
+	t.Parallel()
 	for _, events := range []bool{false, true} {
 		r := newInRounds(t, newRealProxy(t, askAll), newInquirer(t, events, oddStates...))
 		first := r.granted()
@@ -298,6 +300,7 @@ func TestRoundOutlivesTheProcess(t *testing.T) {
 // A server that writes what we write grants nothing, and gets back what it wrote,
 // whoever approved what.
 func TestSpoofedState(t *testing.T) {
+	t.Parallel()
 	spoofs := []string{`"openleash.round.AAAAAAAAAAAAAAAAAAAAAAAAAA:own"`, `"openleash.round.AAAAAAAAAAAAAAAAAAAAAAAAAA"`, `"\u006fpenleash.round.A:\u00e9"`, `"openleash.round.:"`}
 	for _, spoof := range spoofs {
 		r := newInRounds(t, newRealProxy(t, allowAll), newInquirer(t, false, spoof))
@@ -325,6 +328,7 @@ func TestSpoofedState(t *testing.T) {
 
 // A host may write a string in other ways, and its members in another order.
 func TestHostWritesTheStateAnew(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ state, params, want string }{
 		{`"a\u00e9"`, `"requestState":"\u006f§","inputResponses":{},¶`, `"requestState":"aé","inputResponses":{},¶`},
 		{`"a\u00e9"`, `¶,"inputResponses":{},"\u0072equestState" : "o§"`, `¶,"inputResponses":{},"\u0072equestState" : "a\u00e9"`},
@@ -370,6 +374,7 @@ func TestStateThatCanBeReadInTwoWaysIsRefused(t *testing.T) {
 
 // What is no tool call and needs an approval is one call in its rounds as well.
 func TestRoundsOfOpenRequests(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ method, actionType, params string }{
 		{"resources/read", "mcp.shop.resource.read", `"uri":"file:///a"`},
 		{"prompts/get", "mcp.shop.prompt.get", `"name":"greet","arguments":{"who":"b"}`},
@@ -407,6 +412,7 @@ func TestRefusedInputOpensNoRound(t *testing.T) {
 
 // What a server says that is no InputRequiredResult, or not clearly one.
 func TestNoRoundForOtherResults(t *testing.T) {
+	t.Parallel()
 	for _, result := range []string{
 		`{"content":[],"requestState":"a","resultType":"complete"}`,
 		`{"content":[],"requestState":"a","inputRequests":{}}`,
@@ -511,6 +517,7 @@ func TestRoundThatCannotBeOpened(t *testing.T) {
 
 // The same in each pair of transports, with the bytes of both sides in sight.
 func TestWireRounds(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := newWire(t, kind, askAll, func(p *Proxy) {

@@ -237,6 +237,7 @@ func TestHeldCallLetsOthersPassAndRunsOnceWhenApproved(t *testing.T) {
 }
 
 func TestHoldEndsInAnInvitationToCallAgain(t *testing.T) {
+	t.Parallel()
 	k := newTalk(t, askAll, func(p *Proxy) { p.Hold = 150 * time.Millisecond; p.Portal = "http://openleash.localhost:8787" })
 	k.host.write(toolCall("1", "buy", `{"n":1.10}`))
 	first := k.next(k.host)
@@ -272,6 +273,7 @@ func TestHeldCallTellsItsProgress(t *testing.T) {
 }
 
 func TestCancelledHoldNeverRuns(t *testing.T) {
+	t.Parallel()
 	k := newTalk(t, askAll)
 	k.host.write(toolCall("1", "buy", `{}`))
 	held := k.pending(t)

@@ -31,6 +31,7 @@ func approvedTask(t *testing.T, p realProxy, door func(*testing.T, realProxy, st
 }
 
 func TestTaskThatTakesLong(t *testing.T) {
+	t.Parallel()
 	for name, door := range taskDoors(true) {
 		t.Run(name, func(t *testing.T) {
 			h, s, id := approvedTask(t, newRealProxy(t, askAll), door)
@@ -64,6 +65,7 @@ func TestTaskHasNoProgressToken(t *testing.T) {
 
 // Cancelled while it runs, the server is told, and the log says that nobody knows.
 func TestTaskCancelledWhileItRuns(t *testing.T) {
+	t.Parallel()
 	p := newRealProxy(t, askAll)
 	h, s, id := approvedTask(t, p, atStdio)
 	s.gate = make(chan struct{})
@@ -84,6 +86,7 @@ func TestTaskCancelledWhileItRuns(t *testing.T) {
 // One that was cancelled while the server made a task of its own of it is cancelled
 // there too.
 func TestTaskCancelledWhileItIsMade(t *testing.T) {
+	t.Parallel()
 	p := newRealProxy(t, askAll)
 	h, s := taskHostAt(t, p, "bot", false, atStdio)
 	id := h.task("{}")
@@ -185,6 +188,7 @@ func TestTaskIsNamedInWhatBelongsToIt(t *testing.T) {
 
 // A server that wants to know more before it goes on asks through the task.
 func TestTaskAsksItsHost(t *testing.T) {
+	t.Parallel()
 	for name, door := range taskDoors(true) {
 		t.Run(name, func(t *testing.T) {
 			p := newRealProxy(t, strings.Replace(askAll, "rules: []", "rules: [{id: ask, effect: allow, action: 'mcp.shop.elicitation'}]", 1))
@@ -237,6 +241,7 @@ func TestTaskAsksItsHost(t *testing.T) {
 
 // A server that wants nothing but to be asked again is asked for so long.
 func TestTaskThatIsNeverDone(t *testing.T) {
+	t.Parallel()
 	p := newRealProxy(t, askAll)
 	h, s, id := approvedTask(t, p, atStdio)
 	s.result = func(int, Message) string { return `{"resultType":"input_required","requestState":"again"}` }
@@ -332,6 +337,7 @@ func TestTaskBetweenRealPeers(t *testing.T) {
 
 // When OpenLeash ends, the log says of a call that runs that nobody knows.
 func TestTaskThatRunsWhenOpenLeashEnds(t *testing.T) {
+	t.Parallel()
 	for name, door := range taskDoors(true) {
 		t.Run(name, func(t *testing.T) {
 			p := newRealProxy(t, askAll)

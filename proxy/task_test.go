@@ -16,6 +16,7 @@ import (
 // A host of 2025-11-25 asks for a task, and its server makes one of its own once the
 // owner has approved: both are one to the host.
 func TestTaskAskedFor(t *testing.T) {
+	t.Parallel()
 	for name, door := range taskDoors(false) {
 		t.Run(name, func(t *testing.T) {
 			p := newRealProxy(t, askAll)
@@ -76,6 +77,7 @@ func TestTaskAskedFor(t *testing.T) {
 
 // A host that waits for the result has the call run as soon as it is approved.
 func TestTaskResultWaits(t *testing.T) {
+	t.Parallel()
 	for name, door := range taskDoors(false) {
 		t.Run(name, func(t *testing.T) {
 			p := newRealProxy(t, askAll)
@@ -100,6 +102,7 @@ func TestTaskResultWaits(t *testing.T) {
 // In 2026-07-28 a host that has declared the extension gets a task after the wait,
 // whatever its server has, and the result inside the task.
 func TestTaskOfTheExtension(t *testing.T) {
+	t.Parallel()
 	for name, door := range taskDoors(true) {
 		t.Run(name, func(t *testing.T) {
 			p := newRealProxy(t, askAll)
@@ -144,6 +147,7 @@ func TestTaskOfTheExtension(t *testing.T) {
 
 // What has not declared the extension gets no task, and cannot ask about one.
 func TestNoTaskWithoutTheExtension(t *testing.T) {
+	t.Parallel()
 	for name, door := range taskDoors(true) {
 		t.Run(name, func(t *testing.T) {
 			p := newRealProxy(t, askAll)
@@ -248,6 +252,7 @@ func TestTaskDenied(t *testing.T) {
 
 // A task that was cancelled never runs; its request stays, for the same call again.
 func TestTaskCancelled(t *testing.T) {
+	t.Parallel()
 	for _, modern := range []bool{false, true} {
 		t.Run(fmt.Sprint(modern), func(t *testing.T) {
 			p := newRealProxy(t, askAll)
@@ -364,6 +369,7 @@ func TestTaskOfAnother(t *testing.T) {
 }
 
 func TestTaskThatEnds(t *testing.T) {
+	t.Parallel()
 	t.Run("its time", func(t *testing.T) {
 		p := newRealProxy(t, askAll)
 		h, s := taskHostAt(t, p, "bot", false, atStdio)

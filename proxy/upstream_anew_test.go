@@ -82,6 +82,7 @@ func TestDialHTTPBeginsAnew(t *testing.T) {
 // A GET stream that ends and is answered 404 tells it too, when the host asks
 // nothing.
 func TestDialHTTPListensAnew(t *testing.T) {
+	t.Parallel()
 	far := newFarSide(t)
 	c := dialFar(t, far)
 	far.say(toolsChanged) // so the stream is open

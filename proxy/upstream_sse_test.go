@@ -324,6 +324,7 @@ func TestDialSSEServersOwnRequestWithOurID(t *testing.T) {
 }
 
 func TestDialSSELargeMessages(t *testing.T) {
+	t.Parallel()
 	large := `{"jsonrpc":"2.0","id":1,"result":{"pad":"` + strings.Repeat("x", 12<<20) + `"}}`
 	up := newSSEUpstream(t, relative, func(u *sseUpstream, m Message) {
 		if m.Method == "large" {

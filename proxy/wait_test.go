@@ -93,6 +93,7 @@ func code(answer []byte) string {
 
 // One call, three messages, one approval, one run, and the server's own bytes.
 func TestWireLegs(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := waitingWire(t, kind, 50*time.Millisecond)
@@ -153,6 +154,7 @@ func TestWireLegsEnd(t *testing.T) {
 }
 
 func TestWireLegOfADeniedCall(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := waitingWire(t, kind, 50*time.Millisecond)
@@ -174,6 +176,7 @@ func TestWireLegOfADeniedCall(t *testing.T) {
 // Over stdio a notification cancels a leg, over HTTP the end of its stream: an
 // approval that comes later runs nothing, and is kept for the same call.
 func TestWireCancelledLegNeverRuns(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := waitingWire(t, kind, 50*time.Millisecond)
@@ -251,6 +254,7 @@ func (p realProxy) decisions(t *testing.T, n int) {
 // What the host has told the server already, or the server the host, is there again
 // when the call is forwarded.
 func TestWireLegsOfARound(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		for name, own := range map[string]string{
 			"the server's own":       `"st\u00e9\/\ud83d\ude00"`,
@@ -355,6 +359,7 @@ func TestLegOfAnotherCall(t *testing.T) {
 // With a client that others wrote, which is told to come back and does: it neither
 // fails nor notices.
 func TestLegsOfTheirClient(t *testing.T) {
+	t.Parallel()
 	doors := map[string]func(t *testing.T, p realProxy, up string) transport.Interface{
 		"pass-through": func(t *testing.T, p realProxy, up string) transport.Interface {
 			return must(transport.NewStreamableHTTP(p.as(t, "bot", p.HTTPPassthrough(HTTPUpstream{URL: up})).URL))(t)
@@ -447,6 +452,7 @@ const opensPages = `{"elicitation":{"url":{}}}`
 
 // A host that can open pages gets ours, hears when it was answered, and calls again.
 func TestWirePage(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		for _, approve := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, %v", kind, approve), func(t *testing.T) {
@@ -505,6 +511,7 @@ func (w *wire) listened(t *testing.T) {
 // No page for who does not open any, cannot be told when it was answered, or has a
 // better way; and nobody is ever asked in a form.
 func TestWireNoPage(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ name, capabilities string }{
 		{"nothing declared", `{}`},
 		{"forms by default", `{"elicitation":{}}`},
@@ -552,6 +559,7 @@ func TestWireNoPage(t *testing.T) {
 // Whatever a host says unasked, as an answer to what it might have been asked: it
 // approves nothing.
 func TestHostCannotAnswerForItsOwner(t *testing.T) {
+	t.Parallel()
 	for _, kind := range pairs {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := waitingWire(t, kind, 400*time.Millisecond).handshake(`{"elicitation":{"form":{},"url":{}}}`)
@@ -591,6 +599,7 @@ func listens() transport.StreamableHTTPCOption {
 
 // With a client that others wrote, over the transport before Streamable HTTP too.
 func TestPageForTheirClient(t *testing.T) {
+	t.Parallel()
 	s := server.NewMCPServer("their", "1", server.WithToolCapabilities(false))
 	runs := 0
 	s.AddTool(mcp.NewTool("deploy"), func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {
@@ -661,6 +670,7 @@ func TestPageForTheirClient(t *testing.T) {
 // Where several servers are behind one address, the page is that of the one server's
 // call, and what it says comes by the same way.
 func TestAggregatePage(t *testing.T) {
+	t.Parallel()
 	p := newRealProxy(t, askAll)
 	p.Hold, p.Portal = 50*time.Millisecond, "http://openleash.localhost:8787"
 	who := authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), "bot", p.owner))(t)}
@@ -727,6 +737,7 @@ func TestAwayIsBounded(t *testing.T) {
 // A held call over HTTP shows that somebody is there, also without a progress token,
 // where the host takes events. What it is answered then is the last of them.
 func TestHeldCallShowsLife(t *testing.T) {
+	t.Parallel()
 	legacy := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{` + buyTea + `}}`
 	stateless := strings.Replace(modern(1, ""), `,"progressToken":1`, "", 1)
 	read := strings.NewReplacer(`"method":"tools/call"`, `"method":"resources/read"`, buyTea, `"uri":"x:y"`)

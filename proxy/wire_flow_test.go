@@ -235,6 +235,7 @@ func heap() int64 {
 // A host that stops reading holds up itself alone. (Where each session has a
 // program of its own: TestHTTPHostSlowReader.)
 func TestWireStuckHostAndItsNeighbour(t *testing.T) {
+	t.Parallel()
 	w := newWire(t, pair{"http", "http"}, allowAll).begin()
 	w.pass(w.host, w.up, toolCall("1", "a", `{}`), toolCall("1", "a", `{}`))
 	var said atomic.Int64
