@@ -116,7 +116,6 @@ func TestNothingSurvivesOurEnd(t *testing.T) {
 	caught := make(chan os.Signal, 1) // what we start is not to ignore it, as under nohup
 	signal.Notify(caught, syscall.SIGHUP)
 	t.Cleanup(func() { signal.Stop(caught) })
-	in := newInstallation(t, allowAll)
 	for what, end := range map[string]func(*process) error{
 		"terminated":         func(p *process) error { return p.cmd.Process.Signal(syscall.SIGTERM) },
 		"interrupted":        func(p *process) error { return p.cmd.Process.Signal(os.Interrupt) },
@@ -125,7 +124,7 @@ func TestNothingSurvivesOurEnd(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			mark := ownMark(t)
+			in, mark := newInstallation(t, allowAll), ownMark(t)
 			p := in.startFamily(t, mark)
 			grown(t, p, mark)
 			if err := end(p); err != nil {
