@@ -165,9 +165,10 @@ type Waiting struct {
 type Reader interface {
 	Watcher
 	Approval(ctx context.Context, id string) (Request, error) // ErrNotFound
-	// OpenApproval returns the newest request of that agent and intent that may
-	// still matter: pending, approved and not redeemed, or denied. ErrNotFound.
-	OpenApproval(ctx context.Context, agent string, intent action.Hash) (Request, error)
+	// OpenApproval returns the request of that agent and intent that matters at now:
+	// pending, approved and not redeemed, or denied after deniedAfter. Of several it is
+	// the one with the last word: the owner's, or that it was asked for. ErrNotFound.
+	OpenApproval(ctx context.Context, agent string, intent action.Hash, now, deniedAfter time.Time) (Request, error)
 	// RoundApproval returns the request of which that round is open. ErrNotFound.
 	RoundApproval(ctx context.Context, round [32]byte) (Request, error)
 	// LastApproved returns the newest request before r that a person has approved, of

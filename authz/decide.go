@@ -152,22 +152,14 @@ func (s *Service) ask(book *policy.Book, a *attempt) policy.Decision {
 
 // openRequest finds what is known of the same intent and still matters.
 func (s *Service) openRequest(ctx context.Context, a attempt) (*approvals.Request, error) {
-	r, err := s.cfg.Store.OpenApproval(ctx, a.who.Agent.Name, a.intent)
+	r, err := s.cfg.Store.OpenApproval(ctx, a.who.Agent.Name, a.intent, a.now, a.now.Add(-s.cfg.DenyTTL))
 	if errors.Is(err, approvals.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	switch r.At(a.now) {
-	case approvals.Pending, approvals.Approved:
-		return &r, nil
-	case approvals.Denied:
-		if a.now.Before(r.AnsweredAt.Add(s.cfg.DenyTTL)) {
-			return &r, nil
-		}
-	}
-	return nil, nil
+	return &r, nil
 }
 
 // conclude turns a decision into an answer, in one commit. open is the request

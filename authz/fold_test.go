@@ -347,3 +347,25 @@ func TestKinThatCannotBeReadIsARefusal(t *testing.T) {
 	}
 	r.waiting(t, 0)
 }
+
+// A call that was on its way when the owner said no asks after all. When its time is
+// over the denial is there still.
+func TestADenialIsNotHiddenByALateRequest(t *testing.T) {
+	r := newRoom(t, rules)
+	asked := r.call(t, "write", `{"n":1}`)
+	began := r.now
+	r.now = r.now.Add(time.Second)
+	r.answer(t, asked.Approval.ID, false)
+	late := r.request(t, asked.Approval.ID)
+	late.ID, late.DecisionID, late.Status, late.DenyReason = "late", "late", approvals.Pending, ""
+	late.CreatedAt, late.ExpiresAt, late.AnsweredAt, late.AnsweredBy = began.Add(time.Millisecond), began.Add(time.Minute), time.Time{}, ""
+	if err := r.store.Commit(t.Context(), authz.Batch{Open: &late}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r.now = r.now.Add(time.Minute)
+		if ans := r.call(t, "write", `{"n":1}`); ans.Code != authz.ApprovalDenied {
+			t.Errorf("%v after the denial: %s: %s", r.now.Sub(began), ans.Code, ans.Reason)
+		}
+	}
+}

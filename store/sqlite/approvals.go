@@ -142,13 +142,24 @@ func (s *Store) Approval(ctx context.Context, id string) (approvals.Request, err
 	return one(ctx, s, approvals.ErrNotFound, readApproval, selectApprovals+" WHERE id = ?", id)
 }
 
-// OpenApproval returns the newest request that may matter for an intent.
-func (s *Store) OpenApproval(ctx context.Context, agent string, intent action.Hash) (approvals.Request, error) {
-	return one(ctx, s, approvals.ErrNotFound, readApproval, selectOpen, agent, intent[:])
+// OpenApproval returns the request that matters for an intent.
+func (s *Store) OpenApproval(ctx context.Context, agent string, intent action.Hash, now, deniedAfter time.Time) (approvals.Request, error) {
+	return one(ctx, s, approvals.ErrNotFound, readApproval, selectOpen, openArgs(agent, intent, now, deniedAfter)...)
 }
 
-const selectOpen = selectApprovals + ` WHERE agent_id = ? AND intent_hash = ?
-	AND status IN ('PENDING', 'APPROVED', 'DENIED') ORDER BY created_at DESC, n DESC LIMIT 1`
+func openArgs(agent string, intent action.Hash, now, deniedAfter time.Time) []any {
+	return []any{agent, intent[:], now.UnixMilli(), agent, intent[:], deniedAfter.UnixMilli()}
+}
+
+// selectOpen takes an index for each half: an intent has one open request at most, and
+// any number of ended ones.
+const selectOpen = selectApprovals + ` WHERE n IN (
+	SELECT n FROM approvals WHERE agent_id = ? AND intent_hash = ? AND status IN ('PENDING', 'APPROVED')
+		AND coalesce(grant_until, expires_at) > ?
+	UNION ALL
+	SELECT n FROM (SELECT n FROM approvals WHERE agent_id = ? AND intent_hash = ? AND status = 'DENIED' AND answered_at > ?
+		ORDER BY answered_at DESC LIMIT 1)
+	) ORDER BY coalesce(answered_at, created_at) DESC, n DESC LIMIT 1`
 
 // RoundApproval returns the request of which a round is open.
 func (s *Store) RoundApproval(ctx context.Context, round [32]byte) (approvals.Request, error) {

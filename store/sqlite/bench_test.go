@@ -34,7 +34,7 @@ func BenchmarkOpenApproval(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	each(b, 1, func() error {
-		_, err := s.OpenApproval(b.Context(), r.AgentID, r.IntentHash)
+		_, err := s.OpenApproval(b.Context(), r.AgentID, r.IntentHash, r.CreatedAt, r.CreatedAt)
 		return err
 	})
 }

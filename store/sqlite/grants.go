@@ -151,16 +151,14 @@ func (t *tx) useGrant(u authz.GrantUse, row approvalRow) error {
 // nothingElse sees that no request of that agent and intent comes before a grant: one
 // that is open, or was denied since the decision looked.
 func (t *tx) nothingElse(row approvalRow, now time.Time) error {
-	latest, err := inTx(t, approvals.ErrNotFound, readState, selectOpen, row.AgentID, row.IntentHash[:])
+	_, err := inTx(t, approvals.ErrNotFound, readState, selectOpen, openArgs(row.AgentID, row.IntentHash, now, now.Add(-time.Millisecond))...)
 	switch {
 	case errors.Is(err, approvals.ErrNotFound):
 		return nil
 	case err != nil:
 		return err
-	case latest.Open(now), latest.Status == approvals.Denied && !latest.AnsweredAt.Before(now):
-		return authz.ErrOpen
 	}
-	return nil
+	return authz.ErrOpen
 }
 
 // giveGrant stores a grant; the answer that it comes with is looked at beside it.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
 )
 
@@ -161,6 +162,25 @@ func BenchmarkLook(b *testing.B) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// What each held call looks for takes an index, however often its intent was asked for.
+func TestOpenApprovalTakesIndexes(t *testing.T) {
+	s := open(t, t.TempDir())
+	plan, err := list(t.Context(), s, func(scan scan) (step string, err error) {
+		var id, parent, unused int
+		err = scan(&id, &parent, &unused, &step)
+		return step, err
+	}, "EXPLAIN QUERY PLAN "+selectOpen, openArgs("bot", action.Hash{1}, time.Now(), time.Now())...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(plan, "\n")
+	for _, want := range []string{"INDEX approvals_open ", "INDEX approvals_denied ", "USING INTEGER PRIMARY KEY"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("want %s in\n%s", want, text)
 		}
 	}
 }

@@ -109,13 +109,18 @@ func orderedDetails(t *testing.T, s *Store) (all []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines, err := s.Lines(t.Context(), 1, 1e6)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var bodies [][]byte
-	for _, line := range lines {
-		bodies = append(bodies, line.Line)
+	for { // a store brings only so many bytes at once
+		lines, err := s.Lines(t.Context(), uint64(len(bodies))+1, 1e6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(lines) == 0 {
+			break
+		}
+		for _, line := range lines {
+			bodies = append(bodies, line.Line)
+		}
 	}
 	for _, body := range append(bodies, waiting...) {
 		var e audit.Entry

@@ -345,6 +345,10 @@ CREATE TABLE holds (
 	until       INTEGER NOT NULL,
 	PRIMARY KEY (request_id, decision_id)
 ) STRICT, WITHOUT ROWID;
+`, `
+-- The last denial of an intent: a request that was asked for before it, and has expired
+-- since, must not hide it.
+CREATE INDEX approvals_denied ON approvals (agent_id, intent_hash, answered_at) WHERE status = 'DENIED';
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

@@ -22,6 +22,7 @@ var undoing = map[int]string{
 		ALTER TABLE approvals DROP COLUMN asked; ALTER TABLE approvals DROP COLUMN version; ALTER TABLE approvals DROP COLUMN action_type;
 		CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, created_at) WHERE grant_until IS NOT NULL;
 		CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id) WHERE status = 'PENDING'`,
+	11: `DROP INDEX approvals_denied`,
 }
 
 // undo makes the schema what it was at a version.

@@ -411,9 +411,12 @@ func TestAlteredAction(t *testing.T) {
 	}
 	run(t, foreign(t, s), `UPDATE approvals SET action = CAST(replace(CAST(action AS TEXT), 'mcp.shop.buy', 'mcp.shop.see') AS BLOB)`)
 	for name, read := range map[string]func() error{
-		"Approval":     func() error { _, err := s.Approval(t.Context(), "r1"); return err },
-		"OpenApproval": func() error { _, err := s.OpenApproval(t.Context(), r.AgentID, r.IntentHash); return err },
-		"Approvals":    func() error { _, err := s.Approvals(t.Context(), r.OwnerID, "", 10); return err },
+		"Approval": func() error { _, err := s.Approval(t.Context(), "r1"); return err },
+		"OpenApproval": func() error {
+			_, err := s.OpenApproval(t.Context(), r.AgentID, r.IntentHash, r.CreatedAt, r.CreatedAt)
+			return err
+		},
+		"Approvals": func() error { _, err := s.Approvals(t.Context(), r.OwnerID, "", 10); return err },
 	} {
 		if err := read(); !errors.Is(err, errAltered) {
 			t.Errorf("%s: want %q, got %v", name, errAltered, err)

@@ -325,27 +325,52 @@ func testOpenApproval(t *testing.T, open Open) {
 	} {
 		t.Run(test.life, func(t *testing.T) {
 			s := live(t, open, test.life)
-			wantOpen(t, s, "bot", intent, test.want)
-			wantOpen(t, s, "Bot", intent, "")
-			wantOpen(t, s, "bot", action.Hash{2}, "")
+			wantOpen(t, s, "bot", intent, 2*time.Minute, test.want)
+			wantOpen(t, s, "Bot", intent, 2*time.Minute, "")
+			wantOpen(t, s, "bot", action.Hash{2}, 2*time.Minute, "")
+			wantOpen(t, s, "bot", intent, 2*time.Hour, "") // its time is over
 		})
 	}
-	t.Run("newest", func(t *testing.T) {
+	t.Run("asked for after the denial", func(t *testing.T) {
 		s := live(t, open, "denied")
 		newer := request("new", "bot", 1)
 		newer.CreatedAt = start.Add(2 * time.Minute)
 		commit(t, s, ask(newer))
-		wantOpen(t, s, "bot", intent, "new")
+		wantOpen(t, s, "bot", intent, 3*time.Minute, "new")
+	})
+	// A call that was on its way when the owner said no asks after all. It does not take
+	// the denial back, neither while it waits nor when its time is over.
+	t.Run("asked for before the denial, and stored after it", func(t *testing.T) {
+		s := live(t, open, "denied")
+		late := request("late", "bot", 1)
+		late.CreatedAt, late.ExpiresAt = start.Add(time.Second), start.Add(5*time.Minute)
+		commit(t, s, ask(late))
+		wantOpen(t, s, "bot", intent, 2*time.Minute, "old")
+		wantOpen(t, s, "bot", intent, 6*time.Minute, "old")
+		commit(t, s, answer(approve("late", start.Add(3*time.Minute))))
+		wantOpen(t, s, "bot", intent, 4*time.Minute, "late") // that was the last word
+	})
+	t.Run("expired, and asked for after a denial that lasts", func(t *testing.T) {
+		s := live(t, open, "denied")
+		short := request("short", "bot", 1)
+		short.CreatedAt, short.ExpiresAt = start.Add(2*time.Minute), start.Add(3*time.Minute)
+		commit(t, s, ask(short))
+		wantOpen(t, s, "bot", intent, 4*time.Minute, "old")
 	})
 }
 
-func wantOpen(t *testing.T, s Store, agent string, intent action.Hash, want string) {
+// denyTTL is how long a denial matters, in wantOpen.
+const denyTTL = 15 * time.Minute
+
+// wantOpen wants that request as the one that matters, so long after the start.
+func wantOpen(t *testing.T, s Store, agent string, intent action.Hash, after time.Duration, want string) {
 	t.Helper()
-	r, err := s.OpenApproval(t.Context(), agent, intent)
+	now := start.Add(after)
+	r, err := s.OpenApproval(t.Context(), agent, intent, now, now.Add(-denyTTL))
 	if want == "" {
 		wantErr(t, "open request of "+agent, err, approvals.ErrNotFound)
 	} else if err != nil || r.ID != want {
-		t.Errorf("open request of %s: want %s, got %q, %v", agent, want, r.ID, err)
+		t.Errorf("open request of %s after %v: want %s, got %q, %v", agent, after, want, r.ID, err)
 	}
 }
 
@@ -396,7 +421,7 @@ func testOpenRace(t *testing.T, open Open) {
 		batch.Open = &r
 		return s.Commit(t.Context(), batch)
 	}), authz.ErrOpen)
-	wantOpen(t, a, "bot", action.Hash{1}, fmt.Sprint("r", winner))
+	wantOpen(t, a, "bot", action.Hash{1}, time.Minute, fmt.Sprint("r", winner))
 	wantEntries(t, b, fmt.Sprint(winner))
 }
 

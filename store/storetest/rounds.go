@@ -172,7 +172,7 @@ func testRounds(t *testing.T, open Open) {
 	if r.RedeemedBy != spender || r.Rounds != 4 || r.ContinuedBy != last || r.Status != approvals.Redeemed {
 		t.Errorf("%+v", r)
 	}
-	wantOpen(t, s, "bot", action.Hash{1}, "")
+	wantOpen(t, s, "bot", action.Hash{1}, time.Minute, "")
 	commit(t, s, ask(request("new", "bot", 1))) // it stands in nobody's way
 }
 

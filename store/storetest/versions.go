@@ -64,8 +64,8 @@ func testFold(t *testing.T, open Open) {
 		t.Fatal(err)
 	}
 	wantSame(t, "its versions", []approvals.Version{{Version: 1, DecisionID: first.DecisionID, Action: first.Action, ActionHash: first.ActionHash}}, versions)
-	wantOpen(t, s, "bot", action.Hash{1}, "")
-	wantOpen(t, s, "bot", action.Hash{2}, "old")
+	wantOpen(t, s, "bot", action.Hash{1}, time.Minute, "")
+	wantOpen(t, s, "bot", action.Hash{2}, time.Minute, "old")
 	waiting, err := s.Waiting(t.Context(), ownerID, start)
 	wantErr(t, "what waits", err, nil)
 	wantSame(t, "what waits", []approvals.Waiting{{ID: "old", Version: 2}}, waiting)
