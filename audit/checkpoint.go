@@ -31,7 +31,11 @@ type Checkpoint struct {
 	Root   [32]byte
 }
 
-func (c Checkpoint) text() string {
+// Text is the three lines that are signed; of the empty Checkpoint it is "".
+func (c Checkpoint) Text() string {
+	if c.Origin == "" {
+		return ""
+	}
 	return fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, base64.StdEncoding.EncodeToString(c.Root[:]))
 }
 
@@ -57,7 +61,7 @@ func OpenCheckpoint(signed []byte, key string) (Checkpoint, error) {
 	case err != nil:
 		return Checkpoint{}, fmt.Errorf("it is not a signed checkpoint of %s: %w", verifier.Name(), err)
 	}
-	c, err := parseCheckpoint(opened.Text)
+	c, err := ParseCheckpoint(opened.Text)
 	if err == nil && c.Origin != verifier.Name() {
 		err = fmt.Errorf("it is a checkpoint of the log %q, and the key is that of %q", c.Origin, verifier.Name())
 	}
@@ -74,8 +78,8 @@ func signers(n *note.Note) string {
 	return strings.Join(list, ", ")
 }
 
-// parseCheckpoint reads the three lines, written in the one way in which they can be.
-func parseCheckpoint(text string) (c Checkpoint, err error) {
+// ParseCheckpoint reads the three lines, written in the one way in which they can be.
+func ParseCheckpoint(text string) (c Checkpoint, err error) {
 	lines := strings.SplitN(text, "\n", 4)
 	if len(lines) < 4 {
 		return c, fmt.Errorf("a checkpoint has three lines, got %.200q", text)
@@ -86,7 +90,7 @@ func parseCheckpoint(text string) (c Checkpoint, err error) {
 		return c, fmt.Errorf("want the log's size in the second line, got %.80q", lines[1])
 	}
 	root, err := base64.StdEncoding.DecodeString(lines[2])
-	if err != nil || copy(c.Root[:], root) != len(c.Root) || c.text() != text {
+	if err != nil || copy(c.Root[:], root) != len(c.Root) || c.Text() != text {
 		return c, fmt.Errorf("want a name, a size and a root of 32 bytes in base64, got %.200q", text)
 	}
 	return c, nil
@@ -109,7 +113,7 @@ func (k *Key) Origin() string { return k.signer.Name() }
 
 // Sign signs a checkpoint of the log.
 func (k *Key) Sign(size uint64, root [32]byte) ([]byte, error) {
-	return note.Sign(&note.Note{Text: Checkpoint{k.Origin(), size, root}.text()}, k.signer)
+	return note.Sign(&note.Note{Text: Checkpoint{k.Origin(), size, root}.Text()}, k.signer)
 }
 
 const keyFile = "audit.key"

@@ -53,7 +53,7 @@ func TestCheckpointWithAWitness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	both, err := note.Sign(&note.Note{Text: Checkpoint{"openleash/test", 3, [32]byte{1}}.text()}, testKey.signer, newTestKey("witness.example/w").signer)
+	both, err := note.Sign(&note.Note{Text: Checkpoint{"openleash/test", 3, [32]byte{1}}.Text()}, testKey.signer, newTestKey("witness.example/w").signer)
 	if err != nil || string(both) == string(signed) {
 		t.Fatal(err)
 	}

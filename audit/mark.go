@@ -63,6 +63,7 @@ func (s *Sequencer) openTree(ctx context.Context) error {
 			CheckpointFile(s.file), known.Size, seq)
 	}
 	s.known = known
+	s.latest.Store(&known)
 	if s.tree, err = openTree(TreeFile(s.file), known.Size); err != nil {
 		return err
 	}
@@ -174,7 +175,26 @@ func (s *Sequencer) checkpoint() error {
 		return fmt.Errorf("writing the audit log's checkpoint: %w; make room or repair the disk, it then goes on by itself", err)
 	}
 	s.known, s.signed = Checkpoint{s.key.Origin(), s.tree.size, root}, true
+	latest := s.known
+	s.latest.Store(&latest)
 	return nil
+}
+
+// Latest is the last checkpoint, as far as it is known here: at most 100 ms old, and
+// 400 ms where another process signs. It is empty when there is none yet.
+func (s *Sequencer) Latest() Checkpoint {
+	if c := s.latest.Load(); c != nil {
+		return *c
+	}
+	return Checkpoint{}
+}
+
+// learn reads what another process has signed. Whether it may have is for the one that
+// has the seat to say.
+func (s *Sequencer) learn() {
+	if c, err := s.lastCheckpoint(); err == nil && c.Size > s.Latest().Size {
+		s.latest.Store(&c)
+	}
 }
 
 // replace puts text at file at once, for readers; it is not synced.

@@ -38,11 +38,12 @@ const (
 // that the store does not have is never explained by a crash: it is reported,
 // and nothing is written over it.
 type Sequencer struct {
-	store Store
-	file  string
-	key   *Key
-	wake  chan struct{}
-	err   atomic.Pointer[error]
+	store  Store
+	file   string
+	key    *Key
+	wake   chan struct{}
+	err    atomic.Pointer[error]
+	latest atomic.Pointer[Checkpoint]
 
 	// What follows belongs to the goroutine in Run.
 
@@ -153,6 +154,7 @@ func (s *Sequencer) sit(ctx context.Context, do func(context.Context) error) err
 		return storeErr("taking the sequencer's seat", err)
 	}
 	if !ok {
+		s.learn()
 		if s.Err() == nil && time.Since(s.looked) < lookAfter {
 			return nil
 		}
