@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/openleash/openleash-go/internal/durable"
 )
 
 // TreeFile and CheckpointFile stand beside a log.
@@ -203,5 +205,5 @@ func replace(file string, text []byte) error {
 	if err := os.WriteFile(draft, text, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(draft, file)
+	return durable.Replace(draft, file)
 }
