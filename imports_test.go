@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"internal/home":        {},
 	"internal/hostiletest": {"action", "approvals"},
 	"internal/jsontext":    {},
+	"internal/keyfile":     {},
 	"internal/oauth":       {},
 	"internal/oauthtest":   {},
 	"internal/strictyaml":  {},

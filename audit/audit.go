@@ -39,8 +39,9 @@
 // can write all lines after it again, or cuts the end off, is found only by
 // comparing with somebody who knew an earlier head (a sequence number and the
 // hash of its line): the store, a proof, a notification. Each line, without its
-// newline, is one leaf of a Merkle tree and its place is N-1; tree and signed
-// checkpoints stand beside the file and change nothing in it.
+// newline, is one leaf of a Merkle tree (RFC 6962) and its place is N-1. The tree and
+// a signed Checkpoint of it stand beside the file and change nothing in it; a Receipt
+// shows that a line is in the tree of a checkpoint.
 //
 // # The store and the file
 //

@@ -30,16 +30,20 @@ const (
 //  2. SetSequenced: the store knows the lines, the file does not.
 //  3. The lines are appended to the file, perhaps in part, perhaps not synced.
 //  4. The file is synced.
+//  5. The tree has the lines, perhaps in part.
+//  6. A checkpoint of all of them is signed.
 //
 // A pass begins by comparing the file's last whole line with the store's line
 // of that number, so whatever 3 left behind is completed. A line in the file
 // that the store does not have is never explained by a crash: it is reported,
 // and nothing is written over it.
 type Sequencer struct {
-	store Store
-	file  string
-	wake  chan struct{}
-	err   atomic.Pointer[error]
+	store  Store
+	file   string
+	key    *Key
+	wake   chan struct{}
+	err    atomic.Pointer[error]
+	latest atomic.Pointer[Checkpoint]
 
 	// What follows belongs to the goroutine in Run.
 
@@ -48,10 +52,15 @@ type Sequencer struct {
 	synced  bool        // everything that we know of in the file is on disk
 	left    os.FileInfo // the file as we left it, complete and synced; nil: look
 	last    uint64      // the number of its last line then
+	tree    *tree       // of its lines; nil: look
+	known   Checkpoint  // the last that was signed
+	signed  bool        // it is of all of the tree
 
 	// The file's system calls, for the tests that let them fail.
-	write func(*os.File, []byte) (int, error)
-	fsync func(*os.File) error
+	write   func(*os.File, []byte) (int, error)
+	fsync   func(*os.File) error
+	writeAt func(*os.File, []byte, int64) (int, error) // the tree
+	replace func(file string, text []byte) error       // the checkpoint
 }
 
 // storeError is a failure of the store. It is not the file's: the store's own
@@ -73,12 +82,12 @@ func storeErr(step string, err error) error {
 	return &storeError{step, err}
 }
 
-// NewSequencer prepares one for file and looks whether the file can be written;
-// Run does the work.
-func NewSequencer(store Store, file string) *Sequencer {
+// NewSequencer prepares one for file, whose checkpoints key signs, and looks whether
+// the file can be written; Run does the work.
+func NewSequencer(store Store, file string, key *Key) *Sequencer {
 	s := &Sequencer{
-		store: store, file: file, wake: make(chan struct{}, 1),
-		write: (*os.File).Write, fsync: (*os.File).Sync,
+		store: store, file: file, key: key, wake: make(chan struct{}, 1),
+		write: (*os.File).Write, fsync: (*os.File).Sync, writeAt: (*os.File).WriteAt, replace: replace,
 	}
 	s.note(s.writable())
 	return s
@@ -145,6 +154,7 @@ func (s *Sequencer) sit(ctx context.Context, do func(context.Context) error) err
 		return storeErr("taking the sequencer's seat", err)
 	}
 	if !ok {
+		s.learn()
 		if s.Err() == nil && time.Since(s.looked) < lookAfter {
 			return nil
 		}
@@ -152,6 +162,7 @@ func (s *Sequencer) sit(ctx context.Context, do func(context.Context) error) err
 		return s.writable()
 	}
 	defer release()
+	defer s.leaveTree() // another process may go on with it
 	return do(ctx)
 }
 
@@ -194,14 +205,15 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// pass gives places to what was committed and brings the file up to the store.
+// pass gives places to what was committed, brings the file up to the store and signs
+// what it is then.
 func (s *Sequencer) pass(ctx context.Context) error {
 	fresh, err := s.sequence(ctx)
-	if err == nil && len(fresh) == 0 && time.Since(s.looked) < lookAfter {
-		return nil
+	if err == nil && (len(fresh) > 0 || time.Since(s.looked) > lookAfter) {
+		err = s.complete(ctx, fresh)
 	}
 	if err == nil {
-		err = s.complete(ctx, fresh)
+		err = s.mark(ctx, fresh)
 	}
 	if err != nil {
 		s.looked, s.left = time.Time{}, nil // what failed may have been done

@@ -125,7 +125,7 @@ func once(t *testing.T, store Store, path string) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	return NewSequencer(store, path).Run(ctx)
+	return NewSequencer(store, path, testKey).Run(ctx)
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -162,6 +162,7 @@ func whole(t *testing.T, m *memory, path string, n int) {
 	if err != nil || r.Faults != nil || r.Entries != uint64(n) {
 		t.Fatalf("Verify: %+v, %v, want %d entries", r, err, n)
 	}
+	marked(t, m, path)
 }
 
 func newLog(t *testing.T, n int) (*memory, string) {
@@ -174,7 +175,7 @@ func newLog(t *testing.T, n int) (*memory, string) {
 
 func TestSequencerKeepsUp(t *testing.T) {
 	m, path := newLog(t, 3)
-	s := NewSequencer(m, path)
+	s := NewSequencer(m, path, testKey)
 	stop := run(t, s)
 	eventually(t, "three lines", func() bool { return complete(m, path) })
 
@@ -225,10 +226,10 @@ func TestSequencerRecovers(t *testing.T) {
 		mode string // failed, persisted, torn
 	}
 	var faults []fault
-	for _, step := range []string{"LockSequencer", "Unsequenced", "Head", "SetSequenced", "Lines", "write", "fsync"} {
+	for _, step := range []string{"LockSequencer", "Unsequenced", "Head", "SetSequenced", "Lines", "write", "fsync", "tree", "checkpoint"} {
 		faults = append(faults, fault{step, "failed"}, fault{step, "persisted"})
 	}
-	faults = append(faults, fault{"write", "torn"})
+	faults = append(faults, fault{"write", "torn"}, fault{"tree", "torn"}, fault{"checkpoint", "torn"})
 	for _, f := range faults {
 		for _, crash := range []bool{false, true} {
 			for nth := 1; nth <= 3; nth++ { // which call of the step it hits
@@ -237,7 +238,7 @@ func TestSequencerRecovers(t *testing.T) {
 					if err := once(t, m, path); err != nil {
 						t.Fatal(err)
 					}
-					s := NewSequencer(m, path)
+					s := NewSequencer(m, path, testKey)
 					in := &injector{step: f.step, mode: f.mode, nth: nth}
 					in.into(m, s)
 					m.commit(entry(t, 3), entry(t, 4))
@@ -245,7 +246,7 @@ func TestSequencerRecovers(t *testing.T) {
 					m.commit(entry(t, 5))
 					if crash {
 						in.nth = 0
-						s = NewSequencer(m, path)
+						s = NewSequencer(m, path, testKey)
 					}
 					passes(t, s, m, 4)
 					if !in.hit && nth == 1 {
@@ -295,13 +296,33 @@ func (in *injector) into(m *memory, s *Sequencer) {
 		}
 		return errInjected, nil
 	}
+	part := func(b []byte) []byte {
+		return b[:map[string]int{"failed": 0, "torn": len(b) / 3, "persisted": len(b)}[in.mode]]
+	}
 	s.write = func(f *os.File, b []byte) (int, error) {
-		part := map[string]int{"failed": 0, "torn": len(b) / 3, "persisted": len(b)}
 		if !in.now("write") {
 			return f.Write(b)
 		}
-		n, err := f.Write(b[:part[in.mode]])
+		n, err := f.Write(part(b))
 		return n, errors.Join(err, errInjected)
+	}
+	s.writeAt = func(f *os.File, b []byte, at int64) (int, error) {
+		if !in.now("tree") {
+			return f.WriteAt(b, at)
+		}
+		n, err := f.WriteAt(part(b), at)
+		return n, errors.Join(err, errInjected)
+	}
+	s.replace = func(file string, text []byte) error {
+		switch {
+		case !in.now("checkpoint"):
+			return replace(file, text)
+		case in.mode == "persisted":
+			return errors.Join(replace(file, text), errInjected)
+		case in.mode == "torn": // it is renamed only when it is whole
+			return errors.Join(os.WriteFile(file+".new", part(text), 0o600), errInjected)
+		}
+		return errInjected
 	}
 	s.fsync = func(f *os.File) error {
 		if !in.now("fsync") {
@@ -316,9 +337,9 @@ func (in *injector) into(m *memory, s *Sequencer) {
 
 // A failed write or sync must stop decisions at once; a busy store only when it lasts.
 func TestSequencerReportsFailure(t *testing.T) {
-	for _, step := range []string{"write", "fsync"} {
+	for _, step := range []string{"write", "fsync", "tree", "checkpoint"} {
 		m, path := newLog(t, 1)
-		s := NewSequencer(m, path)
+		s := NewSequencer(m, path, testKey)
 		(&injector{step: step, mode: "failed", nth: 1}).into(m, s)
 		passes(t, s, m, 1)
 		if err := s.Err(); !errors.Is(err, errInjected) {
@@ -330,7 +351,7 @@ func TestSequencerReportsFailure(t *testing.T) {
 		}
 	}
 	m, path := newLog(t, 1)
-	s := NewSequencer(m, path)
+	s := NewSequencer(m, path, testKey)
 	m.fail = func(string) (error, error) { return errInjected, nil }
 	passes(t, s, m, 1)
 	if err := s.Err(); err != nil {
@@ -346,7 +367,7 @@ func TestSequencerReportsFailure(t *testing.T) {
 // Commits that were under way when it looked do not make the log fail.
 func TestSequencerLooksAgain(t *testing.T) {
 	m, path := newLog(t, 1)
-	s := NewSequencer(m, path)
+	s := NewSequencer(m, path, testKey)
 	moved := attempts - 1
 	m.fail = func(step string) (before, after error) {
 		if step == "SetSequenced" && moved > 0 {
@@ -379,7 +400,7 @@ func TestSequencerCompletesTornFile(t *testing.T) {
 		if err := os.WriteFile(path, full[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s := NewSequencer(m, path)
+		s := NewSequencer(m, path, testKey)
 		if passes(t, s, m, 1); s.Err() != nil {
 			t.Fatalf("cut at %d: %v", cut, s.Err())
 		}
@@ -416,7 +437,7 @@ func TestSequencerReportsTampering(t *testing.T) {
 			if err := os.WriteFile(path, []byte(test.file), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s := NewSequencer(m, path)
+			s := NewSequencer(m, path, testKey)
 			stop := run(t, s)
 			defer stop()
 			eventually(t, "a fault", func() bool { return s.Err() != nil })
@@ -442,7 +463,7 @@ func TestSequencerUnwritable(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := NewSequencer(m, path)
+	s := NewSequencer(m, path, testKey)
 	if err := s.Err(); err == nil || !strings.Contains(err.Error(), path) {
 		t.Fatalf("before Run: Err() = %v, want one that names %s", err, path)
 	}
@@ -467,7 +488,7 @@ func TestSequencerDiskFull(t *testing.T) {
 	if err := os.Symlink("/dev/full", path); err != nil {
 		t.Fatal(err)
 	}
-	s := NewSequencer(m, path)
+	s := NewSequencer(m, path, testKey)
 	stop := run(t, s)
 	defer stop()
 	eventually(t, "a full disk", func() bool { return errors.Is(s.Err(), syscall.ENOSPC) })
@@ -483,7 +504,7 @@ func TestSequencerDiskFull(t *testing.T) {
 // A log that is deleted under a running sequencer comes back.
 func TestSequencerLogDeleted(t *testing.T) {
 	m, path := newLog(t, 2)
-	s := NewSequencer(m, path)
+	s := NewSequencer(m, path, testKey)
 	stop := run(t, s)
 	defer stop()
 	eventually(t, "two lines", func() bool { return complete(m, path) })
@@ -499,8 +520,10 @@ func TestSequencerLogDeleted(t *testing.T) {
 // touched, however little, is.
 func TestSequencerGoesOn(t *testing.T) {
 	m, path := newLog(t, 2)
-	s := NewSequencer(m, path)
-	passes(t, s, m, 1)
+	s := NewSequencer(m, path, testKey)
+	pass := func() { s.note(s.pass(t.Context())) } // always in the same seat
+	defer s.leaveTree()
+	pass()
 	lines := 0
 	m.fail = func(step string) (error, error) {
 		if step == "Lines" {
@@ -510,7 +533,7 @@ func TestSequencerGoesOn(t *testing.T) {
 	}
 	for n := range 5 {
 		m.commit(entry(t, 3+2*n), entry(t, 4+2*n))
-		passes(t, s, m, 1)
+		pass()
 	}
 	if lines > 0 {
 		t.Errorf("the store was asked %d times for lines that were at hand", lines)
@@ -521,7 +544,7 @@ func TestSequencerGoesOn(t *testing.T) {
 		"longer":  func(b []byte) []byte { return append(b, 'x') },
 		"shorter": func(b []byte) []byte { return b[:len(b)-5] },
 	} {
-		s := NewSequencer(m, path)
+		s := NewSequencer(m, path, testKey)
 		passes(t, s, m, 1)
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -554,7 +577,7 @@ func TestSequencersAtOnce(t *testing.T) {
 	m, path := newLog(t, 0)
 	var stops []func() error
 	for range 3 {
-		stops = append(stops, run(t, NewSequencer(m, path)))
+		stops = append(stops, run(t, NewSequencer(m, path, testKey)))
 	}
 	for i := range 60 {
 		m.commit(entry(t, i+1))
@@ -573,7 +596,7 @@ func TestSequencersAtOnce(t *testing.T) {
 func TestSequencerWithoutSeat(t *testing.T) {
 	m, path := newLog(t, 1)
 	m.seated = true
-	s := NewSequencer(m, path)
+	s := NewSequencer(m, path, testKey)
 	passes(t, s, m, 1)
 	if err := s.Err(); err != nil {
 		t.Fatal(err)
@@ -646,7 +669,7 @@ func TestTailBounded(t *testing.T) {
 func BenchmarkSequencer(b *testing.B) {
 	m := &memory{first: 1}
 	path := filepath.Join(b.TempDir(), "log")
-	s := NewSequencer(m, path)
+	s := NewSequencer(m, path, testKey)
 	e := entry(b, 1)
 	for b.Loop() {
 		m.commit(e)

@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -35,11 +36,15 @@ const maxFaults = 1000
 // pass wantSeq and wantHash (from the store, a checkpoint, a proof), or 0 and "".
 // The file may go on beyond wantSeq. wantHash is "sha256:HEX" or bare HEX.
 //
+// A log that was written anew from some line on shows only against checkpoints: each
+// has to be of the file's first lines. Two of different logs cannot both be.
+//
 // One change is one fault, where it was made, as far as the chain can tell: the
 // lines after it are judged by what they say of each other. The error is not
 // nil when the file could not be read to its end, or wantHash is not a hash.
-func Verify(r io.Reader, wantSeq uint64, wantHash string) (Report, error) {
-	c := checker{wantSeq: wantSeq}
+func Verify(r io.Reader, wantSeq uint64, wantHash string, checkpoints ...Checkpoint) (Report, error) {
+	c := checker{wantSeq: wantSeq, marks: slices.SortedFunc(slices.Values(checkpoints), bySize)}
+	c.compare(0)
 	if wantHash != "" {
 		hash, ok := parseSum(sumHead + strings.TrimPrefix(strings.ToLower(wantHash), sumHead))
 		if !ok {
@@ -65,6 +70,34 @@ func Verify(r io.Reader, wantSeq uint64, wantHash string) (Report, error) {
 			continue
 		}
 		c.check(n, line)
+		if c.seq == c.tree.size+1 {
+			c.tree.add(line)
+			c.compare(n)
+		}
+	}
+}
+
+func bySize(a, b Checkpoint) int { return cmp.Compare(a.Size, b.Size) }
+
+// compare holds the lines up to line n against the checkpoints that are of so many. When
+// something is wrong with them already, that is what has to be known.
+func (c *checker) compare(n int) {
+	var now []Checkpoint
+	for len(c.marks) > 0 && c.marks[0].Size == c.tree.size {
+		now, c.marks = append(now, c.marks[0]), c.marks[1:]
+	}
+	if len(now) == 0 || len(c.report.Faults) > 0 || c.broken.links > 0 {
+		return
+	}
+	root := c.tree.root()
+	fits := func(m Checkpoint) bool { return m.Root == root }
+	switch {
+	case !slices.ContainsFunc(now, fits):
+		c.fault(n, "the first %d lines are not those of the checkpoint: after line %d they were changed and chained anew, or the checkpoint is of another log", c.tree.size, c.fits)
+	case slices.ContainsFunc(now, func(m Checkpoint) bool { return !fits(m) }):
+		c.fault(n, "two checkpoints of the first %d lines disagree: there are two logs of this name, and one was shown to some, the other to others", c.tree.size)
+	default:
+		c.fits = c.tree.size
 	}
 }
 
@@ -74,6 +107,9 @@ type checker struct {
 	cut      bool // there were more faults than maxFaults
 	wantSeq  uint64
 	wantHash *[32]byte
+	marks    []Checkpoint // that are still to come, by size
+	fits     uint64       // the size of the last that fitted
+	tree     rangeTree    // of the lines, up to the first that is not in its place
 
 	// The last entry in the chain: its number, its line's sum, where it stands.
 	seq  uint64
@@ -274,8 +310,12 @@ func (c *checker) again(n int, seq uint64, hash [32]byte) {
 // end closes the report; the file ended before line n.
 func (c *checker) end(n int) Report {
 	c.flush()
-	if have := c.seq + c.unread; have < c.wantSeq {
-		c.fault(n, "the end was cut off: entries %d to %d are missing", have+1, c.wantSeq)
+	want := c.wantSeq
+	for _, m := range c.marks {
+		want = max(want, m.Size)
+	}
+	if have := c.seq + c.unread; have < want {
+		c.fault(n, "the end was cut off: entries %d to %d are missing", have+1, want)
 	}
 	slices.SortStableFunc(c.report.Faults, func(a, b Fault) int { return a.Line - b.Line })
 	if c.cut {

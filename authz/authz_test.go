@@ -399,7 +399,11 @@ func TestUnwritableLogRefusesAll(t *testing.T) {
 	dir := t.TempDir() // a folder stands where the file should be
 	var sequencer *audit.Sequencer
 	r := newRoom(t, rules, func(c *authz.Config) {
-		sequencer = audit.NewSequencer(c.Store.(audit.Store), dir)
+		key, err := audit.LoadOrCreateKey(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sequencer = audit.NewSequencer(c.Store.(audit.Store), dir, key)
 		c.Log = sequencer
 	})
 	ctx, cancel := context.WithCancel(t.Context())

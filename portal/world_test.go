@@ -96,7 +96,11 @@ func newWorld(t *testing.T) *world {
 
 // sequence runs the log's sequencer until the test ends.
 func (w *world) sequence() *audit.Sequencer {
-	log := audit.NewSequencer(w.store, filepath.Join(w.t.TempDir(), "audit.log.jsonl"))
+	key, err := audit.LoadOrCreateKey(w.t.TempDir())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	log := audit.NewSequencer(w.store, filepath.Join(w.t.TempDir(), "audit.log.jsonl"), key)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); log.Run(ctx) }()

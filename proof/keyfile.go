@@ -6,16 +6,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/openleash/openleash-go/internal/durable"
+	"github.com/openleash/openleash-go/internal/keyfile"
 )
 
 // The key files of a folder are proof-1.pem, proof-2.pem, … in the order in
@@ -26,7 +23,6 @@ const (
 	keySuffix   = ".pem"
 	pemType     = "PRIVATE KEY"
 	createdLine = "# created: "
-	maxKeyFile  = 64 << 10
 )
 
 // LoadOrCreate reads the installation's signing key from dir (mode 0700; files
@@ -71,9 +67,7 @@ func newest(dir string) (string, error) {
 	return file, nil
 }
 
-// create makes a key and puts it at file, unless there is one by now. After a
-// crash there is either no key or a whole one: the name appears only when the
-// bytes are on disk, and a link never replaces.
+// create makes a key and puts it at file, unless there is one by now.
 func create(file string, now time.Time) error {
 	key, err := NewKey(now)
 	if err != nil {
@@ -83,32 +77,7 @@ func create(file string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(file)
-	draft, err := writeDraft(dir, text)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(draft)
-	if err := os.Link(draft, file); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w; the folder must be on a file system that has hard links", err)
-	}
-	return durable.Dir(dir)
-}
-
-// writeDraft puts text on disk under a name of no meaning, mode 0600.
-func writeDraft(dir string, text []byte) (name string, err error) {
-	f, err := os.CreateTemp(dir, ".draft-*")
-	if err != nil {
-		return "", err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		os.Remove(f.Name())
-	}
-	return f.Name(), err
+	return keyfile.Create(file, text)
 }
 
 // pem writes a key file.
@@ -124,35 +93,11 @@ func (k *Key) pem() ([]byte, error) {
 
 // load reads a key file, if nobody else can.
 func load(file string) (*Key, error) {
-	f, err := os.Open(file)
+	text, written, err := keyfile.Read(file)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat() // of the open file: its name may come to mean another
-	if err != nil {
-		return nil, err
-	}
-	if err := private(file, info.Mode()); err != nil {
-		return nil, err
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
-		return nil, err
-	}
-	return parseKeyFile(text, info.ModTime())
-}
-
-// private says whether only the file's owner can read it.
-func private(file string, mode fs.FileMode) error {
-	switch {
-	case !mode.IsRegular():
-		return fmt.Errorf("it is not a file but %s", mode.Type())
-	case runtime.GOOS != "windows" && mode.Perm()&0o077 != 0:
-		return fmt.Errorf("other users can read it (mode %04o, want 0600); if nobody did, run: chmod 600 '%s'",
-			mode.Perm(), strings.ReplaceAll(file, "'", `'\''`))
-	}
-	return nil
+	return parseKeyFile(text, written)
 }
 
 // parseKeyFile reads a key file. Nothing of the file is quoted in an error. A

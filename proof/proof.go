@@ -141,6 +141,9 @@ type Claims struct {
 	Tool          string    `json:"tool,omitempty"`
 	CallHash      string    `json:"call_hash,omitempty"`
 	Approval      *Approval `json:"approval,omitempty"`
+	// The latest checkpoint of the log: three lines, as c2sp.org/tlog-checkpoint has
+	// them. Whoever keeps it knows later whether the log was changed.
+	Log string `json:"log,omitempty"`
 }
 
 // MarshalJSON writes the claims as they stand in a token, times included. A text
@@ -156,7 +159,7 @@ func (c Claims) MarshalJSON() ([]byte, error) {
 		{`,"decision_id":`, c.DecisionID, true}, {`,"action_id":`, c.ActionID, true}, {`,"action_type":`, c.ActionType, true},
 		{`,"action_hash":`, c.ActionHash, true}, {`,"policy_id":`, c.PolicyID, true}, {`,"agent_id":`, c.AgentID, true},
 		{`,"owner_type":`, c.OwnerType, true}, {`,"owner_id":`, c.OwnerID, true}, {`,"trust_profile":`, c.TrustProfile, false},
-		{`,"server":`, c.Server, false}, {`,"tool":`, c.Tool, false}, {`,"call_hash":`, c.CallHash, false},
+		{`,"server":`, c.Server, false}, {`,"tool":`, c.Tool, false}, {`,"call_hash":`, c.CallHash, false}, {`,"log":`, c.Log, false},
 	}
 	b := make([]byte, 0, 1024)
 	for _, m := range members {
@@ -235,7 +238,7 @@ func parseClaims(payload []byte) (Claims, error) {
 		Decision: r.text("decision"), DecisionID: r.text("decision_id"),
 		ActionID: r.text("action_id"), ActionType: r.text("action_type"), ActionHash: r.text("action_hash"),
 		PolicyID: r.text("policy_id"), AgentID: r.text("agent_id"), OwnerType: r.text("owner_type"), OwnerID: r.text("owner_id"),
-		TrustProfile: r.text("trust_profile"), Server: r.text("server"), Tool: r.text("tool"), CallHash: r.text("call_hash"),
+		TrustProfile: r.text("trust_profile"), Server: r.text("server"), Tool: r.text("tool"), CallHash: r.text("call_hash"), Log: r.text("log"),
 	}
 	if r.get("matched_rule_id").Kind() != action.Null { // null: a default decided
 		id := r.text("matched_rule_id")

@@ -36,7 +36,7 @@ func someClaims() Claims {
 		Subject: "buyer", Audience: "shop.example", IssuedAt: noon, NotBefore: noon.Add(time.Second), Expires: noon.Add(5 * time.Minute),
 		ID: "jti-1", Decision: "ALLOW", DecisionID: "decision-1", ActionID: "action-1", ActionType: "purchase",
 		ActionHash: hashA.String(), PolicyID: "shopping", MatchedRuleID: &rule, AgentID: "buyer", OwnerType: "user", OwnerID: "owner-1",
-		TrustProfile: "LOW", Server: "shop", Tool: "buy", CallHash: hashB.String(),
+		TrustProfile: "LOW", Server: "shop", Tool: "buy", CallHash: hashB.String(), Log: "openleash/0011223344556677\n3\nLXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=\n",
 		Approval: &Approval{ID: "approval-1", By: "anna", At: "2026-05-05T11:59:00.000Z"},
 	}
 }

@@ -184,7 +184,8 @@ func (w *raceWorld) readLog() *raceLog {
 	file := filepath.Join(w.home, "audit.log.jsonl")
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := audit.NewSequencer(w.store, file).Run(ended); err != nil {
+	key := must(audit.LoadOrCreateKey(filepath.Join(w.home, "keys")))(w.t)
+	if err := audit.NewSequencer(w.store, file, key).Run(ended); err != nil {
 		w.fault("sequencing the rest of the log: %v", err)
 	}
 	raw, err := os.ReadFile(file)

@@ -129,7 +129,11 @@ func runRaceMachine(home string, in io.Reader, out io.Writer, alone bool) (err e
 	if err != nil {
 		return err
 	}
-	log := audit.NewSequencer(m.store, filepath.Join(home, "audit.log.jsonl"))
+	logKey, err := audit.LoadOrCreateKey(filepath.Join(home, "keys"))
+	if err != nil {
+		return err
+	}
+	log := audit.NewSequencer(m.store, filepath.Join(home, "audit.log.jsonl"), logKey)
 	service, err := authz.New(authz.Config{Store: m.store, Owner: m.owner, Policies: m.keeper, Key: key, Log: log,
 		Protect: authz.NewProtection([]string{home}, nil), Now: m.now})
 	if err != nil {

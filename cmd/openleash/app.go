@@ -33,6 +33,7 @@ type app struct {
 	store     *sqlite.Store
 	owner     identity.Owner
 	key       *proof.Key
+	logKey    *audit.Key // of the audit log's checkpoints
 	policies  *policy.Keeper
 	sequencer *audit.Sequencer
 	service   *authz.Service
@@ -98,6 +99,9 @@ func (a *app) openParts(ctx context.Context, adjust func(*app) error) (err error
 	if err = a.store.PutKey(ctx, a.key.Public()); err != nil {
 		return err
 	}
+	if a.logKey, err = audit.LoadOrCreateKey(a.home.Keys()); err != nil {
+		return err
+	}
 	if err = a.firstPolicy(ctx); err != nil {
 		return err
 	}
@@ -139,7 +143,7 @@ func writeProfile(dir, name string) error {
 func (a *app) openService() (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stop = cancel
-	a.sequencer = audit.NewSequencer(a.store, a.home.AuditLog())
+	a.sequencer = audit.NewSequencer(a.store, a.home.AuditLog(), a.logKey)
 	a.sequencing.Go(func() {
 		if err := a.sequencer.Run(ctx); err != nil {
 			a.log.Error().Err(err).Msg("the audit log is behind the store; it is completed at the next start")

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,7 +14,7 @@ import (
 
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Read and verify the log"}
-	cmd.AddCommand(auditTail(), auditVerify())
+	cmd.AddCommand(auditTail(), auditVerify(), auditCheckpoint(), auditProve(), auditKey())
 	return cmd
 }
 
@@ -107,52 +105,4 @@ func (a *app) completed(ctx context.Context) (seq uint64, hash [32]byte, err err
 		time.Sleep(20 * time.Millisecond)
 	}
 	return seq, hash, nil
-}
-
-func auditVerify() *cobra.Command {
-	return &cobra.Command{
-		Use:   "verify [FILE]",
-		Short: "Check that nothing in the log was changed, removed or reordered",
-		Long: `Without FILE, checks the log of this installation, its end against the store as
-well. With FILE, checks that file's chain alone: a cut tail shows only against
-something that knew the head. Exit code 0: whole; 1: faults, each with its line.`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				return verifyFile(cmd, args[0], 0, "")
-			}
-			return withApp(cmd, func(a *app) error {
-				ctx := cmd.Context()
-				if err := a.caughtUp(ctx); err != nil {
-					return err
-				}
-				seq, hash, err := a.completed(ctx)
-				if err != nil {
-					return err
-				}
-				return verifyFile(cmd, a.home.AuditLog(), seq, "sha256:"+hex.EncodeToString(hash[:]))
-			})
-		},
-	}
-}
-
-func verifyFile(cmd *cobra.Command, file string, seq uint64, hash string) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	report, err := audit.Verify(f, seq, hash)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", file, err)
-	}
-	for _, fault := range report.Faults {
-		fmt.Fprintf(cmd.OutOrStdout(), "%s:%d: %s\n", file, fault.Line, fault.Reason)
-	}
-	if len(report.Faults) > 0 {
-		fmt.Fprintf(cmd.OutOrStdout(), "FAULTS: %d in %d entries\n", len(report.Faults), report.Entries)
-		return exitCode(1)
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), "ok: %d entries, unbroken; head %s\n", report.Entries, report.Head)
-	return nil
 }

@@ -4,8 +4,10 @@
 package durable
 
 import (
+	"errors"
 	"os"
 	"runtime"
+	"time"
 )
 
 // Data makes a file's bytes durable, and its length when that has changed; not
@@ -25,4 +27,17 @@ func Dir(path string) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// Replace puts a file in another's place, for readers at once. It is a rename that is
+// tried again: Windows refuses it while somebody reads the old file. Dir makes it
+// durable.
+func Replace(from, to string) (err error) {
+	for range 50 {
+		if err = os.Rename(from, to); err == nil || !errors.Is(err, os.ErrPermission) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
 }

@@ -107,24 +107,12 @@ func (f Folder) save(l *login) (err error) {
 	}
 	err = errors.Join(err, tmp.Close())
 	if err == nil {
-		err = replace(tmp.Name(), f.file(l.Server))
+		err = durable.Replace(tmp.Name(), f.file(l.Server))
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("keeping the login at %s: %w", l.Server, err), os.Remove(tmp.Name()))
 	}
 	return durable.Dir(string(f))
-}
-
-// replace is a rename that is tried again: Windows refuses it while another
-// process reads the old file.
-func replace(from, to string) (err error) {
-	for range 50 {
-		if err = os.Rename(from, to); err == nil || !errors.Is(err, os.ErrPermission) {
-			return err
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return err
 }
 
 // lock keeps other processes from renewing or replacing a server's login.

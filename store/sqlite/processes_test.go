@@ -42,11 +42,15 @@ func TestMain(m *testing.M) {
 // child opens the store named by the only argument and runs fn on it, beside a
 // sequencer, as every process of ours does.
 func child(fn func(*Store) error) {
+	var key *audit.Key
 	s, err := Open(context.Background(), os.Args[1])
+	if err == nil {
+		key, err = audit.LoadOrCreateKey(os.Args[1])
+	}
 	if err == nil {
 		ctx, stop := context.WithCancel(context.Background())
 		sequenced := make(chan error, 1)
-		go func() { sequenced <- audit.NewSequencer(s, filepath.Join(os.Args[1], "log")).Run(ctx) }()
+		go func() { sequenced <- audit.NewSequencer(s, filepath.Join(os.Args[1], "log"), key).Run(ctx) }()
 		err = fn(s)
 		stop()
 		err = errors.Join(err, <-sequenced)

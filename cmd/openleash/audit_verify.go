@@ -1,0 +1,263 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/internal/visible"
+)
+
+func auditVerify() *cobra.Command {
+	var key string
+	var known []string
+	cmd := &cobra.Command{
+		Use:   "verify [--key KEY] [FILE...]",
+		Short: "Check that nothing in the log was changed, removed or reordered",
+		Long: `Without FILE, checks the log of this installation: its chain, its end against the
+store, its lines against the last checkpoint.
+
+With FILE, checks these files and needs nothing else: a log, checkpoints of it,
+receipts of its entries, in any order. Checkpoints and receipts need --key, the
+log's public key or a file that has it (openleash audit key prints it). The more
+checkpoints you have kept, the more is found: a log whose end was cut off, or that
+was written anew, shows only against somebody who knew it before.
+
+Exit code 0: all is as it should be; 1: faults, each with its place.`,
+		Example: "  openleash audit verify --key audit.pub audit.log.jsonl kept.checkpoint",
+		RunE: func(cmd *cobra.Command, files []string) error {
+			if len(files) > 0 {
+				return verifyFiles(cmd, files, key, known)
+			}
+			return withApp(cmd, func(a *app) error { return a.verifyLog(cmd) })
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", "", "the log's public key, or a file that has it")
+	cmd.Flags().StringArrayVar(&known, "known", nil, "a file with what you know of the log for sure: the three lines of a proof's claim \"log\"")
+	return cmd
+}
+
+// verifyLog verifies what this installation has.
+func (a *app) verifyLog(cmd *cobra.Command) error {
+	ctx := cmd.Context()
+	if err := a.caughtUp(ctx); err != nil {
+		return err
+	}
+	seq, hash, err := a.completed(ctx)
+	if err != nil {
+		return err
+	}
+	v := verifier{out: cmd.OutOrStdout(), key: a.logKey.Public()}
+	if seq > 0 {
+		a.markedBy(ctx, seq)
+		v.checkpoint(audit.CheckpointFile(a.home.AuditLog()))
+	}
+	if err := v.log(a.home.AuditLog(), seq, "sha256:"+hex.EncodeToString(hash[:])); err != nil {
+		return err
+	}
+	return v.end()
+}
+
+// verifyFiles verifies what somebody else has brought.
+func verifyFiles(cmd *cobra.Command, files []string, key string, known []string) (err error) {
+	v := verifier{out: cmd.OutOrStdout()}
+	if v.key, err = readPublicKey(key); err != nil {
+		return err
+	}
+	for _, file := range known {
+		if err := v.trust(file); err != nil {
+			return err
+		}
+	}
+	log := ""
+	for _, file := range files {
+		kind, err := kindOf(file)
+		switch {
+		case err != nil:
+			return err
+		case kind == aLog && log != "":
+			return fmt.Errorf("%s and %s are both logs: want one at a time", log, file)
+		case kind == aLog:
+			log = file
+		case v.key == "":
+			return fmt.Errorf("%s is a %s: want --key, the public key of its log", file, kind)
+		case kind == aReceipt:
+			v.receipt(file)
+		default:
+			v.checkpoint(file)
+		}
+	}
+	if log != "" {
+		if err := v.log(log, 0, ""); err != nil {
+			return err
+		}
+	}
+	return v.end()
+}
+
+// readPublicKey returns the key that --key is, or that is in the file of that name.
+func readPublicKey(key string) (string, error) {
+	text, err := readSome(key, 4<<10)
+	switch {
+	case key == "" || errors.Is(err, fs.ErrNotExist):
+		return key, nil
+	case err != nil:
+		return "", fmt.Errorf("reading the key: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+type kind string
+
+const (
+	aLog        kind = "log"
+	aReceipt    kind = "receipt"
+	aCheckpoint kind = "checkpoint"
+)
+
+// kindOf tells by its beginning what a file is.
+func kindOf(file string) (kind, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	head, err := bufio.NewReader(f).Peek(len(audit.ReceiptHead))
+	switch {
+	case err != nil && err != io.EOF:
+		return "", fmt.Errorf("reading %s: %w", file, err)
+	case string(head) == audit.ReceiptHead:
+		return aReceipt, nil
+	case len(head) == 0 || head[0] == '{':
+		return aLog, nil
+	}
+	return aCheckpoint, nil
+}
+
+// A verifier checks one file after the other.
+type verifier struct {
+	out    io.Writer
+	key    string
+	known  []audit.Checkpoint // that the log has to agree with
+	faults int
+}
+
+func (v *verifier) fault(file, reason string) {
+	v.faults++
+	fmt.Fprintf(v.out, "%s: %s\n", file, visible.Line(reason))
+}
+
+func (v *verifier) checkpoint(file string) {
+	signed, err := readSome(file, 64<<10)
+	if err == nil {
+		var c audit.Checkpoint
+		if c, err = audit.OpenCheckpoint(signed, v.key); err == nil {
+			v.known = append(v.known, c)
+			fmt.Fprintf(v.out, "%s: a checkpoint of %s, of its first %d entries\n", file, c.Origin, c.Size)
+			return
+		}
+	}
+	v.fault(file, err.Error())
+}
+
+// trust takes what nobody has signed: the user says that it is so.
+func (v *verifier) trust(file string) error {
+	text, err := readSome(file, 4<<10)
+	if err != nil {
+		return err
+	}
+	c, err := audit.ParseCheckpoint(string(text))
+	if err != nil {
+		return fmt.Errorf("--known %s: %w", file, err)
+	}
+	v.known = append(v.known, c)
+	fmt.Fprintf(v.out, "%s: what you know of %s, of its first %d entries\n", file, visible.Line(c.Origin), c.Size)
+	return nil
+}
+
+func (v *verifier) receipt(file string) {
+	text, err := readSome(file, 32<<20)
+	if err == nil {
+		var r audit.Receipt
+		if r, err = audit.OpenReceipt(text, v.key); err == nil {
+			v.known = append(v.known, r.Checkpoint)
+			fmt.Fprintf(v.out, "%s: entry %d is in the log %s:\n%s\n", file, r.Seq, r.Checkpoint.Origin, visible.JSONText(string(r.Line)))
+			return
+		}
+	}
+	v.fault(file, err.Error())
+}
+
+// log verifies a log, up to an end that is known, or 0 and "".
+func (v *verifier) log(file string, seq uint64, hash string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	report, err := audit.Verify(f, seq, hash, v.known...)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", file, err)
+	}
+	for _, fault := range report.Faults {
+		v.fault(fmt.Sprintf("%s:%d", file, fault.Line), fault.Reason)
+	}
+	if len(report.Faults) > 0 {
+		return nil
+	}
+	fmt.Fprintf(v.out, "ok: %d entries, unbroken; head %s\n", report.Entries, report.Head)
+	if len(v.known) == 0 && report.Entries > 0 {
+		fmt.Fprintln(v.out, "No checkpoint was given: whether the end was cut off, or the log was written anew, is not known.")
+	}
+	return nil
+}
+
+func (v *verifier) end() error {
+	if v.faults > 0 {
+		fmt.Fprintf(v.out, "FAULTS: %d\n", v.faults)
+		return exitCode(1)
+	}
+	return nil
+}
+
+// readSome reads a file up to a size.
+func readSome(file string, most int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("want at most %d bytes, it has more", most)
+	}
+	return text, err
+}
+
+// markedBy waits until the last checkpoint is of so many entries, for some seconds.
+func (a *app) markedBy(ctx context.Context, seq uint64) (signed []byte, err error) {
+	file := audit.CheckpointFile(a.home.AuditLog())
+	for range 200 {
+		if signed, err = os.ReadFile(file); err == nil {
+			c, bad := audit.OpenCheckpoint(signed, a.logKey.Public())
+			if bad != nil || c.Size >= seq {
+				return signed, bad
+			}
+		}
+		if fault := a.sequencer.Err(); fault != nil {
+			return nil, fault
+		}
+		a.sequencer.Wake()
+		wait(ctx)
+	}
+	return nil, errors.Join(err, fmt.Errorf("%s is more than 4 seconds behind the log; see what the running openleash logs", file))
+}
