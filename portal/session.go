@@ -89,16 +89,32 @@ func (p *portal) newCookie(value string, expires time.Time) *http.Cookie {
 }
 
 func (p *portal) signOut(w http.ResponseWriter, r *http.Request) error {
-	if c, err := r.Cookie(p.cookie); err == nil {
-		if err := p.Store.EndSession(r.Context(), identity.HashToken(c.Value)); err != nil && !errors.Is(err, identity.ErrNotFound) {
-			return err
-		}
+	if err := p.endSession(r); err != nil {
+		return err
 	}
 	gone := p.newCookie("", time.Unix(1, 0))
 	gone.MaxAge = -1
 	http.SetCookie(w, gone)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 	return nil
+}
+
+// endSession ends the session that the cookie names, if there is one, also when that
+// cannot be recorded.
+func (p *portal) endSession(r *http.Request) error {
+	c, err := r.Cookie(p.cookie)
+	if err != nil {
+		return nil
+	}
+	hash := identity.HashToken(c.Value)
+	s, err := p.Store.Session(r.Context(), hash, p.Now())
+	if errors.Is(err, identity.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = p.Service.Record(r.Context(), audit.Entry{Event: "portal.signed_out", ActorType: "owner", ActorID: "portal:" + s.Name, OwnerID: s.OwnerID})
+	}
+	return errors.Join(err, p.Store.EndSession(r.Context(), hash))
 }
 
 // signedIn serves a page to the owner whose session the cookie names.
