@@ -106,6 +106,7 @@ type Entry struct {
 	Round        int             `json:"round,omitempty"`  // a further message of an approved call: the second has 1
 	Unsent       bool            `json:"unsent,omitempty"` // of an outcome: nothing of the call has left the process
 
+	Count  int     `json:"count,omitempty"`  // how often: of what is counted and written once
 	Limits []Limit `json:"limits,omitempty"` // that a decision has touched, or an outcome has given back
 }
 

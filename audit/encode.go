@@ -75,6 +75,9 @@ func (e *Entry) appendRequest(b []byte) []byte {
 	if e.Unsent {
 		b = append(b, `,"unsent":true`...)
 	}
+	if e.Count != 0 {
+		b = strconv.AppendInt(append(b, `,"count":`...), int64(e.Count), 10)
+	}
 	return b
 }
 

@@ -151,6 +151,7 @@ type Config struct {
 type Service struct {
 	cfg      Config
 	finisher *finisher
+	refusals *refusals
 }
 
 // New returns a service; it fails when a part without which nothing can be
@@ -170,6 +171,7 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{cfg: c}
 	s.finisher = startFinisher(s.commit)
+	s.refusals = newRefusals(s.writeRefused)
 	return s, nil
 }
 
@@ -186,8 +188,8 @@ func orDefault(d, def time.Duration) time.Duration {
 // DenialSticks is how long the same call is refused after a denial, without asking.
 func (s *Service) DenialSticks() time.Duration { return s.cfg.DenyTTL }
 
-// Close waits for what Finish has still to write.
-func (s *Service) Close() error { return s.finisher.close() }
+// Close waits for what Finish and Refused have still to write.
+func (s *Service) Close() error { return errors.Join(s.refusals.close(), s.finisher.close()) }
 
 // attempts bounds how often a decision starts anew because another process
 // changed, between its look and its commit, what it was based on.

@@ -278,16 +278,16 @@ func (c *comparison) entries() (list []audit.Entry) {
 		}
 	}
 	if len(more) > 0 {
-		list = append(list, c.entry("definition.changed", "", fmt.Sprintf("%d more of kind %s are new or have changed: %s", len(more), c.l.Kind, names(more))))
+		list = append(list, c.pinEntry("definition.changed", "", fmt.Sprintf("%d more of kind %s are new or have changed: %s", len(more), c.l.Kind, names(more))))
 	}
 	if len(first) > 0 {
-		list = append(list, c.entry("definition.pinned", "", fmt.Sprintf("%d of kind %s accepted at first use: %s", len(first), c.l.Kind, names(first))))
+		list = append(list, c.pinEntry("definition.pinned", "", fmt.Sprintf("%d of kind %s accepted at first use: %s", len(first), c.l.Kind, names(first))))
 	}
 	if len(c.change.Whole) > 0 {
-		list = append(list, c.entry("definition.listed", "", "the whole list of kind "+c.l.Kind+" has been seen: what is not in it is new from now on"))
+		list = append(list, c.pinEntry("definition.listed", "", "the whole list of kind "+c.l.Kind+" has been seen: what is not in it is new from now on"))
 	}
 	if len(c.gone) > 0 {
-		list = append(list, c.entry("definition.gone", "", fmt.Sprintf("%d of kind %s not listed any more: %s", len(c.gone), c.l.Kind, names(c.gone))))
+		list = append(list, c.pinEntry("definition.gone", "", fmt.Sprintf("%d of kind %s not listed any more: %s", len(c.gone), c.l.Kind, names(c.gone))))
 	}
 	return list
 }
@@ -295,12 +295,12 @@ func (c *comparison) entries() (list []audit.Entry) {
 func (c *comparison) differs(pin Pin) audit.Entry {
 	v := c.p.known[pinKey{pin.Kind, pin.Name}]
 	if latest := v.Latest(); latest != nil {
-		return c.entry("definition.changed", pin.Name, fmt.Sprintf("%s: %s was accepted, %s is listed", pin.Kind, latest.Hash, pin.Hash))
+		return c.pinEntry("definition.changed", pin.Name, fmt.Sprintf("%s: %s was accepted, %s is listed", pin.Kind, latest.Hash, pin.Hash))
 	}
-	return c.entry("definition.new", pin.Name, fmt.Sprintf("%s: %s", pin.Kind, pin.Hash))
+	return c.pinEntry("definition.new", pin.Name, fmt.Sprintf("%s: %s", pin.Kind, pin.Hash))
 }
 
-func (c *comparison) entry(event, name, detail string) audit.Entry {
+func (c *comparison) pinEntry(event, name, detail string) audit.Entry {
 	return audit.Entry{
 		TS: timestamp(c.now), Event: event, ActorType: "agent", ActorID: c.l.Agent, OwnerID: c.p.s.cfg.Owner.ID,
 		Server: c.p.server, Tool: name, Detail: detail,

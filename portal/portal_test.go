@@ -516,7 +516,7 @@ func TestAuditPage(t *testing.T) {
 	w.waitForLines(3)
 	got := v.get("/audit")
 	wantStatus(t, "the log", got, 200)
-	wantText(t, "the log", got, "portal.signed_in", "approval.denied", "portal.sign_in_refused", "create_order", `&lt;b&gt;no<span class="odd"`)
+	wantText(t, "the log", got, "portal.signed_in", "approval.denied", "access.refused", "create_order", `&lt;b&gt;no<span class="odd"`)
 }
 
 // A log of more than one page shows its end.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/door"
 )
@@ -58,7 +59,7 @@ func (p *portal) signIn(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := p.Service.Record(r.Context(), audit.Entry{Event: "portal.signed_in", ActorType: "owner", ActorID: s.Name, OwnerID: s.OwnerID}); err != nil {
+	if err := p.Service.Record(r.Context(), audit.Entry{Event: "portal.signed_in", ActorType: "owner", ActorID: "portal:" + s.Name, OwnerID: s.OwnerID}); err != nil {
 		return errors.Join(err, p.Store.EndSession(r.Context(), hash)) // what is not recorded is not done
 	}
 	http.SetCookie(w, p.newCookie(session, s.Expires))
@@ -68,12 +69,16 @@ func (p *portal) signIn(w http.ResponseWriter, r *http.Request) error {
 
 // badLink refuses a link, and records that it was tried.
 func (p *portal) badLink(r *http.Request) error {
-	err := p.Service.Record(r.Context(), audit.Entry{Event: "portal.sign_in_refused", ActorType: "system", ActorID: "portal", Detail: "a link that was used, has expired, or never was"})
-	if err != nil {
-		p.Log.Error().Err(err).Msg("portal: recording a refused sign-in")
-	}
+	p.refused(r, "INVALID_LINK", "a sign-in link that was used, has expired, or never was")
 	return &pageError{status: http.StatusForbidden, Title: "This link no longer works",
 		Text: "A sign-in link works once and only for a short time. Make a new one in a terminal:", Hint: "openleash open"}
+}
+
+// refused records that somebody was not let in.
+func (p *portal) refused(r *http.Request, code, why string) {
+	if err := p.Service.Refused(authz.Access{Door: "portal", Code: code, Why: why, From: door.From(r)}); err != nil {
+		p.Log.Error().Err(err).Msg("portal: a refused sign-in could not be recorded")
+	}
 }
 
 func (p *portal) newCookie(value string, expires time.Time) *http.Cookie {
@@ -84,16 +89,32 @@ func (p *portal) newCookie(value string, expires time.Time) *http.Cookie {
 }
 
 func (p *portal) signOut(w http.ResponseWriter, r *http.Request) error {
-	if c, err := r.Cookie(p.cookie); err == nil {
-		if err := p.Store.EndSession(r.Context(), identity.HashToken(c.Value)); err != nil && !errors.Is(err, identity.ErrNotFound) {
-			return err
-		}
+	if err := p.endSession(r); err != nil {
+		return err
 	}
 	gone := p.newCookie("", time.Unix(1, 0))
 	gone.MaxAge = -1
 	http.SetCookie(w, gone)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 	return nil
+}
+
+// endSession ends the session that the cookie names, if there is one, also when that
+// cannot be recorded.
+func (p *portal) endSession(r *http.Request) error {
+	c, err := r.Cookie(p.cookie)
+	if err != nil {
+		return nil
+	}
+	hash := identity.HashToken(c.Value)
+	s, err := p.Store.Session(r.Context(), hash, p.Now())
+	if errors.Is(err, identity.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = p.Service.Record(r.Context(), audit.Entry{Event: "portal.signed_out", ActorType: "owner", ActorID: "portal:" + s.Name, OwnerID: s.OwnerID})
+	}
+	return errors.Join(err, p.Store.EndSession(r.Context(), hash))
 }
 
 // signedIn serves a page to the owner whose session the cookie names.
@@ -116,6 +137,7 @@ func (p *portal) session(r *http.Request) (identity.Session, error) {
 	}
 	s, err := p.Store.Session(r.Context(), identity.HashToken(c.Value), p.Now())
 	if errors.Is(err, identity.ErrNotFound) {
+		p.refused(r, "INVALID_SESSION", "a session that has ended, or never was")
 		return identity.Session{}, signInFirst(r)
 	}
 	return s, err

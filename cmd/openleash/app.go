@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,7 +97,7 @@ func (a *app) openParts(ctx context.Context, adjust func(*app) error) (err error
 	if a.key, err = proof.LoadOrCreate(a.home.Keys(), time.Now()); err != nil {
 		return err
 	}
-	if err = a.store.PutKey(ctx, a.key.Public()); err != nil {
+	if err = a.publishKey(ctx); err != nil {
 		return err
 	}
 	if a.logKey, err = audit.LoadOrCreateKey(a.home.Keys()); err != nil {
@@ -107,6 +108,32 @@ func (a *app) openParts(ctx context.Context, adjust func(*app) error) (err error
 	}
 	a.policies, err = policy.Open(ctx, a.config.Policies, a.config.Groups, a.store, a.announce)
 	return err
+}
+
+// publishKey makes the key known to the store. The log first: a key that is not recorded
+// signs nothing. The first key of all is that of a new installation, and its owner is new.
+func (a *app) publishKey(ctx context.Context) error {
+	known, err := a.store.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	key := a.key.Public()
+	if slices.ContainsFunc(known, func(k proof.PublicKey) bool { return k.ID == key.ID }) {
+		return a.store.PutKey(ctx, key) // sees that it has the same bytes
+	}
+	now := time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+	added := []audit.Entry{{
+		TS: now, Event: "key.added", ActorType: "system", ActorID: "openleash", ProofKID: &key.ID, OwnerID: a.owner.ID, Detail: "public key " + key.SPKI(),
+	}}
+	if len(known) == 0 {
+		added = append(added, audit.Entry{
+			TS: now, Event: "owner.created", ActorType: "system", ActorID: "openleash", OwnerID: a.owner.ID, Detail: a.owner.Type + " " + a.owner.Name,
+		})
+	}
+	if err := a.store.Commit(ctx, authz.Batch{Entries: added}); err != nil {
+		return err
+	}
+	return a.store.PutKey(ctx, key)
 }
 
 // firstPolicy writes the default policy of a new installation.
@@ -196,7 +223,11 @@ func (a *app) announce(e policy.Event) {
 	if a.service == nil {
 		return // at the start: the start itself is recorded
 	}
-	if err := a.service.Record(context.Background(), entry); err != nil {
+	a.recordReload(entry)
+}
+
+func (a *app) recordReload(e audit.Entry) {
+	if err := a.service.Record(context.Background(), e); err != nil {
 		a.log.Error().Err(err).Msg("a reload could not be recorded")
 	}
 }
@@ -245,20 +276,38 @@ func (a *app) caller(ctx context.Context, agent string) (authz.Caller, error) {
 	if !identity.ValidName(agent) {
 		return authz.Caller{}, fmt.Errorf("agent %q: %s", agent, validNames)
 	}
+	if err := a.recordNewAgent(ctx, agent); err != nil {
+		return authz.Caller{}, err
+	}
 	known, err := a.store.EnsureAgent(ctx, agent, a.owner)
 	return authz.Caller{Agent: known}, err
+}
+
+// recordNewAgent comes before the agent does: one that is not recorded must not exist.
+func (a *app) recordNewAgent(ctx context.Context, name string) error {
+	agents, err := a.store.Agents(ctx)
+	if err != nil || slices.ContainsFunc(agents, func(known identity.Agent) bool { return known.Name == name }) {
+		return err
+	}
+	return a.service.Record(ctx, audit.Entry{Event: "agent.created", ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID, Detail: "agent " + name})
 }
 
 // started notes that the program begins its work, and by which groups it decides;
 // close notes the end.
 func (a *app) started(as string) {
 	detail := as + ", " + version()
+	if a.config.hash != "" {
+		detail += ", configuration " + a.config.hash
+	}
 	if groups := a.config.Groups; len(groups) > 0 {
 		detail += ", groups: " + groups.String()
 		a.log.Info().Str("groups", groups.String()).Msg("agents are in groups")
 	}
 	a.record("start", detail)
 	a.running = as
+	if err := a.policies.Err(); err != nil { // it was found broken before there was a service
+		a.recordReload(audit.Entry{Event: "policy.rejected", ActorType: "system", ActorID: "openleash", PolicyHash: a.policyHash(), Reason: err.Error()})
+	}
 }
 
 func (a *app) record(event, detail string) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -27,6 +28,8 @@ import (
 // Config is $OPENLEASH_HOME/config.yaml. All of it is optional. `openleash
 // init` writes one with comments.
 type Config struct {
+	hash string // of the file, for the log; empty: there is none
+
 	// Listen is where portal, API and MCP over HTTP are served. Default
 	// 127.0.0.1:8787. An address that is not loopback is refused.
 	Listen string
@@ -109,6 +112,7 @@ func loadConfig(h home.Home) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
+	c.hash = fmt.Sprintf("sha256:%x", sha256.Sum256(src))
 	if len(strings.TrimSpace(withoutComments(string(src)))) == 0 {
 		return c, nil
 	}

@@ -13,6 +13,7 @@ import (
 
 	"os"
 
+	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/identity"
 )
 
@@ -123,6 +124,11 @@ const linkFor = 10 * time.Minute
 // signInLink makes a one-time link to the portal. It is a secret: it goes to a
 // terminal or a browser, never into a log.
 func (a *app) signInLink(ctx context.Context) (string, error) {
+	// The log first: a link that is not recorded must not exist.
+	e := audit.Entry{Event: "portal.link", ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID}
+	if err := a.service.Record(ctx, e); err != nil {
+		return "", err
+	}
 	token, hash := identity.NewToken("oll_")
 	if err := a.store.PutLink(ctx, hash, a.owner, time.Now().Add(linkFor)); err != nil {
 		return "", err

@@ -85,7 +85,19 @@ func (a *app) mcpDoor() (http.Handler, error) {
 		mux.HandleFunc(at, unknown)
 	}
 	json := door.Carries{MediaType: "application/json", Bytes: int64(a.config.MessageBytes), Refuse: door.JSONError}
-	return door.Bearer(a.agentByToken, func(err error) { a.log.Error().Err(err).Msg("a token cannot be checked") }, door.Body(json, mux)), nil
+	failed := func(err error) { a.log.Error().Err(err).Msg("a token cannot be checked") }
+	return door.Bearer(a.agentByToken, failed, a.noToken, door.Body(json, mux)), nil
+}
+
+// noToken records that a request brought no good token.
+func (a *app) noToken(r *http.Request, code string) {
+	why := "no token, or none that can be read"
+	if code == door.InvalidToken {
+		why = "a token that is not, or no longer, an agent's"
+	}
+	if err := a.service.Refused(authz.Access{Door: "mcp", Code: code, Why: why, From: door.From(r)}); err != nil {
+		a.log.Error().Err(err).Msg("a refused token could not be recorded")
+	}
 }
 
 // mountAll serves all servers at one address.

@@ -173,6 +173,15 @@ func Server(handler http.Handler) *http.Server {
 	}
 }
 
+// From is the address from which a request came, without its port.
+func From(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
 // text refuses with a sentence for people.
 func text(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Cache-Control", "no-store")

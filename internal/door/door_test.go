@@ -301,7 +301,8 @@ func TestBearer(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var told []error
-			h := Bearer(lookup, func(err error) { told = append(told, err) }, whoami)
+			refused := ""
+			h := Bearer(lookup, func(err error) { told = append(told, err) }, func(_ *http.Request, code string) { refused += code }, whoami)
 			r := httptest.NewRequest("POST", "/mcp/shop", nil)
 			r.Header["Authorization"] = tt.header
 			w := httptest.NewRecorder()
@@ -310,8 +311,8 @@ func TestBearer(t *testing.T) {
 				t.Fatalf("status = %d %s, want %d", w.Code, w.Body, tt.want)
 			}
 			if tt.want == 200 {
-				if w.Body.String() != "bot" {
-					t.Errorf("caller = %q, want bot", w.Body)
+				if w.Body.String() != "bot" || refused != "" {
+					t.Errorf("caller = %q, want bot; refused %q", w.Body, refused)
 				}
 				return
 			}
@@ -326,6 +327,9 @@ func TestBearer(t *testing.T) {
 			}
 			if err := json.Unmarshal(w.Body.Bytes(), &envelope); err != nil || envelope.Error.Code == "" {
 				t.Errorf("refusal %q is no error envelope: %v", w.Body, err)
+			}
+			if tt.want == 401 && refused != envelope.Error.Code || tt.want == 503 && refused != "" {
+				t.Errorf("refused is told %q, the answer is %d %s", refused, tt.want, envelope.Error.Code)
 			}
 			if (len(told) == 1) != (tt.want == 503) {
 				t.Errorf("errors told = %v with status %d", told, w.Code)
