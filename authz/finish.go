@@ -22,7 +22,7 @@ type Outcome struct {
 }
 
 // Finish records what came of an allowed call. The result need not wait for
-// it: a decision without an outcome in the log says that it is not known.
+// it: what a killed process has not written, the next one records as unknown (Lost).
 func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 	ms := o.Duration.Milliseconds()
 	e := audit.Entry{

@@ -297,8 +297,8 @@ func (a *app) recordNewAgent(ctx context.Context, name string) error {
 // close notes the end.
 func (a *app) started(as string) {
 	detail := as + ", " + version()
-	if a.config.hash != "" {
-		detail += ", configuration " + a.config.hash
+	if a.config.Hash != "" {
+		detail += ", configuration " + a.config.Hash
 	}
 	if groups := a.config.Groups; len(groups) > 0 {
 		detail += ", groups: " + groups.String()
