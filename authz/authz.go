@@ -144,6 +144,8 @@ type Config struct {
 	GrantTTL   time.Duration // how long an approval can be redeemed; zero: 1 h
 	DenyTTL    time.Duration // how long a denial sticks; zero: 15 min
 
+	Process string // a name of this process that no other has, for the log; empty: none
+
 	OpenPerAgent int // how many requests of one agent may wait; zero: 50
 }
 

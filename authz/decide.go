@@ -23,6 +23,7 @@ type attempt struct {
 	intent     action.Hash
 	callHash   action.Hash
 	decisionID string
+	process    string
 	now        time.Time
 	legs       int              // how often it has come back (leg.go)
 	record     *record          // nil: there is too much of it for the log
@@ -37,7 +38,7 @@ type attempt struct {
 }
 
 func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt {
-	a := attempt{who: who, req: req, call: call, decisionID: uuid.NewString(), now: s.cfg.Now().UTC()}
+	a := attempt{who: who, req: req, call: call, decisionID: uuid.NewString(), process: s.cfg.Process, now: s.cfg.Now().UTC()}
 	a.req.AgentID, a.req.SubjectID = who.Agent.Name, s.cfg.Owner.ID
 	if call != nil {
 		a.intent = action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)

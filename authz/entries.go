@@ -20,7 +20,7 @@ func (a attempt) entry(ans Answer, bookHash string, proof minting) audit.Entry {
 		ActionType: filled(a.req.ActionType), ActionID: filled(a.req.ActionID), Decision: &decision,
 		PolicyID: filled(ans.PolicyID), ProofKID: filled(proof.kid), SignatureValid: a.who.SignatureValid,
 		DecisionID: ans.DecisionID, MatchedRuleID: ans.RuleID, Reason: ans.Reason, Code: string(ans.Code),
-		OwnerID: a.req.SubjectID, ActionHash: ans.ActionHash.String(), PolicyHash: bookHash,
+		OwnerID: a.req.SubjectID, ActionHash: ans.ActionHash.String(), PolicyHash: bookHash, Process: a.process,
 	}
 	if a.call != nil {
 		e.Server, e.Tool, e.IntentHash = a.call.Server, a.call.Tool, a.intent.String()

@@ -22,7 +22,7 @@ type Outcome struct {
 }
 
 // Finish records what came of an allowed call. The result need not wait for
-// it: a decision without an outcome in the log says that it is not known.
+// it: what a killed process has not written, the next one records as unknown (Lost).
 func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 	ms := o.Duration.Milliseconds()
 	e := audit.Entry{
@@ -30,6 +30,7 @@ func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 		ActionType: filled(ans.ActionType), ActionID: filled(ans.ActionID), PolicyID: filled(ans.PolicyID),
 		SignatureValid: who.SignatureValid, DecisionID: ans.DecisionID, OwnerID: s.cfg.Owner.ID,
 		ActionHash: ans.ActionHash.String(), Outcome: o.Status, DurationMS: &ms, Detail: o.Detail, Unsent: o.Unsent,
+		Process: s.cfg.Process,
 	}
 	if call != nil {
 		e.Server, e.Tool = call.Server, call.Tool
@@ -42,6 +43,18 @@ func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 		done.entry.Limits = released(ans.Charges, done.settled.Release)
 	}
 	s.finisher.add(done)
+}
+
+// Lost records that nobody knows what came of an allowed call, whose decision is given:
+// the process that decided has ended without having written it. What the call was
+// charged stays charged.
+func (s *Service) Lost(ctx context.Context, d audit.Entry) error {
+	return s.Record(ctx, audit.Entry{
+		Event: "outcome", ActorType: "system", ActorID: "openleash",
+		ActionType: d.ActionType, ActionID: d.ActionID, PolicyID: d.PolicyID, SignatureValid: d.SignatureValid, DecisionID: d.DecisionID,
+		OwnerID: d.OwnerID, Server: d.Server, Tool: d.Tool, ActionHash: d.ActionHash, Outcome: "unknown", Process: d.Process,
+		Detail: "the process that had this call was ended before it wrote what came of it: look before you repeat it",
+	})
 }
 
 // A finished call is what the log says of it and, when it was charged to limits,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -42,6 +43,8 @@ type app struct {
 	bearersMu sync.Mutex
 	bearers   map[string]*oauth.Bearer // of servers over HTTP, by name; guarded by bearersMu
 	proxies   proxies                  // in front of the servers
+	process   string                   // a name of this one that no other has
+	presence  *presence                // nil: it does not govern
 	running   string                   // what close records as stopped; empty: nothing was started
 
 	background context.Context // of what open leaves running: sessions, doors
@@ -170,6 +173,7 @@ func writeProfile(dir, name string) error {
 func (a *app) openService() (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stop = cancel
+	a.process = rand.Text()
 	a.sequencer = audit.NewSequencer(a.store, a.home.AuditLog(), a.logKey)
 	a.sequencing.Go(func() {
 		if err := a.sequencer.Run(ctx); err != nil {
@@ -179,7 +183,7 @@ func (a *app) openService() (err error) {
 	a.service, err = authz.New(authz.Config{
 		Store: a.store, Owner: a.owner, Policies: a.policies, Key: a.key, Log: a.sequencer,
 		Protect:      authz.NewProtection([]string{a.home.Dir, a.config.Policies}, []int{a.config.port()}),
-		OpenPerAgent: a.config.OpenPerAgent,
+		OpenPerAgent: a.config.OpenPerAgent, Process: a.process,
 	})
 	return err
 }
@@ -251,7 +255,8 @@ func (a *app) close() error {
 	a.sessions.Wait()
 	var errs []error
 	if a.service != nil {
-		errs = append(errs, a.service.Close())
+		err := a.service.Close()
+		errs = append(errs, err, a.depart(err == nil))
 		if a.running != "" {
 			a.record("stop", a.running) // the last line of what this process did
 			a.running = ""
@@ -296,22 +301,26 @@ func (a *app) recordNewAgent(ctx context.Context, name string) error {
 // close notes the end.
 func (a *app) started(as string) {
 	detail := as + ", " + version()
-	if a.config.hash != "" {
-		detail += ", configuration " + a.config.hash
+	if a.config.Hash != "" {
+		detail += ", configuration " + a.config.Hash
 	}
 	if groups := a.config.Groups; len(groups) > 0 {
 		detail += ", groups: " + groups.String()
 		a.log.Info().Str("groups", groups.String()).Msg("agents are in groups")
 	}
+	if err := a.arrive(context.Background()); err != nil {
+		a.log.Error().Err(err).Msg("if this process is killed, the log will not say of which calls the outcome is unknown")
+	}
 	a.record("start", detail)
 	a.running = as
+	a.run(a.seeToTheDead)
 	if err := a.policies.Err(); err != nil { // it was found broken before there was a service
 		a.recordReload(audit.Entry{Event: "policy.rejected", ActorType: "system", ActorID: "openleash", PolicyHash: a.policyHash(), Reason: err.Error()})
 	}
 }
 
 func (a *app) record(event, detail string) {
-	e := audit.Entry{Event: event, ActorType: "system", ActorID: "openleash", Detail: detail, PolicyHash: a.policyHash()}
+	e := audit.Entry{Event: event, ActorType: "system", ActorID: "openleash", Detail: detail, PolicyHash: a.policyHash(), Process: a.process}
 	if err := a.service.Record(context.Background(), e); err != nil {
 		a.log.Error().Err(err).Str("event", event).Msg("could not be recorded")
 	}

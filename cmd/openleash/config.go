@@ -28,7 +28,7 @@ import (
 // Config is $OPENLEASH_HOME/config.yaml. All of it is optional. `openleash
 // init` writes one with comments.
 type Config struct {
-	hash string // of the file, for the log; empty: there is none
+	Hash string // of the file, for the log; empty: there is none
 
 	// Listen is where portal, API and MCP over HTTP are served. Default
 	// 127.0.0.1:8787. An address that is not loopback is refused.
@@ -112,7 +112,7 @@ func loadConfig(h home.Home) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	c.hash = fmt.Sprintf("sha256:%x", sha256.Sum256(src))
+	c.Hash = fmt.Sprintf("sha256:%x", sha256.Sum256(src))
 	if len(strings.TrimSpace(withoutComments(string(src)))) == 0 {
 		return c, nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -95,6 +96,7 @@ func TestConfig(t *testing.T) {
 			if !filepath.IsAbs(want.Policies) {
 				want.Policies = filepath.Join(h.Dir, want.Policies)
 			}
+			want.Hash = fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(tt.config)))
 			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.AllowUnexported(Server{})); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -69,6 +69,9 @@ func (h Home) Logins() string { return filepath.Join(h.Dir, "logins") }
 // Data is the store's folder.
 func (h Home) Data() string { return filepath.Join(h.Dir, "data") }
 
+// Running is where the processes that govern leave word of themselves.
+func (h Home) Running() string { return filepath.Join(h.Data(), "running") }
+
 // AuditLog is the log file.
 func (h Home) AuditLog() string { return filepath.Join(h.Data(), "audit.log.jsonl") }
 
