@@ -253,7 +253,7 @@ func TestSecondUser(t *testing.T) {
 	if got := h.answer(t, 3); !strings.Contains(got, "held") || strings.Contains(got, "isError") {
 		t.Errorf("held: %s", got)
 	}
-	if out := owner.must("openleash", "audit", "verify"); !strings.HasPrefix(out, "ok: ") {
+	if out := owner.must("openleash", "audit", "verify"); !strings.Contains("\n"+out, "\nok: ") {
 		t.Errorf("audit verify: %s", out)
 	}
 	if log := owner.must("openleash", "audit", "tail", "-n", "100"); strings.Count(log, `"event":"approval.`) != 1 || !strings.Contains(log, `"event":"approval.approved"`) {
