@@ -14,7 +14,7 @@ import (
 
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Read and verify the log"}
-	cmd.AddCommand(auditTail(), auditVerify(), auditCheckpoint(), auditProve(), auditKey())
+	cmd.AddCommand(auditTail(), auditVerify(), auditCheckpoint(), auditProve(), auditKey(), auditImport())
 	return cmd
 }
 
@@ -97,8 +97,8 @@ func (a *app) completed(ctx context.Context) (seq uint64, hash [32]byte, err err
 		if seq, hash, err = a.store.Head(ctx); err != nil || seq == 0 {
 			return seq, hash, err
 		}
-		last, err := audit.Tail(a.home.AuditLog(), 1)
-		if err == nil && len(last) == 1 && sha256.Sum256(last[0]) == hash || a.sequencer.Err() != nil {
+		last, err := audit.End(a.home.AuditLog())
+		if err == nil && sha256.Sum256(last) == hash || a.sequencer.Err() != nil {
 			break
 		}
 		a.sequencer.Wake()

@@ -190,6 +190,65 @@ func (s *Store) Lines(ctx context.Context, from uint64, limit int) ([]audit.Sequ
 		readLine, selectLines+" WHERE seq >= ? ORDER BY seq LIMIT ?", int64(from), limit)
 }
 
+// atATime bounds how many lines are dropped or put back in one transaction: decisions
+// wait for it.
+const atATime = 1000
+
+// Drop forgets lines, from the first on. What a crash leaves is dropped next time.
+func (s *Store) Drop(ctx context.Context, upto uint64) error {
+	for left := int64(1); left > 0; {
+		err := s.write(ctx, func(t *tx) (err error) {
+			left, err = t.drop(int64(upto))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("dropping the first lines of the log: %w", err)
+		}
+	}
+	return nil
+}
+
+// drop forgets some lines, and returns how many are left of those up to a place.
+func (t *tx) drop(upto int64) (left int64, err error) {
+	first, err := inTx(t, errNone, readID, "SELECT coalesce(min(seq), 0) FROM lines")
+	if err != nil {
+		return 0, err
+	}
+	head, err := inTx(t, errNone, readID, "SELECT coalesce(max(seq), 0) FROM lines")
+	if err != nil {
+		return 0, err
+	}
+	if upto = min(upto, head-1); first == 0 || first > upto {
+		return 0, nil // the last gives the next its place
+	}
+	last := min(upto, first+atATime-1)
+	_, err = t.exec("DELETE FROM lines WHERE seq <= ?", last)
+	return upto - last, err
+}
+
+// Restore puts back lines that come before the first.
+func (s *Store) Restore(ctx context.Context, lines []audit.Sequenced) error {
+	for len(lines) > 0 {
+		some := lines[max(0, len(lines)-atATime):]
+		lines = lines[:len(lines)-len(some)]
+		if err := s.write(ctx, func(t *tx) error { return t.restore(some) }); err != nil {
+			return fmt.Errorf("putting lines of the log back: %w", err)
+		}
+	}
+	return nil
+}
+
+func (t *tx) restore(lines []audit.Sequenced) error {
+	first, err := inTx(t, errNone, readID, "SELECT coalesce(min(seq), 0) FROM lines")
+	if err != nil {
+		return err
+	}
+	if last := lines[len(lines)-1].Seq; int64(last)+1 != first {
+		return fmt.Errorf("the first line is %d: want lines up to %d, got them up to %d", first, first-1, last)
+	}
+	return t.addLines(lines)
+}
+
 // LockSequencer takes the sequencer's seat if it is free.
 func (s *Store) LockSequencer(ctx context.Context) (release func(), ok bool, err error) {
 	unlock, ok, err := filelock.TryLock(filepath.Join(filepath.Dir(s.path), "sequencer.lock"))

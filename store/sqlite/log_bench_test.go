@@ -67,7 +67,7 @@ func benchDecisions(b *testing.B, writers int, sequenced bool) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		log := audit.NewSequencer(s, filepath.Join(dir, "audit.log.jsonl"), key)
+		log := audit.NewSequencer(s, filepath.Join(dir, "audit.log.jsonl"), key, audit.Keeping{})
 		go func() { done <- log.Run(ctx) }()
 		for ; log.Latest().Origin == "" && s.Commit(b.Context(), decision()) == nil; time.Sleep(10 * time.Millisecond) {
 		}
