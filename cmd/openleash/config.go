@@ -106,7 +106,7 @@ const (
 
 // loadConfig reads the configuration; a missing file is an empty one.
 func loadConfig(h home.Home) (*Config, error) {
-	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, OpenPerAgent: authz.DefaultOpenPerAgent, Log: defaultLog, Servers: map[string]Server{}, Groups: policy.Groups{}, AgentHold: map[string]time.Duration{}}
+	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, OpenPerAgent: authz.DefaultOpenPerAgent, Log: defaultLog(), Servers: map[string]Server{}, Groups: policy.Groups{}, AgentHold: map[string]time.Duration{}}
 	src, err := os.ReadFile(h.Config())
 	if errors.Is(err, os.ErrNotExist) {
 		return c, nil

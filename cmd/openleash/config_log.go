@@ -21,9 +21,10 @@ type LogConfig struct {
 	Keep time.Duration
 }
 
-const day = 24 * time.Hour
+// day is shorter in tests.
+var day = 24 * time.Hour
 
-var defaultLog = LogConfig{SegmentBytes: 256 << 20, SegmentAge: 31 * day}
+func defaultLog() LogConfig { return LogConfig{SegmentBytes: 256 << 20, SegmentAge: 31 * day} }
 
 func (l *LogConfig) read(d *strictyaml.Doc, n *yaml.Node) {
 	if n == nil || n.Tag == "!!null" { // null: all of it is comments
@@ -58,6 +59,6 @@ func (a *app) keeping() audit.Keeping {
 func (a *app) recordRemoval(ctx context.Context, first, last uint64) error {
 	return a.commit(ctx, audit.Entry{
 		Event: "log.removed", ActorType: "system", ActorID: "openleash",
-		Detail: fmt.Sprintf("entries %d to %d, older than %d days", first, last, a.config.Log.Keep/day),
+		Detail: fmt.Sprintf("entries %d to %d, older than %s", first, last, count(int(a.config.Log.Keep/day), "day")),
 	})
 }

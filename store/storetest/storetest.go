@@ -113,6 +113,7 @@ func Run(t *testing.T, open Open) {
 		{"SequencingLarge", testSequencingLarge},
 		{"SequencingMoved", testSequencingMoved},
 		{"SequencingWhileOthersLook", testSequencingWhileOthersLook},
+		{"Dropping", testDropping},
 		{"SequencerSeat", testSequencerSeat},
 		{"CommitOrder", testCommitOrder},
 		{"Owner", testOwner},
