@@ -254,7 +254,9 @@ func TestRetention(t *testing.T) {
 func TestStumpComesFirst(t *testing.T) {
 	k := aged(t)
 	var order []string
-	step := func(what, file string) { order = append(order, what+" "+strings.TrimPrefix(filepath.Ext(strings.TrimSuffix(file, ".new")), ".")) }
+	step := func(what, file string) {
+		order = append(order, what+" "+strings.TrimPrefix(filepath.Ext(strings.TrimSuffix(file, ".new")), "."))
+	}
 	k.s.fsync = func(f *os.File) error { step("sync", f.Name()); return f.Sync() }
 	k.s.rename = func(from, to string) error { step("rename", to); return os.Rename(from, to) }
 	k.s.remove = func(file string) error { step("remove", file); return os.Remove(file) }

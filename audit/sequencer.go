@@ -306,7 +306,7 @@ func (s *Sequencer) complete(ctx context.Context, fresh []Sequenced) error {
 	if len(fresh) > 0 && fresh[0].Seq == s.last+1 && s.untouched(f) {
 		last, err = s.append(f, s.last, fresh, nil)
 	} else {
-		last, err = s.catchUp(ctx, f)
+		last, err = s.mend(ctx, f)
 		s.looked = time.Now()
 	}
 	if err == nil {
@@ -463,7 +463,12 @@ func (s *Sequencer) fault(format string, args ...any) error { return faultIn(s.f
 // faultIn is what no crash explains. Nothing is written over it; the store has
 // every line, so a file that is moved away is written again.
 func faultIn(file, format string, args ...any) error {
-	return fmt.Errorf("the audit log %s was changed from outside: %s; "+
-		"nothing is allowed until somebody has looked: keep the file, move it away, and the log is written again from the store",
-		file, fmt.Sprintf(format, args...))
+	return &fault{file, fmt.Sprintf(format, args...)}
+}
+
+type fault struct{ file, what string }
+
+func (f *fault) Error() string {
+	return fmt.Sprintf("the audit log %s was changed from outside: %s; "+
+		"nothing is allowed until somebody has looked: keep the file, move it away, and the log is written again from the store", f.file, f.what)
 }

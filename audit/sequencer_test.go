@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -445,6 +446,96 @@ func TestSequencerCompletesTornFile(t *testing.T) {
 	}
 }
 
+// powered is the log's file on a disk: what was synced, and blocks that were not.
+type powered struct {
+	*memory
+	path   string
+	synced []byte
+	off    bool // from now on nothing reaches the disk
+}
+
+const block = 64 // bytes; small, so that a line has several
+
+func (p *powered) into(s *Sequencer) {
+	s.fsync = func(f *os.File) error {
+		if p.off {
+			return errInjected
+		}
+		if f.Name() == p.path {
+			p.synced = read(p.path)
+		}
+		return nil
+	}
+}
+
+// lose leaves of what was not synced any blocks, and zeros for those before the last.
+func (p *powered) lose(t *testing.T, r *rand.Rand) {
+	now := read(p.path)
+	left := slices.Clone(p.synced)
+	for at := len(left); at < len(now); {
+		end := min(len(now), (at/block+1)*block)
+		switch r.IntN(3) {
+		case 0:
+			at = len(now) // the rest was not even made
+		case 1:
+			left = append(left, make([]byte, end-at)...)
+			at = end
+		default:
+			left = append(left, now[at:end]...)
+			at = end
+		}
+	}
+	if err := os.WriteFile(p.path, left, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.synced = left
+}
+
+// powerLoss sequences at random and loses the power now and then. It reports what could
+// not be gone on with.
+func powerLoss(t *testing.T, seed uint64) error {
+	r := rand.New(rand.NewPCG(seed, 1))
+	m, path := newLog(t, 0)
+	p := &powered{memory: m, path: path}
+	for n, round := 0, 0; round < 12; round++ {
+		s := NewSequencer(m, path, testKey, Keeping{})
+		p.into(s)
+		for range 1 + r.IntN(3) {
+			for range 1 + r.IntN(3) {
+				n++
+				m.commit(entry(t, n))
+			}
+			p.off = r.IntN(3) == 0
+			passes(t, s, m, 1)
+			if p.off {
+				break
+			}
+			if err := s.Err(); err != nil {
+				return err
+			}
+		}
+		p.off = false
+		p.lose(t, r)
+	}
+	s := NewSequencer(m, path, testKey, Keeping{})
+	passes(t, s, m, 2)
+	if err := s.Err(); err != nil {
+		return err
+	}
+	whole(t, m, path, len(m.lines))
+	return nil
+}
+
+// Whatever the disk makes of what was not synced, the log is as it was, without anybody
+// having to look.
+func TestSequencerPowerLoss(t *testing.T) {
+	for seed := range uint64(40) {
+		if err := powerLoss(t, seed); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
 // What no crash explains is reported and left as it is.
 func TestSequencerReportsTampering(t *testing.T) {
 	m, path := newLog(t, 3)
@@ -466,7 +557,8 @@ func TestSequencerReportsTampering(t *testing.T) {
 		{"last line edited", strings.Replace(string(good), "number 3", "number 4", 1), "its line 3 is not the store's"},
 		{"not a line", string(good) + "hello\n", `"hello", is not a line of the log`},
 		{"torn otherwise", string(good[:cut]) + `{"seq":3,"prev":"x`, "which does not begin the store's line 3"},
-		{"torn in zeros", string(good[:cut]) + "\x00\x00\x00", "which does not begin the store's line 3"},
+		{"zeros beyond it", string(good) + "\x00\x00\x00", "after line 3, the store's last"},
+		{"zeros and more", string(good[:cut]) + "\x00\x00x", "which does not begin the store's line 3"},
 		{"another file", "x", "which does not begin the store's line 1"},
 	}
 	for _, test := range tests {
