@@ -21,6 +21,7 @@ const (
 	grace     = time.Second            // a store may be busy for that long
 	passLimit = 10 * time.Second       // a pass that takes longer goes on with the next
 	chunk     = 500                    // entries at a time
+	atHand    = 20                     // chunks that are kept, so that the store is not asked for them again
 	attempts  = 20                     // at giving places, before it counts as a failure
 )
 
@@ -244,7 +245,7 @@ func (s *Sequencer) sequence(ctx context.Context) (fresh []Sequenced, err error)
 		if err != nil || len(lines) == 0 {
 			return fresh, err
 		}
-		if len(fresh) > 4*chunk || size(fresh) > 4*MaxBatch {
+		if len(fresh) > atHand*chunk || size(fresh) > 4*MaxBatch {
 			fresh = nil // so many need not be kept at hand: the store has them
 		}
 		if fresh = append(fresh, lines...); len(lines) < chunk && size(lines) < MaxBatch {
