@@ -134,11 +134,16 @@ func (s *Sequencer) retain(ctx context.Context) error {
 		if !gone {
 			err = s.leaveStump(ctx, segment)
 		}
+		all := false
 		if err == nil {
-			err = s.drop(ctx, segment)
+			all, err = s.drop(ctx, segment)
 		}
 		if err != nil {
 			return fmt.Errorf("removing the audit log's segment %s: %w", segment.File, err)
+		}
+		if !all {
+			s.tended = time.Time{} // the next pass goes on
+			break
 		}
 	}
 	return nil
@@ -206,12 +211,19 @@ func read(file string) []byte {
 	return text
 }
 
-func (s *Sequencer) drop(ctx context.Context, segment Segment) error {
-	if err := s.store.Drop(ctx, segment.Last); err != nil {
-		return err
+// drop has the store forget the segment, or as much of it as there is time for between
+// two passes, and removes its file at the end.
+func (s *Sequencer) drop(ctx context.Context, segment Segment) (all bool, err error) {
+	for began := time.Now(); !all; {
+		if time.Since(began) > poll/2 {
+			return false, nil
+		}
+		if all, err = s.store.Drop(ctx, segment.Last); err != nil {
+			return false, err
+		}
 	}
 	if err := s.remove(CheckpointFile(segment.File)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return false, err
 	}
-	return s.remove(segment.File)
+	return true, s.remove(segment.File)
 }

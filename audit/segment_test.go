@@ -269,9 +269,30 @@ func TestStumpComesFirst(t *testing.T) {
 	k.s.tended = time.Time{}
 	passes(t, k.s, k.m, 1)
 	want := []string{"Removing", "sync stump", "rename stump", "Drop", "remove checkpoint", "remove jsonl"}
-	if got := order[slices.Index(order, "Removing"):]; !slices.Equal(got[:len(want)], want) {
+	if got := slices.Compact(order[slices.Index(order, "Removing"):]); !slices.Equal(got[:len(want)], want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+// Where the store takes its time to forget, the log goes on meanwhile.
+func TestRetentionTakesNoTime(t *testing.T) {
+	k := aged(t)
+	k.m.slow = poll
+	passes := 0
+	for ; passes < 20 && len(k.segments()) > 1 && k.m.lines[0].Seq < 8; passes++ {
+		before := len(k.m.lines)
+		k.add(1, time.Now())
+		if len(k.m.lines) < before-1 { // the end of one segment, and the first of the next
+			t.Fatalf("%d lines were forgotten between two passes", before+1-len(k.m.lines))
+		}
+	}
+	if passes < 4 || len(k.removed) == 0 {
+		t.Errorf("%d passes, removed %v: this test shows nothing", passes, k.removed)
+	}
+	k.m.slow = 0
+	k.pass()
+	k.pass()
+	k.whole()
 }
 
 // What is young, or has lain here for a short time only, stays.

@@ -308,7 +308,7 @@ func (s *Sequencer) complete(ctx context.Context, fresh []Sequenced) error {
 		last, err = s.append(f, s.last, fresh, nil)
 	} else {
 		last, err = s.mend(ctx, f)
-		s.looked = time.Now()
+		s.looked, s.began = time.Now(), time.Time{} // it may be another file
 	}
 	if err == nil {
 		err = s.sync(f)

@@ -28,6 +28,7 @@ type memory struct {
 	first   int64 // the id of pending[0]
 	lines   []Sequenced
 	seated  bool
+	slow    time.Duration // that Drop takes for a line
 	fail    func(step string) (before, after error)
 }
 
@@ -100,13 +101,17 @@ func (m *memory) Lines(_ context.Context, from uint64, limit int) (lines []Seque
 	return lines, err
 }
 
-func (m *memory) Drop(_ context.Context, upto uint64) error {
-	return m.step("Drop", func() error {
-		for len(m.lines) > 1 && m.lines[0].Seq <= upto {
+// Drop takes a moment for each line.
+func (m *memory) Drop(_ context.Context, upto uint64) (all bool, err error) {
+	err = m.step("Drop", func() error {
+		if len(m.lines) > 1 && m.lines[0].Seq <= upto {
 			m.lines = m.lines[1:]
+			time.Sleep(m.slow)
 		}
+		all = len(m.lines) == 1 || m.lines[0].Seq > upto
 		return nil
 	})
+	return all, err
 }
 
 func (m *memory) Restore(_ context.Context, lines []Sequenced) error {

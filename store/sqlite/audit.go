@@ -194,36 +194,31 @@ func (s *Store) Lines(ctx context.Context, from uint64, limit int) ([]audit.Sequ
 // wait for it.
 const atATime = 1000
 
-// Drop forgets lines, from the first on. What a crash leaves is dropped next time.
-func (s *Store) Drop(ctx context.Context, upto uint64) error {
-	for left := int64(1); left > 0; {
-		err := s.write(ctx, func(t *tx) (err error) {
-			left, err = t.drop(int64(upto))
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("dropping the first lines of the log: %w", err)
-		}
+// Drop forgets lines, from the first on.
+func (s *Store) Drop(ctx context.Context, upto uint64) (all bool, err error) {
+	err = s.write(ctx, func(t *tx) (err error) {
+		all, err = t.drop(int64(upto))
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("dropping the first lines of the log: %w", err)
 	}
-	return nil
+	return all, nil
 }
 
-// drop forgets some lines, and returns how many are left of those up to a place.
-func (t *tx) drop(upto int64) (left int64, err error) {
+func (t *tx) drop(upto int64) (all bool, err error) {
 	first, err := inTx(t, errNone, readID, "SELECT coalesce(min(seq), 0) FROM lines")
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	head, err := inTx(t, errNone, readID, "SELECT coalesce(max(seq), 0) FROM lines")
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	if upto = min(upto, head-1); first == 0 || first > upto {
-		return 0, nil // the last gives the next its place
-	}
+	upto = min(upto, head-1) // the last gives the next its place
 	last := min(upto, first+atATime-1)
 	_, err = t.exec("DELETE FROM lines WHERE seq <= ?", last)
-	return upto - last, err
+	return last >= upto, err
 }
 
 // Restore puts back lines that come before the first.
