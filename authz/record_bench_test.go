@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/policy"
 )
 
 func BenchmarkRecorded(b *testing.B) {
@@ -14,7 +15,7 @@ func BenchmarkRecorded(b *testing.B) {
 	req := action.Request{ActionID: "8e3b", ActionType: "mcp.mail.send", Payload: action.ObjectValue(action.Member{Key: "arguments", Value: args})}
 	call := &Call{Server: "mail", Tool: "send", Arguments: args, Info: OpenInfo("mail", "send")}
 	for b.Loop() {
-		if _, fits := recorded(req, call); !fits {
+		if _, fits := recorded(req, call, policy.Recording{}, nil); !fits {
 			b.Fatal("it does not fit")
 		}
 	}
