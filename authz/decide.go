@@ -54,7 +54,11 @@ func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt
 // keepBy makes the record of what is asked for, as the policies of a book want it.
 func (a *attempt) keepBy(book *policy.Book, key *MaskKey) {
 	a.book, a.record = book, nil
-	r, fits := recorded(a.req, a.call, howToRecord(book, a.who.Agent.Name, a.req.ActionType), key)
+	how := howToRecord(book, a.who.Agent.Name, a.req.ActionType)
+	r, fits := recorded(a.req, a.call, how, key)
+	if a.req.ActionType == "" { // no action could be made of the arguments, so they are not there
+		r.veiled = !how.None()
+	}
 	if a.marks = r.marks; fits {
 		a.record = &r
 	}

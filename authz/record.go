@@ -43,7 +43,7 @@ func (r *record) keep(doc action.Value, masks []action.Pattern) {
 	m := masker{key: r.key}
 	payload, p := m.value(doc.Get("payload"), intoMember(masks, doc, "payload"))
 	party, q := m.value(doc.Get("relying_party"), intoMember(masks, doc, "relying_party"))
-	if r.veiled = m.masks > 0; r.veiled {
+	if r.veiled = m.wanted; r.veiled {
 		var more []string
 		payload, more = m.followers(payload, "arguments")
 		p = append(p, more...)
@@ -96,7 +96,7 @@ func without(info action.Value, key string) (action.Value, []string) {
 // A masker takes out of values what the log does not keep.
 type masker struct {
 	key    *MaskKey
-	masks  int             // how many values were masked because a policy wants it
+	wanted bool            // something was masked because a policy wants it
 	hidden map[string]bool // the texts and numbers in them, as JSON
 }
 
@@ -106,7 +106,6 @@ type masker struct {
 // what stands there is masked.
 func (m *masker) value(v action.Value, at []action.Pattern) (action.Value, []string) {
 	if stops(at, v) && v.Kind() != action.Missing {
-		m.masks++
 		m.hide(v)
 		return action.StringValue(m.key.Text(v)), []string{""}
 	}
@@ -140,8 +139,9 @@ func each(v action.Value, change func(i int) (action.Value, []string)) (action.V
 	return like(v, parts), paths
 }
 
-// hide notes what is in a value that was masked.
+// hide notes what is in a value that a policy wants masked.
 func (m *masker) hide(v action.Value) {
+	m.wanted = true
 	for i := range v.Len() {
 		m.hide(v.At(i).Value)
 	}
@@ -192,6 +192,9 @@ func maskedText(v action.Value) (action.Value, []string) {
 
 func (m *masker) part(part action.Member, at []action.Pattern) (action.Value, []string) {
 	if !stops(at, part.Value) && isSecretName(part.Key) && isSecretValue(part.Value) {
+		if len(at) > 0 {
+			m.hide(part.Value)
+		}
 		return action.StringValue(Mask), []string{""}
 	}
 	return m.value(part.Value, at)
