@@ -140,7 +140,7 @@ func (s *Service) withoutSecrets(g approvals.Grant) approvals.Grant {
 	g.Bounds = slices.Clone(g.Bounds)
 	for i, b := range g.Bounds {
 		path, err := action.ParsePath(b.Path)
-		if err != nil || r.hides(path) || how.Touches(path) {
+		if err != nil || r.hides(path) {
 			g.Bounds[i].Values = []action.Value{action.StringValue(Mask)}
 		}
 	}

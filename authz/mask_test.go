@@ -308,3 +308,38 @@ func TestMaskKeyFile(t *testing.T) {
 		t.Errorf("a key that others can read: %v", err)
 	}
 }
+
+// A limit that cannot count an action quotes it.
+func TestDoubtOfALimitIsMasked(t *testing.T) {
+	const limit = "limits: [{id: money, action: mcp.s.read, sum: $.payload.amount_minor, currency: EUR, max: 5, window: 24h}]\n"
+	for log, want := range map[string]string{
+		"": `$.payload.currency is "zebra", not EUR`,
+		"log: [{action: '*', mask: [$.payload.currency]}]\n": "[masked]",
+	} {
+		r := newRoom(t, strings.Split(masking, "limits:")[0]+limit+log)
+		ans, err := r.Authorize(t.Context(), r.who, action.Request{ActionType: "mcp.s.read", Payload: parse(t, `{"amount_minor":3,"currency":"zebra"}`)}, &authz.Call{Server: "s", Tool: "read", Info: action.ObjectValue()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, ans, authz.LimitExceeded)
+		if e := r.last(t); e.Limits[0].Doubt != want || strings.Contains(e.Reason, "zebra") != (log == "") {
+			t.Errorf("%s: %+v, %s", log, e.Limits, e.Reason)
+		}
+	}
+}
+
+// A limit that counts by what looks like a secret does not tell it, without any policy
+// that says so.
+func TestSecretKeyOfALimit(t *testing.T) {
+	r := newRoom(t, strings.ReplaceAll(masking, "$.payload.arguments.to", "$.payload.arguments.token"))
+	ans := r.call(t, "buy", `{"token":"zebra","n":3}`)
+	r.finish(t, ans, authz.Outcome{Status: "ok"})
+	if _, err := r.Release(t.Context(), "test:ann", ans.DecisionID, nil, "it never came"); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range r.entries(t) {
+		if line, _ := json.Marshal(e); strings.Contains(string(line), "zebra") {
+			t.Errorf("%s", line)
+		}
+	}
+}

@@ -134,7 +134,7 @@ func (s *Service) releaseEntry(r Release, reason string, now time.Time) audit.En
 func (s *Service) releasedEntry(c Charged) audit.Limit {
 	book := s.inForce()
 	how := howToRecord(book, c.AgentID, "")
-	e := audit.Limit{ID: c.Limit, Key: c.Key, Amount: c.Amount, Released: true}
+	e := audit.Limit{ID: c.Limit, Key: maskText(c.Key), Amount: c.Amount, Released: true}
 	l := limitOf(book, c.Limit)
 	if l == nil {
 		return s.cfg.MaskKey.veil(e, !how.None(), !how.None())
