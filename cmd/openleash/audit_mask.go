@@ -9,14 +9,14 @@ import (
 	"github.com/openleash/openleash-go/action"
 )
 
-func auditMaskHash() *cobra.Command {
+func auditMask() *cobra.Command {
 	return &cobra.Command{
-		Use:   "mask-hash",
+		Use:   "mask",
 		Short: "Print what stands in the log for a value that a policy masks",
 		Long: `Reads a value as JSON, a text in double quotes, and prints what stands for it in the log
 where a policy masks it: so its owner finds the calls that had it. It needs the key of
 this installation, keys/mask.key. The value is no argument, since others see those.`,
-		Example: `  echo '"ann@example.com"' | openleash audit mask-hash`,
+		Example: `  echo '"ann@example.com"' | openleash audit mask`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withApp(cmd, func(a *app) error {
