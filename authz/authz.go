@@ -78,6 +78,9 @@ type Call struct {
 	// Places are folders from which the server may resolve relative paths: those
 	// it was started with. Only Protection looks at them.
 	Places []string
+	// TraceID is of the trace that the call says it is a part of (W3C Trace Context), for
+	// the log; empty: it names none.
+	TraceID string
 	// Pins are those of the server. nil: nothing is pinned.
 	Pins *Pins
 }

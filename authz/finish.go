@@ -33,7 +33,7 @@ func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 		Process: s.cfg.Process,
 	}
 	if call != nil {
-		e.Server, e.Tool = call.Server, call.Tool
+		e.Server, e.Tool, e.TraceID = call.Server, call.Tool, call.TraceID
 	}
 	if !o.ResultHash.IsZero() {
 		e.ResultHash = o.ResultHash.String()
@@ -52,7 +52,7 @@ func (s *Service) Lost(ctx context.Context, d audit.Entry) error {
 	return s.Record(ctx, audit.Entry{
 		Event: "outcome", ActorType: "system", ActorID: "openleash",
 		ActionType: d.ActionType, ActionID: d.ActionID, PolicyID: d.PolicyID, SignatureValid: d.SignatureValid, DecisionID: d.DecisionID,
-		OwnerID: d.OwnerID, Server: d.Server, Tool: d.Tool, ActionHash: d.ActionHash, Outcome: "unknown", Process: d.Process,
+		OwnerID: d.OwnerID, Server: d.Server, Tool: d.Tool, ActionHash: d.ActionHash, Outcome: "unknown", Process: d.Process, TraceID: d.TraceID,
 		Detail: "the process that had this call was ended before it wrote what came of it: look before you repeat it",
 	})
 }
