@@ -189,3 +189,32 @@ func TestMaskFollowsTheMapping(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Masking costs more than sending: what has very many masked values is not kept at all.
+func TestVeryManyMasksAreNoRecord(t *testing.T) {
+	mask := func(text string) action.Pattern {
+		m, err := action.ParsePattern(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	request := func(n int) action.Request {
+		args, err := action.Parse([]byte(`{"to":[`+strings.TrimSuffix(strings.Repeat("1,", n), ",")+`],"x":"shown"}`), action.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return action.Request{Payload: action.ObjectValue(action.Member{Key: "arguments", Value: args})}
+	}
+	for text, most := range map[string]int{"$.payload.arguments.to[*]": maxMasked, "$.payload.arguments.to": maxMasked - 1} {
+		how := policy.Recording{Masks: []action.Pattern{mask(text)}}
+		r, fits := recorded(request(most), nil, how, nil)
+		if !fits || !strings.Contains(string(r.payload), "shown") {
+			t.Errorf("%s: as many as there may be: %v, %.80s", text, fits, r.payload)
+		}
+		r, fits = recorded(request(most+1), nil, how, nil)
+		if !fits || r.payload != nil || !r.veiled || strings.Join(r.masked, " ") != "$.payload $.relying_party" {
+			t.Errorf("%s: one more: %v, %.80s, %.80v", text, fits, r.payload, r.masked)
+		}
+	}
+}

@@ -23,10 +23,8 @@ type record struct {
 // for the log.
 func recorded(req action.Request, call *Call, how policy.Recording, key *MaskKey) (r record, fits bool) {
 	r.key = key
-	if how.Hash {
-		r.masked, r.veiled = []string{"$.payload", "$.relying_party"}, true
-	} else {
-		r.keep(req.Value(), how.Masks)
+	if how.Hash || !r.keep(req.Value(), how.Masks) {
+		r = record{marks: marks{masked: []string{"$.payload", "$.relying_party"}, veiled: true, key: key}}
 	}
 	if call != nil {
 		// The description is long, and the same in every line.
@@ -38,8 +36,9 @@ func recorded(req action.Request, call *Call, how policy.Recording, key *MaskKey
 	return r, len(r.relyingParty)+len(r.payload)+len(r.toolInfo) <= audit.MaxPayload
 }
 
-// keep records the arguments, and what was made of them.
-func (r *record) keep(doc action.Value, masks []action.Pattern) {
+// keep records the arguments, and what was made of them. It is false when too much of
+// them is masked.
+func (r *record) keep(doc action.Value, masks []action.Pattern) bool {
 	m := masker{key: r.key}
 	payload, p := m.value(doc.Get("payload"), intoMember(masks, doc, "payload"))
 	party, q := m.value(doc.Get("relying_party"), intoMember(masks, doc, "relying_party"))
@@ -52,7 +51,12 @@ func (r *record) keep(doc action.Value, masks []action.Pattern) {
 	}
 	r.payload, r.relyingParty = payload.Canonical(), party.Canonical()
 	r.masked = append(under("$.payload", p), under("$.relying_party", q)...)
+	return m.masked <= maxMasked
 }
+
+// maxMasked bounds how many texts and numbers are masked one by one: each costs more
+// than the agent had to send.
+const maxMasked = 10_000
 
 // intoMember are the patterns that lead into a member of an object.
 func intoMember(at []action.Pattern, v action.Value, key string) []action.Pattern {
@@ -97,6 +101,7 @@ func without(info action.Value, key string) (action.Value, []string) {
 type masker struct {
 	key    *MaskKey
 	wanted bool            // something was masked because a policy wants it
+	masked int             // how much of that there was: values, and what is in them
 	hidden map[string]bool // the texts and numbers in them, as JSON
 }
 
@@ -106,7 +111,9 @@ type masker struct {
 // what stands there is masked.
 func (m *masker) value(v action.Value, at []action.Pattern) (action.Value, []string) {
 	if stops(at, v) && v.Kind() != action.Missing {
-		m.hide(v)
+		if m.hide(v); m.masked > maxMasked {
+			return action.StringValue(Mask), []string{""} // it is not kept
+		}
 		return action.StringValue(m.key.Text(v)), []string{""}
 	}
 	if v.Kind() == action.String {
@@ -142,6 +149,9 @@ func each(v action.Value, change func(i int) (action.Value, []string)) (action.V
 // hide notes what is in a value that a policy wants masked.
 func (m *masker) hide(v action.Value) {
 	m.wanted = true
+	if m.masked++; m.masked > maxMasked {
+		return
+	}
 	for i := range v.Len() {
 		m.hide(v.At(i).Value)
 	}
