@@ -94,7 +94,8 @@ type Entry struct {
 	DurationMS     *int64 `json:"duration_ms,omitempty"`
 	ResultHash     string `json:"result_hash,omitempty"`
 	Detail         string `json:"detail,omitempty"`
-	Process        string `json:"process,omitempty"` // that decided, or began or ended
+	Process        string `json:"process,omitempty"`  // that decided, or began or ended
+	TraceID        string `json:"trace_id,omitempty"` // of the W3C trace that a call has named
 
 	// What was decided on, whole, so that it can be decided again: JSON. Masked are
 	// the paths at which something was left out ("$.payload.arguments.password").

@@ -46,6 +46,7 @@ func (e *Entry) append(b []byte) []byte {
 	b = appendUnlessEmpty(b, `,"result_hash":`, e.ResultHash)
 	b = appendUnlessEmpty(b, `,"detail":`, e.Detail)
 	b = appendUnlessEmpty(b, `,"process":`, e.Process)
+	b = appendUnlessEmpty(b, `,"trace_id":`, e.TraceID)
 	b = e.appendRequest(b)
 	return append(e.appendLimits(b), '}')
 }

@@ -78,6 +78,9 @@ type Call struct {
 	// Places are folders from which the server may resolve relative paths: those
 	// it was started with. Only Protection looks at them.
 	Places []string
+	// TraceID is of the trace that the call says it is a part of (W3C Trace Context), for
+	// the log; empty: it names none.
+	TraceID string
 	// Pins are those of the server. nil: nothing is pinned.
 	Pins *Pins
 }
@@ -101,7 +104,8 @@ type Answer struct {
 	Replaces    int                // the version of the request that this call has replaced; 0: none
 	Granted     *approvals.Request // approved and not used yet: this call in other words; nil: none
 
-	legs int // how often the call has come back
+	legs  int   // how often the call has come back
+	marks marks // what the log does not keep of it
 }
 
 // Code is the stable name of a kind of answer.
@@ -138,6 +142,7 @@ type Config struct {
 	Key      *proof.Key       // nil: as for Policies
 	Log      *audit.Sequencer // nil: nobody sequences in this process (CLI)
 	Protect  *Protection
+	MaskKey  *MaskKey         // nil: what policies mask in the log cannot be confirmed
 	Now      func() time.Time // nil: time.Now
 
 	RequestTTL time.Duration // how long a request waits for its owner; zero: 24 h
@@ -213,7 +218,7 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 		return s.refuse(ctx, a, code, reason)
 	}
 	if a.record == nil {
-		return s.refuse(ctx, a, ArgumentsRefused, fmt.Sprintf("there is more in the arguments than the log can keep of one call, %d bytes; send less at a time", audit.MaxPayload))
+		return s.refuse(ctx, a, ArgumentsRefused, tooMuch)
 	}
 	if call != nil {
 		if reason := s.cfg.Protect.Check(call); reason != "" {
@@ -238,6 +243,8 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 	}
 	return s.refuse(ctx, a, StoreUnavailable, "other processes kept changing what this decision depends on; call again"+because(err))
 }
+
+var tooMuch = fmt.Sprintf("there is more in the arguments than the log can keep of one call, %d bytes; send less at a time", audit.MaxPayload)
 
 // DeniesOutright reports whether every call of a tool is denied whatever its
 // arguments. tool is $.tool. It decides nothing: calls are refused by Authorize.

@@ -27,6 +27,8 @@ type attempt struct {
 	now        time.Time
 	legs       int              // how often it has come back (leg.go)
 	record     *record          // nil: there is too much of it for the log
+	marks      marks            // what the log does not keep
+	book       *policy.Book     // by which both were made
 	roundOf    int              // which further message of an approved call it is; 0: none
 	grant      *approvals.Grant // a standing one by which it may run
 	own        string           // the open request for this call, when it was looked for and there is one
@@ -45,10 +47,41 @@ func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt
 		a.callHash = action.CallHash(call.Tool, call.Arguments)
 		a.req.ActionID, a.req.RequestedAt = uuid.NewString(), timestamp(a.now)
 	}
-	if r, fits := recorded(a.req, call); fits {
+	a.keepBy(s.inForce(), s.cfg.MaskKey)
+	return a
+}
+
+// keepBy makes the record of what is asked for, as the policies of a book want it.
+func (a *attempt) keepBy(book *policy.Book, key *MaskKey) {
+	a.book, a.record = book, nil
+	how := howToRecord(book, a.who.Agent.Name, a.req.ActionType)
+	r, fits := recorded(a.req, a.call, how, key)
+	if a.req.ActionType == "" { // no action could be made of the arguments, so they are not there
+		r.veiled = !how.None()
+	}
+	if a.marks = r.marks; fits {
 		a.record = &r
 	}
-	return a
+}
+
+// howToRecord is what the log keeps of an agent's action. While no policies are in
+// force nobody knows what they would want masked.
+func howToRecord(book *policy.Book, agent, actionType string) policy.Recording {
+	switch {
+	case book == nil:
+		return policy.Recording{Hash: true}
+	case actionType == "":
+		return book.For(agent).AnyRecording()
+	}
+	return book.For(agent).Recording(actionType)
+}
+
+// inForce is the book in force; nil: there is none.
+func (s *Service) inForce() *policy.Book {
+	if s.cfg.Policies == nil {
+		return nil
+	}
+	return s.cfg.Policies.Current()
 }
 
 // adopt makes the attempt ask for the very action that waits already.
@@ -60,6 +93,11 @@ func (a *attempt) adopt(open approvals.Request) {
 // overtaken is true means: start anew.
 func (s *Service) decide(ctx context.Context, a attempt) (Answer, error) {
 	book := s.cfg.Policies.Current()
+	if book != a.book {
+		if a.keepBy(book, s.cfg.MaskKey); a.record == nil {
+			return s.refuse(ctx, a, ArgumentsRefused, tooMuch)
+		}
+	}
 	round, err := s.round(ctx, &a)
 	if err != nil {
 		return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
@@ -170,7 +208,7 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 	ans := Answer{
 		DecisionID: a.decisionID, Outcome: d.Needed(), Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
 		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: a.req.Hash(),
-		legs: a.legs,
+		legs: a.legs, marks: a.marks,
 	}
 	var b Batch
 	switch ans.Outcome {
@@ -198,7 +236,8 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 	s.reserve(a, &ans, &b, d)
 	minted := s.mint(a, ans, d.Decision)
 	entry := a.entry(ans, book.Hash, minted)
-	entry.Limits = limitEntries(d, b.Reserve != nil)
+	entry.Reason = a.marks.told(ans.Reason, d.Decision)
+	entry.Limits = a.marks.limits(d, b.Reserve != nil)
 	b.Entries = []audit.Entry{entry}
 	err := s.commit(ctx, b)
 	var full *QuotaError
@@ -379,12 +418,12 @@ func (s *Service) refuse(ctx context.Context, a attempt, code Code, reason strin
 		legs: a.legs,
 	}
 	bookHash := ""
-	if s.cfg.Policies != nil {
-		if book := s.cfg.Policies.Current(); book != nil {
-			bookHash = book.Hash
-		}
+	if book := s.inForce(); book != nil {
+		bookHash = book.Hash
 	}
-	if err := s.commit(ctx, Batch{Entries: []audit.Entry{a.entry(ans, bookHash, minting{})}}); err != nil {
+	entry := a.entry(ans, bookHash, minting{})
+	entry.Reason = a.marks.refusal(code, reason)
+	if err := s.commit(ctx, Batch{Entries: []audit.Entry{entry}}); err != nil {
 		return ans, fmt.Errorf("recording the refusal %s: %w", code, err)
 	}
 	return ans, nil

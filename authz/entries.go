@@ -24,7 +24,7 @@ func (a attempt) entry(ans Answer, bookHash string, proof minting) audit.Entry {
 	}
 	if a.call != nil {
 		e.Server, e.Tool, e.IntentHash = a.call.Server, a.call.Tool, a.intent.String()
-		e.CallHash, e.Detail = a.callHash.String(), a.call.About
+		e.CallHash, e.Detail, e.TraceID = a.callHash.String(), a.marks.about(a.call), a.call.TraceID
 	}
 	if ans.Replaces > 0 && e.Detail == "" {
 		e.Detail = fmt.Sprintf("version %d of the request", ans.Replaces+1)

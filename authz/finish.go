@@ -29,18 +29,18 @@ func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 		TS: timestamp(s.cfg.Now()), Event: "outcome", ActorType: "agent", ActorID: who.Agent.Name,
 		ActionType: filled(ans.ActionType), ActionID: filled(ans.ActionID), PolicyID: filled(ans.PolicyID),
 		SignatureValid: who.SignatureValid, DecisionID: ans.DecisionID, OwnerID: s.cfg.Owner.ID,
-		ActionHash: ans.ActionHash.String(), Outcome: o.Status, DurationMS: &ms, Detail: o.Detail, Unsent: o.Unsent,
+		ActionHash: ans.ActionHash.String(), Outcome: o.Status, DurationMS: &ms, Detail: ans.marks.came(o), Unsent: o.Unsent,
 		Process: s.cfg.Process,
 	}
 	if call != nil {
-		e.Server, e.Tool = call.Server, call.Tool
+		e.Server, e.Tool, e.TraceID = call.Server, call.Tool, call.TraceID
 	}
 	if !o.ResultHash.IsZero() {
 		e.ResultHash = o.ResultHash.String()
 	}
 	done := finished{entry: e, settled: settlement(who, ans, o)}
 	if done.settled != nil {
-		done.entry.Limits = released(ans.Charges, done.settled.Release)
+		done.entry.Limits = ans.marks.released(ans.Charges, done.settled.Release)
 	}
 	s.finisher.add(done)
 }
@@ -52,7 +52,7 @@ func (s *Service) Lost(ctx context.Context, d audit.Entry) error {
 	return s.Record(ctx, audit.Entry{
 		Event: "outcome", ActorType: "system", ActorID: "openleash",
 		ActionType: d.ActionType, ActionID: d.ActionID, PolicyID: d.PolicyID, SignatureValid: d.SignatureValid, DecisionID: d.DecisionID,
-		OwnerID: d.OwnerID, Server: d.Server, Tool: d.Tool, ActionHash: d.ActionHash, Outcome: "unknown", Process: d.Process,
+		OwnerID: d.OwnerID, Server: d.Server, Tool: d.Tool, ActionHash: d.ActionHash, Outcome: "unknown", Process: d.Process, TraceID: d.TraceID,
 		Detail: "the process that had this call was ended before it wrote what came of it: look before you repeat it",
 	})
 }
@@ -65,10 +65,10 @@ type finished struct {
 }
 
 // released lists what is given back, for the log.
-func released(charges []policy.Charge, limits []string) (list []audit.Limit) {
+func (m marks) released(charges []policy.Charge, limits []string) (list []audit.Limit) {
 	for _, c := range charges {
 		if slices.Contains(limits, c.Limit.ID) {
-			list = append(list, audit.Limit{ID: c.Limit.ID, Key: c.Key, Amount: c.Amount, Max: c.Limit.Max, Released: true})
+			list = append(list, m.limit(c.Limit, audit.Limit{ID: c.Limit.ID, Key: c.Key, Amount: c.Amount, Max: c.Limit.Max, Released: true}))
 		}
 	}
 	return list

@@ -69,7 +69,7 @@ func (s *Service) Give(ctx context.Context, by, requestID string, shown action.H
 	given.GrantID = g.ID
 	err = s.commit(ctx, Batch{
 		Answer: &approvals.Answer{RequestID: r.ID, ActionHash: r.ActionHash, Approve: true, By: by, At: now, GrantFor: min(s.cfg.GrantTTL, g.Until.Sub(now))},
-		Grant:  &g, Entries: []audit.Entry{given, grantEntry("grant.given", g, by, now)},
+		Grant:  &g, Entries: []audit.Entry{given, s.grantEntry("grant.given", g, by, now)},
 	})
 	if err != nil {
 		return approvals.Grant{}, err
@@ -85,7 +85,7 @@ func (s *Service) WithdrawGrant(ctx context.Context, by, grantID, reason string)
 		return g, err
 	}
 	now := s.cfg.Now().UTC()
-	e := grantEntry("grant.withdrawn", g, by, now)
+	e := s.grantEntry("grant.withdrawn", g, by, now)
 	e.Reason = reason
 	w := approvals.Withdrawal{GrantID: g.ID, By: by, Reason: reason, At: now}
 	if err := s.commit(ctx, Batch{Withdraw: &w, Entries: []audit.Entry{e}}); err != nil {
@@ -124,21 +124,23 @@ func (s *Service) WithdrawApproval(ctx context.Context, by, requestID, reason st
 }
 
 // grantEntry is the log's line of what an owner does with a standing grant.
-func grantEntry(event string, g approvals.Grant, by string, now time.Time) audit.Entry {
+func (s *Service) grantEntry(event string, g approvals.Grant, by string, now time.Time) audit.Entry {
 	r := g.Request
 	return audit.Entry{
 		TS: timestamp(now), Event: event, ActorType: "owner", ActorID: by, ActionType: filled(r.Action.ActionType),
 		OwnerID: r.OwnerID, Server: r.Server, Tool: r.Tool, ActionHash: r.ActionHash.String(), IntentHash: r.IntentHash.String(), ApprovalID: r.ID,
-		Approver: g.GivenBy, GrantID: g.ID, Detail: fmt.Sprintf("agent %s, %s: %s", r.AgentID, g.Terms(), maskText(withoutSecrets(g).What())),
+		Approver: g.GivenBy, GrantID: g.ID, Detail: fmt.Sprintf("agent %s, %s: %s", r.AgentID, g.Terms(), maskText(s.withoutSecrets(g).What())),
 	}
 }
 
 // withoutSecrets is g without the bounds' values where the log would mask the call's.
-func withoutSecrets(g approvals.Grant) approvals.Grant {
-	_, paths := masked(g.Request.Action.Payload)
+func (s *Service) withoutSecrets(g approvals.Grant) approvals.Grant {
+	how := howToRecord(s.inForce(), g.Request.AgentID, g.Request.Action.ActionType)
+	r, _ := recorded(g.Request.Action, nil, how, s.cfg.MaskKey)
 	g.Bounds = slices.Clone(g.Bounds)
 	for i, b := range g.Bounds {
-		if slices.Contains(under("$.payload", paths), b.Path) {
+		path, err := action.ParsePath(b.Path)
+		if err != nil || r.hides(path) {
 			g.Bounds[i].Values = []action.Value{action.StringValue(Mask)}
 		}
 	}

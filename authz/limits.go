@@ -100,15 +100,15 @@ func (o Outcome) failed() bool {
 	return o.Status == "tool_error" || o.Status == "protocol_error" || o.Status == "transport_error"
 }
 
-// limitEntries are the limits that a decision has touched, for the log.
-func limitEntries(l policy.Limited, charged bool) (list []audit.Limit) {
+// limits are those that a decision has touched, for the log.
+func (m marks) limits(l policy.Limited, charged bool) (list []audit.Limit) {
 	for _, e := range l.Over {
-		list = append(list, audit.Limit{ID: e.Limit.ID, Key: e.Key, Amount: e.Amount, Max: e.Limit.Max, Used: e.State.Used, Held: e.State.Held, Doubt: e.Doubt, Over: true})
+		list = append(list, m.limit(e.Limit, audit.Limit{ID: e.Limit.ID, Key: e.Key, Amount: e.Amount, Max: e.Limit.Max, Used: e.State.Used, Held: e.State.Held, Doubt: e.Doubt, Over: true}))
 	}
 	for _, c := range l.Charges {
 		isOver := slices.ContainsFunc(l.Over, func(e policy.Excess) bool { return e.Limit == c.Limit })
 		if charged && !isOver {
-			list = append(list, audit.Limit{ID: c.Limit.ID, Key: c.Key, Amount: c.Amount, Max: c.Limit.Max})
+			list = append(list, m.limit(c.Limit, audit.Limit{ID: c.Limit.ID, Key: c.Key, Amount: c.Amount, Max: c.Limit.Max}))
 		}
 	}
 	return list

@@ -7,31 +7,65 @@ import (
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/policy"
 )
 
 // A record is what the log keeps of what was decided on: the payload whole, so that
-// it can be decided again (replay), but for what looks like a secret.
+// it can be decided again (replay), but for what looks like a secret, and what the
+// policies want masked. Nothing is decided by it.
 type record struct {
+	marks
 	relyingParty, payload, toolInfo []byte
-	masked                          []string
 	open                            bool
 }
 
 // recorded makes the record of a request. It is false when there is too much of it
 // for the log.
-func recorded(req action.Request, call *Call) (r record, fits bool) {
-	doc := req.Value()
-	payload, paths := masked(doc.Get("payload"))
-	r.relyingParty, r.payload = doc.Get("relying_party").Canonical(), payload.Canonical()
-	r.masked = under("$.payload", paths)
+func recorded(req action.Request, call *Call, how policy.Recording, key *MaskKey) (r record, fits bool) {
+	r.key = key
+	if how.Hash || !r.keep(req.Value(), how.Masks) {
+		r = record{marks: marks{masked: []string{"$.payload", "$.relying_party"}, veiled: true, key: key}}
+	}
 	if call != nil {
 		// The description is long, and the same in every line.
 		tool, dropped := without(call.Info, "description")
-		tool, paths = masked(tool)
+		tool, paths := new(masker).value(tool, nil)
 		r.open, r.toolInfo = call.Open, tool.Canonical()
 		r.masked = append(r.masked, under("$.tool", append(dropped, paths...))...)
 	}
-	return r, len(r.payload)+len(r.toolInfo) <= audit.MaxPayload
+	return r, len(r.relyingParty)+len(r.payload)+len(r.toolInfo) <= audit.MaxPayload
+}
+
+// keep records the arguments, and what was made of them. It is false when too much of
+// them is masked.
+func (r *record) keep(doc action.Value, masks []action.Pattern) bool {
+	m := masker{key: r.key}
+	payload, p := m.value(doc.Get("payload"), intoMember(masks, doc, "payload"))
+	party, q := m.value(doc.Get("relying_party"), intoMember(masks, doc, "relying_party"))
+	if r.veiled = m.wanted; r.veiled {
+		var more []string
+		payload, more = m.followers(payload, "arguments")
+		p = append(p, more...)
+		party, more = m.followers(party, "")
+		q = append(q, more...)
+	}
+	r.payload, r.relyingParty = payload.Canonical(), party.Canonical()
+	r.masked = append(under("$.payload", p), under("$.relying_party", q)...)
+	return m.masked <= maxMasked
+}
+
+// maxMasked bounds how many texts and numbers are masked one by one: each costs more
+// than the agent had to send.
+const maxMasked = 10_000
+
+// intoMember are the patterns that lead into a member of an object.
+func intoMember(at []action.Pattern, v action.Value, key string) []action.Pattern {
+	for i := range v.Len() {
+		if v.At(i).Key == key {
+			return into(at, v, i)
+		}
+	}
+	return nil
 }
 
 func under(root string, paths []string) (list []string) {
@@ -41,7 +75,7 @@ func under(root string, paths []string) (list []string) {
 	return list
 }
 
-func (r record) fill(e *audit.Entry) {
+func (r *record) fill(e *audit.Entry) {
 	e.Open, e.Masked = r.open, r.masked
 	e.RelyingParty, e.Payload, e.ToolInfo = r.relyingParty, r.payload, r.toolInfo
 }
@@ -63,16 +97,38 @@ func without(info action.Value, key string) (action.Value, []string) {
 	return action.ObjectValue(kept...), []string{"." + key}
 }
 
-// masked gives a value without its secrets, which are what stands under the name of
-// one and what has the form of one, and their paths from it.
-func masked(v action.Value) (action.Value, []string) {
+// A masker takes out of values what the log does not keep.
+type masker struct {
+	key    *MaskKey
+	wanted bool            // something was masked because a policy wants it
+	masked int             // how much of that there was: values, and what is in them
+	hidden map[string]bool // the texts and numbers in them, as JSON
+}
+
+// value gives a value without its secrets, which are what stands under the name of one
+// and what has the form of one, and without what patterns lead to; and the paths of both
+// from it. Where a pattern cannot be followed (a text stands where a list was meant)
+// what stands there is masked.
+func (m *masker) value(v action.Value, at []action.Pattern) (action.Value, []string) {
+	if stops(at, v) && v.Kind() != action.Missing {
+		if m.hide(v); m.masked > maxMasked {
+			return action.StringValue(Mask), []string{""} // it is not kept
+		}
+		return action.StringValue(m.key.Text(v)), []string{""}
+	}
 	if v.Kind() == action.String {
 		return maskedText(v)
 	}
+	return each(v, func(i int) (action.Value, []string) { return m.part(v.At(i), into(at, v, i)) })
+}
+
+// each changes the members or items of v, and tells the paths at which there was a
+// change.
+func each(v action.Value, change func(i int) (action.Value, []string)) (action.Value, []string) {
 	var paths []string
-	var parts []action.Member // a copy; nil: nothing is masked so far
+	var parts []action.Member // a copy; nil: nothing has changed so far
 	for i := range v.Len() {
-		part, below := maskedPart(v.At(i))
+		part, below := change(i)
 		if below == nil {
 			continue
 		}
@@ -90,6 +146,53 @@ func masked(v action.Value) (action.Value, []string) {
 	return like(v, parts), paths
 }
 
+// hide notes what is in a value that a policy wants masked.
+func (m *masker) hide(v action.Value) {
+	m.wanted = true
+	if m.masked++; m.masked > maxMasked {
+		return
+	}
+	for i := range v.Len() {
+		m.hide(v.At(i).Value)
+	}
+	if v.Kind() == action.Number || v.Kind() == action.String && v.Text() != "" {
+		if m.hidden == nil {
+			m.hidden = make(map[string]bool)
+		}
+		m.hidden[string(v.Canonical())] = true
+	}
+}
+
+// followers masks in what the mapping has made of the arguments what was masked in
+// them: a field that has the very same value was read there. but is a member that is
+// left as it is.
+func (m *masker) followers(v action.Value, but string) (action.Value, []string) {
+	if (v.Kind() == action.String || v.Kind() == action.Number) && m.hidden[string(v.Canonical())] {
+		return action.StringValue(m.key.Text(v)), []string{""}
+	}
+	return each(v, func(i int) (action.Value, []string) {
+		if but != "" && v.At(i).Key == but {
+			return v.At(i).Value, nil
+		}
+		return m.followers(v.At(i).Value, "")
+	})
+}
+
+// stops reports whether one of the patterns means v, or cannot be followed in it.
+func stops(at []action.Pattern, v action.Value) bool {
+	return slices.ContainsFunc(at, func(p action.Pattern) bool { return p.Ends() || !p.Fits(v) })
+}
+
+// into are the patterns that lead into the i-th member or item of v.
+func into(at []action.Pattern, v action.Value, i int) (below []action.Pattern) {
+	for _, p := range at {
+		if rest, leads := p.Into(v, i); leads {
+			below = append(below, rest)
+		}
+	}
+	return below
+}
+
 func maskedText(v action.Value) (action.Value, []string) {
 	if text := maskText(v.Text()); text != v.Text() {
 		return action.StringValue(text), []string{""}
@@ -97,11 +200,14 @@ func maskedText(v action.Value) (action.Value, []string) {
 	return v, nil
 }
 
-func maskedPart(part action.Member) (action.Value, []string) {
-	if isSecretName(part.Key) && isSecretValue(part.Value) {
+func (m *masker) part(part action.Member, at []action.Pattern) (action.Value, []string) {
+	if !stops(at, part.Value) && isSecretName(part.Key) && isSecretValue(part.Value) {
+		if len(at) > 0 {
+			m.hide(part.Value)
+		}
 		return action.StringValue(Mask), []string{""}
 	}
-	return masked(part.Value)
+	return m.value(part.Value, at)
 }
 
 func copied(v action.Value) []action.Member {
@@ -152,6 +258,13 @@ func isSecretName(name string) bool {
 	}, name))
 	return name == "token" || slices.ContainsFunc(secretNames, func(s string) bool {
 		return name == s || len(s) > shortName && strings.HasSuffix(name, s)
+	})
+}
+
+// isSecretPlace reports whether a name of a secret stands in one of the paths.
+func isSecretPlace(paths []action.Path) bool {
+	return slices.ContainsFunc(paths, func(p action.Path) bool {
+		return slices.ContainsFunc(strings.FieldsFunc(p.String(), func(r rune) bool { return strings.ContainsRune(`.[]"'$`, r) }), isSecretName)
 	})
 }
 

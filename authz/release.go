@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/policy"
 )
 
 // An owner may release a decision from what it was charged: it is known, to a person
@@ -122,21 +123,35 @@ func (s *Service) releaseEntry(r Release, reason string, now time.Time) audit.En
 			kept = append(kept, fmt.Sprintf("%s stays charged: other decisions on the same action stand on it", c.Limit))
 			continue
 		}
-		e.Limits = append(e.Limits, audit.Limit{ID: c.Limit, Key: c.Key, Amount: c.Amount, Max: s.maxOf(c.Limit), Released: true})
+		e.Limits = append(e.Limits, s.releasedEntry(c.Charged))
 	}
 	e.Detail = strings.Join(kept, "; ")
 	return e
 }
 
-// maxOf is what a limit allows by the policies in force; 0: it is in none.
-func (s *Service) maxOf(limit string) int64 {
-	if s.cfg.Policies == nil || s.cfg.Policies.Current() == nil {
-		return 0
+// releasedEntry is what the log says of a charge that is given back. What action it was
+// nobody knows any more, so it is masked as any action of the agent's would be.
+func (s *Service) releasedEntry(c Charged) audit.Limit {
+	book := s.inForce()
+	how := howToRecord(book, c.AgentID, "")
+	e := audit.Limit{ID: c.Limit, Key: maskText(c.Key), Amount: c.Amount, Released: true}
+	l := limitOf(book, c.Limit)
+	if l == nil {
+		return s.cfg.MaskKey.veil(e, !how.None(), !how.None())
 	}
-	for _, l := range s.cfg.Policies.Current().Limits() {
-		if l.ID == limit {
-			return l.Max
+	e.Max = l.Max
+	return s.cfg.MaskKey.veil(e, how.Touches(l.ReadsForKey()...) || isSecretPlace(l.ReadsForKey()), how.Touches(l.ReadsForAmount()...))
+}
+
+// limitOf is a limit of a book; nil: it is in none.
+func limitOf(book *policy.Book, id string) *policy.Limit {
+	if book == nil {
+		return nil
+	}
+	for _, l := range book.Limits() {
+		if l.ID == id {
+			return l
 		}
 	}
-	return 0
+	return nil
 }

@@ -21,8 +21,9 @@ type Set struct {
 	tests    []prepared // every test of a rule, once, however many rules ask it
 	limits   []*Limit   // of all policies, nearest first
 	fallback Decision
-	scratch  sync.Pool // of *asking
-	shadow   *Set      // the same with the policies in the shadow; nil without any
+	scratch  sync.Pool  // of *asking
+	log      []recorded // of all policies, also of those in the shadow
+	shadow   *Set       // the same with the policies in the shadow; nil without any
 }
 
 // A bound rule is a rule in its place among all.
@@ -54,6 +55,7 @@ type prepared struct {
 func Compile(bindings []Binding) *Set {
 	enforced := slices.DeleteFunc(slices.Clone(bindings), func(b Binding) bool { return b.Policy.shadow })
 	s := compile(enforced)
+	s.log = recordings(bindings)
 	if len(enforced) < len(bindings) {
 		s.shadow = compile(bindings)
 	}

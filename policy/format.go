@@ -53,7 +53,7 @@ func makeOrder() *order {
 		"obligations": {keys: keysIn[obligationForm]()}, "proof": {keys: keysIn[proofForm]()}, "schedule": {keys: keysIn[scheduleForm]()},
 		"limits": {keys: keysIn[limitForm]()},
 	}}
-	return &order{keys: keysIn[policyForm](), below: map[string]*order{"rules": rule, "limits": {keys: keysIn[limitForm]()}}}
+	return &order{keys: keysIn[policyForm](), below: map[string]*order{"rules": rule, "limits": {keys: keysIn[limitForm]()}, "log": {keys: keysIn[logForm]()}}}
 }
 
 // inOrder sorts the keys of a node and of what is below it.
@@ -114,13 +114,13 @@ func apart(src []byte) []byte {
 
 // beginsPart tells a rule, the list of them, and comments before them.
 func beginsPart(lines []string) bool {
-	return strings.HasPrefix(lines[0], "  - ") || lines[0] == "rules:" || lines[0] == "limits:" || strings.HasPrefix(lines[0], "#") ||
+	return strings.HasPrefix(lines[0], "  - ") || lines[0] == "rules:" || lines[0] == "limits:" || lines[0] == "log:" || strings.HasPrefix(lines[0], "#") ||
 		strings.HasPrefix(lines[0], "  #") && nextBegins(lines[1:])
 }
 
 // staysWith tells that no empty line comes between two lines.
 func staysWith(before, line string) bool {
-	return before == "" || before == "rules:" || before == "limits:" || strings.HasPrefix(strings.TrimSpace(before), "#") || oneLine(before) && oneLine(line)
+	return before == "" || before == "rules:" || before == "limits:" || before == "log:" || strings.HasPrefix(strings.TrimSpace(before), "#") || oneLine(before) && oneLine(line)
 }
 
 // oneLine is a rule on one line.

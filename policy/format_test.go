@@ -25,6 +25,10 @@ rules:
 - {effect: deny, action: x.*, id: b}
 - {effect: deny, id: c, action: "*"}
 
+# of the log
+log:
+- {mask: ["$.payload.to[*]"], action: x}
+- {arguments: hash, action: y}
 default: deny
 rank: 5
 applies_to: {agent: bot}
@@ -48,6 +52,11 @@ rules:
   # about b
   - {id: b, effect: deny, action: x.*}
   - {id: c, effect: deny, action: "*"}
+
+# of the log
+log:
+  - {action: x, mask: ["$.payload.to[*]"]}
+  - {action: y, arguments: hash}
 `
 	got, err := policy.Format("p.yaml", []byte(src))
 	if err != nil {

@@ -398,10 +398,11 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add("version: 1\ndefault: deny\nrules:\n  - {id: a, effect: allow, action: a, when: {match: {path: $.payload.x, op: regex, value: '(?=)'}}}\n")
 	f.Add("version: 1\ndefault: deny\nrules: &a\n  - *a\n")
+	f.Add("version: 1\ndefault: deny\nrules: []\nlog:\n  - {mask: ['$.payload.a[*].b', \"$.payload['c d'][0]\", $.relying_party], action: a.*}\n  - {action: a, arguments: hash}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := Parse("p", "p.yaml", []byte(text))
 		if formatted, lost := Format("p.yaml", []byte(text)); lost == nil {
-			if again, err := Parse("p", "p.yaml", formatted); err != nil || len(again.rules) != len(p.rules) {
+			if again, err := Parse("p", "p.yaml", formatted); err != nil || len(again.rules) != len(p.rules) || len(again.log) != len(p.log) {
 				t.Fatalf("formatted it is another policy: %v\n%s", err, formatted)
 			}
 		}
@@ -422,6 +423,11 @@ func FuzzParse(f *testing.F) {
 		req := action.Request{ActionType: "a"}
 		if d := set.Decide(&req, Env{}); strings.Contains(d.Reason, "could not be evaluated") {
 			t.Fatalf("%v", d.Errors)
+		}
+		for _, m := range set.AnyRecording().Masks {
+			if again, err := action.ParsePattern(m.String()); err != nil || again.String() != m.String() {
+				t.Fatalf("mask %s: %v", m, err)
+			}
 		}
 	})
 }

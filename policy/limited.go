@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,17 +57,17 @@ func (d Decision) Within(full []LimitState) Limited {
 	if len(l.Over) == 0 || d.Needed() != Allow && d.Needed() != RequireApproval {
 		return l // what cannot be met needs no limit to be refused
 	}
-	told, shown := l.reasons()
+	r := l.reasons()
 	switch l.worst() {
 	case Deny:
 		l.Outcome, l.ByLimit = Deny, true
-		l.Reason, l.Shown = told, shown
+		l.Reason, l.Shown, l.Plain = r.told, r.shown, r.plain
 	case RequireStepUp:
 		l.Outcome = RequireStepUp
-		l.oblige(StepUpAuth, told, shown)
+		l.oblige(StepUpAuth, r)
 	default:
 		l.Outcome = RequireApproval
-		l.oblige(HumanApproval, told, shown)
+		l.oblige(HumanApproval, r)
 	}
 	return l
 }
@@ -94,27 +95,31 @@ func (l *Limited) worst() Outcome {
 }
 
 // oblige adds a duty, and says why. What the rule asks for by itself is said first.
-func (l *Limited) oblige(duty, told, shown string) {
+func (l *Limited) oblige(duty string, r reasons) {
 	if l.Asks(duty) {
-		told, shown = l.Reason+" "+told, l.Reason+" "+shown
+		before := cmp.Or(l.Plain, l.Reason) + " "
+		r = reasons{l.Reason + " " + r.told, l.Reason + " " + r.shown, before + r.plain}
 	} else {
 		l.Obligations = append(slices.Clip(l.Obligations), Obligation{Type: duty})
 	}
-	l.Reason, l.Shown = told, shown
+	l.Reason, l.Shown, l.Plain = r.told, r.shown, r.plain
 }
 
-// reasons say which limits have no room: to who asked, and to the owner.
-func (l *Limited) reasons() (told, shown string) {
-	var toAgent, toOwner []string
+// reasons say which limits have no room: to who asked, to the owner, and without what
+// stands in the request.
+type reasons struct{ told, shown, plain string }
+
+func (l *Limited) reasons() reasons {
+	var toAgent, toOwner, plain []string
 	for _, e := range l.Over {
-		whole := e.String()
-		toOwner = append(toOwner, whole)
+		whole, bare := e.String(), fmt.Sprintf("Limit %s does not allow it.", e.Limit.ID)
+		toOwner, plain = append(toOwner, whole), append(plain, bare)
 		if e.Limit.Minimal {
-			whole = fmt.Sprintf("Limit %s does not allow it.", e.Limit.ID)
+			whole = bare
 		}
 		toAgent = append(toAgent, whole)
 	}
-	return strings.Join(toAgent, " "), strings.Join(toOwner, " ")
+	return reasons{strings.Join(toAgent, " "), strings.Join(toOwner, " "), strings.Join(plain, " ")}
 }
 
 // String tells used, held, left and when there is room: money as people write it,

@@ -67,6 +67,7 @@ func (p *parser) policy(n *yaml.Node) *Policy {
 	pol.fallback, pol.passthrough = p.fallback(f["default"])
 	pol.limits = p.limits(f["limits"], nil, "policy")
 	pol.rules = p.rules(f["rules"])
+	pol.log = p.log(f["log"])
 	return pol
 }
 

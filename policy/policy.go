@@ -97,6 +97,7 @@ type Decision struct {
 	PolicyID    string // the policy whose rule, or whose default, decided
 	RuleID      string // empty: the default decided
 	Reason      string // one sentence for people: the rule's description, or one made from what decided
+	Plain       string // Reason without what stands in the request; empty: there is nothing of it in Reason
 	Obligations []Obligation
 	Final       bool          // a deny that nothing overrides
 	NoProof     bool          // the rule says proof: {required: false}
@@ -149,6 +150,7 @@ type Policy struct {
 	passthrough bool             // its default is to leave it to the next policy
 	rules       []*rule
 	limits      []*Limit
+	log         []recorded
 }
 
 // Enforced is the policy out of the shadow: to try what it decides.

@@ -25,14 +25,35 @@ func (s *Set) Reads(req *action.Request, env Env) (paths []action.Path) {
 
 func readBy(charges []Charge) (paths []action.Path) {
 	for _, c := range charges {
-		if !c.Limit.Counts {
-			paths = append(paths, c.Limit.sum, currencyAt)
-		}
-		for _, part := range c.Limit.per {
-			paths = append(paths, part.paths...)
-		}
+		paths = append(append(paths, c.Limit.ReadsForAmount()...), c.Limit.ReadsForKey()...)
 	}
 	return paths
+}
+
+// ReadsForAmount are the paths at which stands how much an action takes.
+func (l *Limit) ReadsForAmount() []action.Path {
+	if l.Counts {
+		return nil
+	}
+	return []action.Path{l.sum, currencyAt}
+}
+
+// ReadsForKey are the paths at which stands for whom the limit counts.
+func (l *Limit) ReadsForKey() (paths []action.Path) {
+	for _, part := range l.per {
+		paths = append(paths, part.paths...)
+	}
+	return paths
+}
+
+var amountAt = mustPath(amountPath)
+
+// Told are the paths of which the values may stand in the Reason.
+func (d Decision) Told() []action.Path {
+	if d.Plain == "" {
+		return nil
+	}
+	return append(readBy(d.Charges), amountAt)
 }
 
 // MayCharge lists the limits that some action of a type is charged to.

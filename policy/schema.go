@@ -24,6 +24,13 @@ type policyForm struct {
 	Default   string      `json:"default" jsonschema:"what holds when no rule matches; passthrough leaves it to the next policy"`
 	Rules     []ruleForm  `json:"rules" jsonschema:"asked from top to bottom: the first that matches decides"`
 	Limits    []limitForm `json:"limits,omitempty" jsonschema:"they bind whatever is allowed, by whichever policy's rule"`
+	Log       []logForm   `json:"log,omitempty" jsonschema:"what the log keeps of arguments; without it all but what looks like a secret"`
+}
+
+type logForm struct {
+	Action    string   `json:"action" jsonschema:"an action type (purchase), one and all below it (communication.*), or * for all"`
+	Arguments string   `json:"arguments,omitempty" jsonschema:"hash: the log keeps no arguments, only their hashes"`
+	Mask      []string `json:"mask,omitempty" jsonschema:"paths, $.payload.arguments.to[*]: what stands there is masked in the log"`
 }
 
 type scopeForm struct {
@@ -113,6 +120,7 @@ var (
 	operators       = []string{"eq", "neq", "in", "nin", "lt", "lte", "gt", "gte", "regex", "exists", "is", "keys", "domain", "email", "url", "file"}
 	levels          = []string{"LOW", "SUBSTANTIAL", "HIGH"}
 	overs           = []string{"deny", "require_approval", "require_step_up"}
+	recordedAs      = []string{"hash"}
 	obligationTypes = []string{HumanApproval, StepUpAuth, Deposit, CounterpartyAttestation}
 )
 
@@ -213,6 +221,7 @@ func restrict(root, condition *jsonschema.Schema) {
 			s.Minimum = jsonschema.Ptr(0.0)
 		}
 	}
+	restrictLog(root.Properties["log"].Items)
 	withoutNull(root)
 	withoutNull(condition)
 }
@@ -247,6 +256,14 @@ func restrictLimits(limit *jsonschema.Schema) {
 	calendar := &jsonschema.Schema{Properties: map[string]*jsonschema.Schema{"window": {Enum: words(periods), Description: "of the calendar"}}}
 	limit.If, limit.Then = calendar, &jsonschema.Schema{Required: []string{"timezone"}}
 	limit.Else = &jsonschema.Schema{Not: &jsonschema.Schema{Required: []string{"timezone"}}}
+}
+
+func restrictLog(log *jsonschema.Schema) {
+	p := log.Properties
+	p["action"].Pattern = `^(\*|[^*]+(\.\*)?)$`
+	p["arguments"].Enum = words(recordedAs)
+	p["mask"].MinItems, p["mask"].Items.Pattern = jsonschema.Ptr(1), `^\$\.(payload([.\[].*)?|relying_party(\.(domain|rp_id|trust_profile))?)$`
+	log.OneOf = []*jsonschema.Schema{{Required: []string{"arguments"}}, {Required: []string{"mask"}}}
 }
 
 // withoutNull takes null away: a key that is there has a value.

@@ -89,7 +89,7 @@ func TestSchemaTakesWhatParseTakes(t *testing.T) {
 
 // What the schema can know it refuses as the parser does.
 func TestSchemaRefuses(t *testing.T) {
-	const good = "version: 1\napplies_to: {agent: bot.1}\nrank: 5\ndefault: deny\nrules: [{id: a, effect: allow, action: x.*, when: {not: {match: {path: $.payload.n, op: in, value: [1]}}}, constraints: {amount_max: 5, currency: [EUR]}, requirements: {min_assurance_level: LOW}, obligations: [{type: HUMAN_APPROVAL, params: {n: 1}, note: x}], proof: {required: false, ttl_seconds: 60}, limits: [{id: own, count: true, max: 3, window: 30m}]}]\nlimits: [{id: day, action: y, sum: $.payload.n, currency: CHF, max: 5000, per: [vendor], window: week, timezone: UTC, over: require_approval, on_error: release, reserve_on_hold: true, explain: minimal}]\n"
+	const good = "version: 1\napplies_to: {agent: bot.1}\nrank: 5\ndefault: deny\nrules: [{id: a, effect: allow, action: x.*, when: {not: {match: {path: $.payload.n, op: in, value: [1]}}}, constraints: {amount_max: 5, currency: [EUR]}, requirements: {min_assurance_level: LOW}, obligations: [{type: HUMAN_APPROVAL, params: {n: 1}, note: x}], proof: {required: false, ttl_seconds: 60}, limits: [{id: own, count: true, max: 3, window: 30m}]}]\nlimits: [{id: day, action: y, sum: $.payload.n, currency: CHF, max: 5000, per: [vendor], window: week, timezone: UTC, over: require_approval, on_error: release, reserve_on_hold: true, explain: minimal}]\nlog: [{action: q.*, arguments: hash}, {action: r, mask: ['$.payload.to[*]']}]\n"
 	s := schema(t)
 	if err := fits(t, s, good); err != nil {
 		t.Fatal(err)
@@ -155,6 +155,16 @@ func TestSchemaRefuses(t *testing.T) {
 		{"over: require_approval", "over: allow"},
 		{"on_error: release", "on_error: keep"},
 		{"explain: minimal", "explain: nothing"},
+		{"arguments: hash", "arguments: whole"},
+		{", arguments: hash", ""},
+		{"arguments: hash", "arguments: hash, mask: [$.payload.to]"},
+		{"action: q.*, ", ""},
+		{"q.*", "q*"},
+		{"['$.payload.to[*]']", "[]"},
+		{"'$.payload.to[*]'", "$.payloads"},
+		{"'$.payload.to[*]'", "$.tool.name"},
+		{"'$.payload.to[*]'", "$.relying_party.name"},
+		{"mask: [", "masks: ["},
 	} {
 		src := strings.Replace(good, tc.from, tc.to, 1)
 		if src == good {

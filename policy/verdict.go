@@ -46,12 +46,21 @@ func (v *verdict) take(r *bound, t truth) bool {
 func (v *verdict) byDefault(env Env, near *bound) Decision {
 	d, open := v.set.otherwise(env)
 	if near != nil && d.Outcome != Allow {
+		d.Plain = d.Reason + fmt.Sprintf(" Nearest is rule %q, but for the amount.", near.id)
 		d.Reason += " " + v.nearMiss(near)
 	}
 	if len(v.notes) > 0 && d.Outcome != Allow {
-		d.Reason += " Could not be judged: " + v.notes[0] + "."
+		d.add(" Could not be judged: " + v.notes[0] + ".")
 	}
 	return v.charge(v.finish(d), nil, open)
+}
+
+// add goes on with the reason. The text has nothing that stands in the request.
+func (d *Decision) add(text string) {
+	d.Reason += text
+	if d.Plain != "" {
+		d.Plain += text
+	}
 }
 
 // finish adds what rules in doubt ask for (what they limit charge adds): an allow must not be had by making

@@ -65,7 +65,7 @@ func (p *Proxy) translate(c call) (action.Request, *authz.Call, error) {
 		return req, call, nil
 	}
 	mapped, err := p.Mapping.Map(p.Name, c.tool, c.arguments)
-	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Leg: c.leg, Info: p.toolInfo(c.tool, mapped), Places: p.Places, Pins: p.pins}
+	call := &authz.Call{Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Leg: c.leg, Info: p.toolInfo(c.tool, mapped), Places: p.Places, Pins: p.pins, TraceID: c.traceOf()}
 	req := action.Request{ActionType: mapped.ActionType, Payload: mapped.Payload, RelyingParty: mapped.RelyingParty}
 	return req, call, err
 }

@@ -113,6 +113,7 @@ func readPost(w http.ResponseWriter, r *http.Request, lim action.Limits) (Messag
 	if err != nil {
 		return Message{}, err
 	}
+	m.traceID = headerTrace(r.Header)
 	return m, checkMirrors(r.Header, m)
 }
 

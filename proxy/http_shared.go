@@ -221,7 +221,7 @@ func (t *idMap) up(m Message) Message {
 		edits = append(edits, edit{token, ours})
 	}
 	t.from[ours] = was
-	return Message{Raw: applyEdits(m.Raw, edits...), ID: ours, Method: m.Method}
+	return Message{Raw: applyEdits(m.Raw, edits...), ID: ours, Method: m.Method, traceID: m.traceID}
 }
 
 // original is the id, in its canonical form, that ours stands for.

@@ -20,6 +20,8 @@ type Message struct {
 	Method string // empty for a response
 	// unsent says of a response that we made it: not a byte of the request has left.
 	unsent bool
+	// traceID is of the trace that the HTTP header of a request has named; empty: none.
+	traceID string
 }
 
 // IsRequest, IsNotification and IsResponse tell the three kinds apart.

@@ -94,7 +94,7 @@ func (p *Proxy) translateOpen(c call) (action.Request, *authz.Call) {
 	}
 	return req, &authz.Call{
 		Server: p.Name, Tool: c.tool, Arguments: c.arguments, Round: c.round, Leg: c.leg, Places: p.Places, Open: true, ToHost: !c.fromHost(),
-		About: about(c), Info: authz.OpenInfo(p.Name, c.tool), Pins: p.pins,
+		About: about(c), Info: authz.OpenInfo(p.Name, c.tool), Pins: p.pins, TraceID: c.traceOf(),
 	}
 }
 

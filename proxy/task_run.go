@@ -201,7 +201,7 @@ func (p *Proxy) again(c call, in *taskInputs) (call, error) {
 	}
 	raw := setParam(c.Raw, inputResponses, responses)
 	raw = setParam(raw, requestState, in.state)
-	next, err := readCall(Message{Raw: raw, ID: c.ID, Method: c.Method}, p.Limits)
+	next, err := readCall(Message{Raw: raw, ID: c.ID, Method: c.Method, traceID: c.traceID}, p.Limits)
 	if err != nil {
 		return c, fmt.Errorf("the call cannot go on with these answers: %w", err)
 	}

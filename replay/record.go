@@ -138,7 +138,10 @@ func (e entry) verdict() Verdict {
 // request is what was decided on, or why it is not known.
 func (e entry) request() (req action.Request, env policy.Env, why string) {
 	payload, party := e.Get("payload"), e.Get("relying_party")
-	if payload.Kind() != action.Object {
+	switch {
+	case e.maskedAt("$.payload"):
+		payload = action.ObjectValue() // which nothing that is decided may depend on (masks)
+	case payload.Kind() != action.Object:
 		return req, env, "the record has no payload"
 	}
 	req = action.Request{
@@ -153,6 +156,16 @@ func (e entry) request() (req action.Request, env policy.Env, why string) {
 		return req, env, "the record is of another action than its hash"
 	}
 	return req, policy.Env{Tool: e.Get("tool_info"), Open: e.flag("open"), Now: e.at}, ""
+}
+
+// maskedAt reports whether the whole of what stands at a path was masked.
+func (e entry) maskedAt(path string) bool {
+	for _, m := range e.Get("masked").Items() {
+		if m.Text() == path {
+			return true
+		}
+	}
+	return false
 }
 
 // masks names the first path that the decision depends on and that was masked.

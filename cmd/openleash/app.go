@@ -36,6 +36,7 @@ type app struct {
 	owner     identity.Owner
 	key       *proof.Key
 	logKey    *audit.Key // of the audit log's checkpoints
+	maskKey   *authz.MaskKey
 	policies  *policy.Keeper
 	sequencer *audit.Sequencer
 	service   *authz.Service
@@ -104,6 +105,9 @@ func (a *app) openParts(ctx context.Context, adjust func(*app) error) (err error
 		return err
 	}
 	if a.logKey, err = audit.LoadOrCreateKey(a.home.Keys()); err != nil {
+		return err
+	}
+	if a.maskKey, err = authz.LoadOrCreateMaskKey(a.home.Keys()); err != nil {
 		return err
 	}
 	if err = a.firstPolicy(ctx); err != nil {
@@ -189,7 +193,7 @@ func (a *app) openService() (err error) {
 		}
 	})
 	a.service, err = authz.New(authz.Config{
-		Store: a.store, Owner: a.owner, Policies: a.policies, Key: a.key, Log: a.sequencer,
+		Store: a.store, Owner: a.owner, Policies: a.policies, Key: a.key, Log: a.sequencer, MaskKey: a.maskKey,
 		Protect:      authz.NewProtection([]string{a.home.Dir, a.config.Policies}, []int{a.config.port()}),
 		OpenPerAgent: a.config.OpenPerAgent, Process: a.process,
 	})

@@ -14,7 +14,7 @@ import (
 
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Read and verify the log"}
-	cmd.AddCommand(auditTail(), auditVerify(), auditCheckpoint(), auditProve(), auditKey(), auditImport())
+	cmd.AddCommand(auditTail(), auditVerify(), auditCheckpoint(), auditProve(), auditKey(), auditMask(), auditImport())
 	return cmd
 }
 
