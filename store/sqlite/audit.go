@@ -125,9 +125,24 @@ func (s *Store) SetSequenced(ctx context.Context, ids []int64, lines []audit.Seq
 	if len(ids) == 0 {
 		return nil
 	}
-	err := s.write(ctx, func(t *tx) error { return t.sequence(s.seen.Load(), ids, lines) })
+	index, err := s.index(ctx, lines)
 	if err != nil {
 		return fmt.Errorf("sequencing: %w", err)
+	}
+	behind := false
+	err = s.write(ctx, func(t *tx) error {
+		if err := t.sequence(s.seen.Load(), ids, lines); err != nil {
+			return err
+		}
+		ok, err := t.addIndex(index)
+		behind = !ok
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("sequencing: %w", err)
+	}
+	if behind {
+		s.indexer.ask()
 	}
 	return nil
 }
