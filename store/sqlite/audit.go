@@ -154,7 +154,7 @@ func (t *tx) sequence(journal *seen, ids []int64, lines []audit.Sequenced) error
 	if err != nil {
 		return err
 	}
-	head, err := inTx(t, errNone, readID, "SELECT coalesce(max(seq), 0) FROM lines")
+	head, err := inTx(t, errNone, readID, selectLast)
 	if err != nil {
 		return err
 	}

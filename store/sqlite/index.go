@@ -288,7 +288,10 @@ func (t *tx) addTimes(b *indexedBlock) error {
 	return err
 }
 
-const selectFirst = "SELECT coalesce(min(seq), 0) FROM lines"
+const (
+	selectFirst = "SELECT coalesce(min(seq), 0) FROM lines"
+	selectLast  = "SELECT coalesce(max(seq), 0) FROM lines"
+)
 
 // indexStep is how many lines are indexed at once that were there before.
 const indexStep = 2000
@@ -318,9 +321,13 @@ func (x *indexer) ask() {
 	}
 }
 
+// stop waits for what it does, but not for another process that keeps the write lock.
 func (x *indexer) stop() {
 	x.cancel()
-	<-x.ended
+	select {
+	case <-x.ended:
+	case <-time.After(closeWait):
+	}
 }
 
 // indexRest indexes what is not, in steps, until nothing is left; then again whenever

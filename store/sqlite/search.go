@@ -46,23 +46,27 @@ func (s *Store) Search(ctx context.Context, q audit.Query) (audit.Page, error) {
 		return audit.Page{}, fmt.Errorf("searching the log: want a limit of at least 1, got %d", q.Limit)
 	}
 	x := &search{store: s, q: q, room: audit.MaxBatch}
-	if err := x.bounds(ctx); err != nil || x.head == 0 {
+	if err := x.run(ctx); err != nil {
 		return audit.Page{}, err
 	}
+	return x.page, nil
+}
+
+func (x *search) run(ctx context.Context) error {
+	if err := x.bounds(ctx); err != nil || x.head == 0 {
+		return err
+	}
 	parts := []func(context.Context) error{x.scan, x.lookUp}
-	if q.OldestFirst {
+	if x.q.OldestFirst {
 		slices.Reverse(parts)
 	}
 	for _, part := range parts {
-		if err := part(ctx); err != nil {
-			return audit.Page{}, err
-		}
-		if x.full() {
-			return x.page, nil
+		if err := part(ctx); err != nil || x.full() {
+			return err
 		}
 	}
 	x.page.Next = 0
-	return x.page, nil
+	return nil
 }
 
 // bounds finds where the log begins and ends, and where the search begins.
@@ -70,7 +74,7 @@ func (x *search) bounds(ctx context.Context) error {
 	for _, b := range []struct {
 		to    *uint64
 		query string
-	}{{&x.first, selectFirst}, {&x.upto, selectIndexed}, {&x.head, "SELECT coalesce(max(seq), 0) FROM lines"}} {
+	}{{&x.first, selectFirst}, {&x.upto, selectIndexed}, {&x.head, selectLast}} {
 		n, err := one(ctx, x.store, errNone, readID, b.query)
 		if err != nil {
 			return err
@@ -93,12 +97,15 @@ func (x *search) bounds(ctx context.Context) error {
 // full: the page has as many lines as were asked for, or enough was looked at.
 func (x *search) full() bool { return len(x.page.Lines) >= x.q.Limit || x.room <= 0 }
 
+// lineCost is what it costs to look at a line, beside its length, in bytes.
+const lineCost = 256
+
 // take looks at a line, which is the next.
 func (x *search) take(l audit.Sequenced, meant bool) {
 	if meant {
 		x.page.Lines = append(x.page.Lines, l)
 	}
-	x.room -= len(l.Line) + 256
+	x.room -= len(l.Line) + lineCost
 	if x.page.Next = l.Seq + 1; !x.q.OldestFirst {
 		x.page.Next = l.Seq - 1
 	}
@@ -146,13 +153,18 @@ func (x *search) isMeant(ctx context.Context, l audit.Sequenced) (bool, error) {
 
 // between reads some of the lines from one to another, in the order of the search.
 func (x *search) between(ctx context.Context, from, to uint64) ([]audit.Sequenced, error) {
-	order := " ORDER BY seq DESC LIMIT 500"
-	if x.q.OldestFirst {
-		order = " ORDER BY seq LIMIT 500"
-	}
 	room := min(x.room, audit.MaxBatch/4)
 	return listWhile(ctx, x.store, func(l audit.Sequenced) bool { room -= len(l.Line); return room > 0 },
-		readLine, selectLines+" WHERE seq BETWEEN ? AND ?"+order, int64(from), int64(to))
+		readLine, x.order(selectBetween), int64(from), int64(to))
+}
+
+const selectBetween = selectLines + " WHERE seq BETWEEN ? AND ?"
+
+func (x *search) order(query string) string {
+	if x.q.OldestFirst {
+		return query + " ORDER BY seq LIMIT 500"
+	}
+	return query + " ORDER BY seq DESC LIMIT 500"
 }
 
 // lookUp takes the lines that the index names.
@@ -302,21 +314,32 @@ func (r *rows) seek(ctx context.Context, block int64) (found, bool, error) {
 	return r.buf[0], true, nil
 }
 
-// rows makes a source of a query, which goes on with a bound for blocks.
+// rows makes a source of a query.
 func (x *search) rows(query string, read func(scan) (found, error), args ...any) *rows {
-	bound := fmt.Sprintf(" AND block <= ? ORDER BY block DESC LIMIT %d", rowsAtOnce)
-	before := func(a, b int64) bool { return a > b }
-	if x.q.OldestFirst {
-		bound = fmt.Sprintf(" AND block >= ? ORDER BY block LIMIT %d", rowsAtOnce)
-		before = func(a, b int64) bool { return a < b }
-	}
+	query = x.bound(query)
+	before := func(a, b int64) bool { return (a < b) == x.q.OldestFirst && a != b }
 	return &rows{before: before, next: func(ctx context.Context, block int64) ([]found, error) {
-		return list(ctx, x.store, read, query+bound, append(slices.Clone(args), block)...)
+		return list(ctx, x.store, read, query, append(slices.Clone(args), block)...)
 	}}
 }
 
+// bound lets a query go on with a block.
+func (x *search) bound(query string) string {
+	if x.q.OldestFirst {
+		return query + fmt.Sprintf(" AND block >= ? ORDER BY block LIMIT %d", rowsAtOnce)
+	}
+	return query + fmt.Sprintf(" AND block <= ? ORDER BY block DESC LIMIT %d", rowsAtOnce)
+}
+
+const (
+	selectTerm   = "SELECT block, lines FROM log_index WHERE term = ?"
+	selectBlocks = "SELECT block FROM log_blocks WHERE true"
+	selectTimes  = "SELECT block FROM log_blocks WHERE until >= ? AND since <= ?"
+	selectSums   = "SELECT block, ids FROM log_blocks WHERE true"
+)
+
 func (x *search) term(kind, value string) *rows {
-	return x.rows("SELECT block, lines FROM log_index WHERE term = ?", func(scan scan) (f found, err error) {
+	return x.rows(selectTerm, func(scan scan) (f found, err error) {
 		var lines []byte
 		err = scan(&f.block, &lines)
 		f.lines = decodeLines(lines)
@@ -334,13 +357,13 @@ func (x *search) times() *rows {
 		return f, scan(&f.block)
 	}
 	if x.q.Since.IsZero() && x.q.Until.IsZero() {
-		return x.rows("SELECT block FROM log_blocks WHERE true", read)
+		return x.rows(selectBlocks, read)
 	}
 	until := int64(math.MaxInt64)
 	if !x.q.Until.IsZero() {
 		until = x.q.Until.UnixMilli()
 	}
-	return x.rows("SELECT block FROM log_blocks WHERE until >= ? AND since <= ?", read, millisOf(x.q.Since), until)
+	return x.rows(selectTimes, read, millisOf(x.q.Since), until)
 }
 
 func millisOf(t time.Time) int64 {
@@ -353,7 +376,7 @@ func millisOf(t time.Time) int64 {
 // ids has the lines with a decision_id.
 func (x *search) ids(id string) *rows {
 	sum := [idBytes]byte(idSum([]byte(id)))
-	return x.rows("SELECT block, ids FROM log_blocks WHERE true", func(scan scan) (f found, err error) {
+	return x.rows(selectSums, func(scan scan) (f found, err error) {
 		var ids []byte
 		err = scan(&f.block, &ids)
 		f.lines = new(lineSet)
