@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"math/bits"
 	"slices"
@@ -30,6 +31,17 @@ const blockLines = 4096
 type lineSet [blockLines / 64]uint64
 
 func (l *lineSet) add(i int) { l[i/64] |= 1 << (i % 64) }
+
+// someLines are those from one to another.
+func someLines(from, to int) *lineSet {
+	l := new(lineSet)
+	for i := from / 64; i <= to/64; i++ {
+		l[i] = math.MaxUint64
+	}
+	l[from/64] &= math.MaxUint64 << (from % 64)
+	l[to/64] &= math.MaxUint64 >> (63 - to%64)
+	return l
+}
 
 func (l *lineSet) and(other *lineSet) {
 	for i := range l {
@@ -92,16 +104,28 @@ func term(kind string, value []byte) string {
 	return kind + "=" + string(value[:min(len(value), maxTerm)])
 }
 
-// idBytes are kept of the sum of a decision_id: what two have in common is told apart
-// by the lines.
-const idBytes = 4
+// A decision_id is kept as three bytes of its sum, with the line's two, in one of
+// idBuckets: so a look reads a small part of them all. What two ids have in common is
+// told apart by the lines.
+const (
+	idBuckets = 32
+	idBytes   = 5
+)
 
-func idSum(id []byte) []byte {
-	if len(id) == 0 {
-		return make([]byte, idBytes)
+func idSum(id []byte) (bucket int64, sum [3]byte) {
+	hash := sha256.Sum256(id)
+	return int64(hash[0] % idBuckets), [3]byte(hash[1:4])
+}
+
+// idsIn are the lines, of those that are kept together, that may have an id.
+func idsIn(ids []byte, sum [3]byte) *lineSet {
+	l := new(lineSet)
+	for ; len(ids) >= idBytes; ids = ids[idBytes:] {
+		if [3]byte(ids[2:idBytes]) == sum {
+			l.add(int(binary.BigEndian.Uint16(ids) % blockLines))
+		}
 	}
-	sum := sha256.Sum256(id)
-	return sum[:idBytes]
+	return l
 }
 
 // indexed is what lines that follow each other add to the index.
@@ -112,10 +136,9 @@ type indexed struct {
 
 type indexedBlock struct {
 	block        int64
-	offset       int // of the first line
 	terms        map[string]*lineSet
+	ids          [idBuckets][]byte
 	since, until int64
-	ids          []byte
 }
 
 // index reads lines, and who is the agent of what others did about its calls.
@@ -139,7 +162,7 @@ func (x *indexed) block(seq uint64) *indexedBlock {
 	if n := len(x.blocks); n > 0 && x.blocks[n-1].block == number {
 		return x.blocks[n-1]
 	}
-	b := &indexedBlock{block: number, offset: int(seq % blockLines), terms: map[string]*lineSet{}, since: math.MaxInt64, until: math.MinInt64}
+	b := &indexedBlock{block: number, terms: map[string]*lineSet{}, since: math.MaxInt64, until: math.MinInt64}
 	x.blocks = append(x.blocks, b)
 	return b
 }
@@ -152,8 +175,10 @@ func (b *indexedBlock) add(seq uint64, about audit.About, agent string) {
 		}
 		b.terms[term].add(at)
 	}
-	b.ids = append(b.ids, make([]byte, max(0, idBytes*(at-b.offset)-len(b.ids)))...)
-	b.ids = append(b.ids, idSum(about.DecisionID)...)
+	if len(about.DecisionID) > 0 {
+		bucket, sum := idSum(about.DecisionID)
+		b.ids[bucket] = append(binary.BigEndian.AppendUint16(b.ids[bucket], uint16(at)), sum[:]...)
+	}
 	if ts, err := time.Parse(time.RFC3339, string(about.TS)); err == nil {
 		b.since, b.until = min(b.since, ts.UnixMilli()), max(b.until, ts.UnixMilli())
 	}
@@ -247,8 +272,8 @@ func (t *tx) addBlock(b *indexedBlock) error {
 		return err
 	}
 	for term, lines := range b.terms {
-		before, err := inTx(t, errNone, readBlob, "SELECT lines FROM log_index WHERE term = ? AND block = ?", term, b.block)
-		if err != nil && !errors.Is(err, errNone) {
+		before, err := t.blob("SELECT lines FROM log_index WHERE term = ? AND block = ?", term, b.block)
+		if err != nil {
 			return err
 		}
 		lines.or(decodeLines(before))
@@ -257,35 +282,55 @@ func (t *tx) addBlock(b *indexedBlock) error {
 			return err
 		}
 	}
+	for bucket, ids := range b.ids {
+		if len(ids) == 0 {
+			continue
+		}
+		if _, err := t.exec("INSERT INTO log_ids (bucket, block, ids) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET ids = CAST(ids || excluded.ids AS BLOB)",
+			bucket, b.block, ids); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-func readBlob(scan scan) (b []byte, err error) {
-	err = scan(&b)
+// blob reads what one row has; nothing if it is not there.
+func (t *tx) blob(query string, args ...any) ([]byte, error) {
+	b, err := inTx(t, errNone, func(scan scan) (b []byte, err error) {
+		err = scan(&b)
+		return b, err
+	}, query, args...)
+	if errors.Is(err, errNone) {
+		err = nil
+	}
 	return b, err
 }
 
 // addTimes adds to what is kept of a block. With a new one, what is kept of lines that
 // the log has no more is let go.
 func (t *tx) addTimes(b *indexedBlock) error {
-	ids, err := inTx(t, errNone, readBlob, "SELECT ids FROM log_blocks WHERE block = ?", b.block)
-	fresh := errors.Is(err, errNone)
-	if err != nil && !fresh {
+	changed, err := t.exec("UPDATE log_blocks SET since = min(since, ?2), until = max(until, ?3) WHERE block = ?1", b.block, b.since, b.until)
+	if err != nil || changed > 0 {
 		return err
 	}
-	ids = append(ids, make([]byte, max(0, idBytes*b.offset-len(ids)))...)
-	if _, err = t.exec(`INSERT INTO log_blocks (block, since, until, ids) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET since = min(since, excluded.since), until = max(until, excluded.until), ids = excluded.ids`,
-		b.block, b.since, b.until, append(ids, b.ids...)); err != nil || !fresh {
+	if _, err := t.exec("INSERT INTO log_blocks (block, since, until) VALUES (?, ?, ?)", b.block, b.since, b.until); err != nil {
 		return err
 	}
 	first, err := inTx(t, errNone, readID, selectFirst)
-	for _, forget := range []string{"DELETE FROM log_index WHERE block < ?", "DELETE FROM log_blocks WHERE block < ?"} {
+	for _, forget := range forgetting {
 		if err == nil {
 			_, err = t.exec(forget, first/blockLines)
 		}
 	}
 	return err
+}
+
+// forgetting lets go what is kept of blocks before one.
+var forgetting = []string{
+	"DELETE FROM log_index WHERE block < ?",
+	"DELETE FROM log_blocks WHERE block < ?",
+	fmt.Sprintf("WITH RECURSIVE buckets (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM buckets WHERE n < %d) "+
+		"DELETE FROM log_ids WHERE (bucket, block) IN (SELECT n, block FROM buckets JOIN log_ids ON bucket = n AND block < ?)", idBuckets-1),
 }
 
 const (

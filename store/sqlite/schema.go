@@ -351,8 +351,8 @@ CREATE TABLE holds (
 CREATE INDEX approvals_denied ON approvals (agent_id, intent_hash, answered_at) WHERE status = 'DENIED';
 `, `
 -- What finds lines of the log again (index.go). Of each block of 4096 lines, log_index
--- has those that a term ("agent=bot") is true of; log_blocks has their earliest and
--- latest time, and four bytes for each line, of the sum of its decision_id.
+-- has those that a term ("agent=bot") is true of; log_ids those with a decision_id,
+-- each by a part of the id's sum; log_blocks their earliest and latest time.
 -- Lines up to log_indexed are in them: for a start none, a log may be long.
 CREATE TABLE log_index (
 	term  TEXT NOT NULL,
@@ -364,9 +364,14 @@ CREATE INDEX log_index_block ON log_index (block);
 CREATE TABLE log_blocks (
 	block INTEGER PRIMARY KEY,
 	since INTEGER NOT NULL,
-	until INTEGER NOT NULL,
-	ids   BLOB NOT NULL
+	until INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE log_ids (
+	bucket INTEGER NOT NULL,
+	block  INTEGER NOT NULL,
+	ids    BLOB NOT NULL,
+	PRIMARY KEY (bucket, block)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE log_indexed (
 	upto INTEGER NOT NULL
 ) STRICT;

@@ -212,13 +212,11 @@ func (x *search) within(block int64) *lineSet {
 	if x.q.OldestFirst {
 		from, to = x.page.Next, x.upto
 	}
-	lines := new(lineSet)
-	for i := range blockLines {
-		if seq := uint64(block)*blockLines + uint64(i); seq >= from && seq <= to {
-			lines.add(i)
-		}
+	base := uint64(block) * blockLines
+	if from > base+blockLines-1 || to < base {
+		return new(lineSet)
 	}
-	return lines
+	return someLines(int(max(from, base)-base), int(min(to, base+blockLines-1)-base))
 }
 
 // read takes the lines of a block that are meant: those that follow each other in one go.
@@ -335,7 +333,7 @@ const (
 	selectTerm   = "SELECT block, lines FROM log_index WHERE term = ?"
 	selectBlocks = "SELECT block FROM log_blocks WHERE true"
 	selectTimes  = "SELECT block FROM log_blocks WHERE until >= ? AND since <= ?"
-	selectSums   = "SELECT block, ids FROM log_blocks WHERE true"
+	selectSums   = "SELECT block, ids FROM log_ids WHERE bucket = ?"
 )
 
 func (x *search) term(kind, value string) *rows {
@@ -350,11 +348,9 @@ func (x *search) term(kind, value string) *rows {
 // times has the blocks with lines of the time that is meant; without one, all blocks.
 func (x *search) times() *rows {
 	read := func(scan scan) (f found, err error) {
-		f.lines = new(lineSet)
-		for i := range f.lines {
-			f.lines[i] = math.MaxUint64
-		}
-		return f, scan(&f.block)
+		f.lines = someLines(0, blockLines-1)
+		err = scan(&f.block)
+		return f, err
 	}
 	if x.q.Since.IsZero() && x.q.Until.IsZero() {
 		return x.rows(selectBlocks, read)
@@ -375,18 +371,13 @@ func millisOf(t time.Time) int64 {
 
 // ids has the lines with a decision_id.
 func (x *search) ids(id string) *rows {
-	sum := [idBytes]byte(idSum([]byte(id)))
+	bucket, sum := idSum([]byte(id))
 	return x.rows(selectSums, func(scan scan) (f found, err error) {
 		var ids []byte
 		err = scan(&f.block, &ids)
-		f.lines = new(lineSet)
-		for i := 0; len(ids)-i >= idBytes; i += idBytes {
-			if [idBytes]byte(ids[i:i+idBytes]) == sum {
-				f.lines.add(i / idBytes)
-			}
-		}
+		f.lines = idsIn(ids, sum)
 		return f, err
-	})
+	}, bucket)
 }
 
 // union has what either of two has.
