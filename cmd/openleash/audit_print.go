@@ -66,24 +66,27 @@ func (p *linePrinter) short(l logline.Line) string {
 	if !l.Time.IsZero() {
 		when = l.Time.Local().Format(time.DateTime)
 	}
-	by := clip(l.Policy(), 40)
-	if by != "" && l.MatchedRuleID != "" {
-		by += "/" + clip(l.MatchedRuleID, 40)
-	}
-	if by != "" {
-		by = "(" + by + ")"
-	}
 	columns := []string{
 		fmt.Sprintf("%5d", l.Seq), p.paint("faint", when), pad(clip(l.ActorID, 40), 10), pad(clip(l.Event, 40), 17),
-		p.paint(l.Level, pad(clip(l.Says(), 40), 16)), clip(l.Subject, 80), clip(l.Why(), maxWhy), p.paint("faint", by),
+		p.paint(l.Level, pad(clip(l.Says(), 40), 16)), pad(clip(l.Subject, 80), 20),
 	}
-	for i := 5; i < len(columns); i++ {
-		if columns[i] == "" {
-			columns = append(columns[:i], columns[i+1:]...)
-			i--
+	for _, more := range []string{clip(l.Why(), maxWhy), p.paint("faint", decider(l))} {
+		if more != "" {
+			columns = append(columns, more)
 		}
 	}
 	return strings.TrimRight(strings.Join(columns, "  "), " ")
+}
+
+// decider is the policy that decided, and its rule.
+func decider(l logline.Line) string {
+	switch {
+	case l.Decision == nil || l.Policy() == "":
+		return ""
+	case l.MatchedRuleID == "":
+		return "(" + clip(l.Policy(), 40) + ")"
+	}
+	return "(" + clip(l.Policy(), 40) + "/" + clip(l.MatchedRuleID, 40) + ")"
 }
 
 // clip makes a text visible, and short.
