@@ -36,7 +36,7 @@ var decisions = [][2]string{
 
 // A logFilter is what the log's page is asked for, as it was written.
 type logFilter struct {
-	Agent, Event, Decision, DecisionID, Text, From, To string
+	Agent, Kind, Decision, DecisionID, Text, From, To string
 	Before                                             uint64 // the line to begin with; 0: the newest
 }
 
@@ -116,7 +116,7 @@ func (f logFilter) at(line uint64) string {
 // texts are the parts of a filter, by their names in an address.
 func (f *logFilter) texts() map[string]*string {
 	return map[string]*string{
-		"agent": &f.Agent, "event": &f.Event, "decision": &f.Decision, "decision_id": &f.DecisionID, "text": &f.Text, "from": &f.From, "to": &f.To,
+		"agent": &f.Agent, "event": &f.Kind, "decision": &f.Decision, "decision_id": &f.DecisionID, "text": &f.Text, "from": &f.From, "to": &f.To,
 	}
 }
 
@@ -134,7 +134,7 @@ func readFilter(v url.Values, s identity.Session) (f logFilter, q audit.Query, e
 		}
 	}
 	q = audit.Query{
-		Scope: audit.OwnedBy(s.OwnerID), Agent: f.Agent, Event: f.Event, Decision: f.Decision, DecisionID: f.DecisionID, Text: f.Text,
+		Scope: audit.OwnedBy(s.OwnerID), Agent: f.Agent, Event: f.Kind, Decision: f.Decision, DecisionID: f.DecisionID, Text: f.Text,
 		From: f.Before, Limit: maxLines + 1,
 	}
 	if q.Since, err = day(f.From, 0); err == nil {

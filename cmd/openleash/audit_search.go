@@ -19,9 +19,9 @@ func auditSearch() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "search",
 		Short: "Find entries of the log",
-		Long: `Prints the newest entries to which all that is given applies, the newest last. When there
-are older ones, the last line on standard error says how to see them. --text reads every
-entry that the rest leaves; the rest is found by an index, however long the log is.`,
+		Long: `Prints the newest entries to which all that is given applies, the newest last; when there
+are older ones, standard error says how to see them. --text reads every entry that the
+rest leaves; the rest is found by an index, however long the log is.`,
 		Example: `  openleash audit search --agent claude --decision deny --since 7d
   openleash audit search --event approval --text "invoice 117"`,
 		Args: cobra.NoArgs,
@@ -56,16 +56,16 @@ func (a *app) searchLog(cmd *cobra.Command, q audit.Query, n int, asJSON bool) e
 	if err != nil {
 		return err
 	}
-	if more {
-		fmt.Fprintf(cmd.ErrOrStderr(), "There are older ones: --before %d\n", found[n-1].Seq)
-	}
 	p := newLinePrinter(cmd.OutOrStdout(), asJSON)
 	for _, l := range slices.Backward(found) {
 		if err := p.print(l); err != nil {
 			return err
 		}
 	}
-	if len(found) == 0 {
+	switch {
+	case more:
+		fmt.Fprintf(cmd.ErrOrStderr(), "There are older ones: --before %d\n", found[n-1].Seq)
+	case len(found) == 0:
 		fmt.Fprintln(cmd.ErrOrStderr(), "Nothing in the log is like that.")
 	}
 	return nil
