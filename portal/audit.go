@@ -37,7 +37,7 @@ var decisions = [][2]string{
 // A logFilter is what the log's page is asked for, as it was written.
 type logFilter struct {
 	Agent, Kind, Decision, DecisionID, Text, From, To string
-	Before                                             uint64 // the line to begin with; 0: the newest
+	Before                                            uint64 // the line to begin with; 0: the newest
 }
 
 type auditPage struct {
