@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -8,7 +9,6 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"slices"
 	"time"
 
 	"github.com/openleash/openleash-go/audit"
@@ -100,10 +100,6 @@ func decodeLines(b []byte) *lineSet {
 // apart by the lines.
 const maxTerm = 200
 
-func term(kind string, value []byte) string {
-	return kind + "=" + string(value[:min(len(value), maxTerm)])
-}
-
 // A decision_id is kept as three bytes of its sum, with the line's two, in one of
 // idBuckets: so a look reads a small part of them all. What two ids have in common is
 // told apart by the lines.
@@ -139,6 +135,7 @@ type indexedBlock struct {
 	terms        map[string]*lineSet
 	ids          [idBuckets][]byte
 	since, until int64
+	term         []byte // used again and again
 }
 
 // index reads lines, and who is the agent of what others did about its calls.
@@ -169,12 +166,15 @@ func (x *indexed) block(seq uint64) *indexedBlock {
 
 func (b *indexedBlock) add(seq uint64, about audit.About, agent string) {
 	at := int(seq % blockLines)
-	for _, term := range terms(about, agent) {
-		if b.terms[term] == nil {
-			b.terms[term] = new(lineSet)
-		}
-		b.terms[term].add(at)
+	b.mark(at, "owner=", about.OwnerID)
+	b.mark(at, "event=", about.Event)
+	if family, _, dotted := bytes.Cut(about.Event, []byte(".")); dotted {
+		b.mark(at, "event=", family)
 	}
+	b.markUnlessEmpty(at, "agent=", []byte(agent))
+	b.markUnlessEmpty(at, "decision=", about.Decision)
+	b.markUnlessEmpty(at, "server=", about.Server)
+	b.markUnlessEmpty(at, "tool=", about.Tool)
 	if len(about.DecisionID) > 0 {
 		bucket, sum := idSum(about.DecisionID)
 		b.ids[bucket] = append(binary.BigEndian.AppendUint16(b.ids[bucket], uint16(at)), sum[:]...)
@@ -184,28 +184,22 @@ func (b *indexedBlock) add(seq uint64, about audit.About, agent string) {
 	}
 }
 
-// terms are what a line can be found by.
-func terms(about audit.About, agent string) []string {
-	all := append(make([]string, 0, 8), term("owner", about.OwnerID), term("event", about.Event))
-	if family, _, dotted := cutEvent(about.Event); dotted {
-		all = append(all, term("event", family))
+// mark says that a term is true of a line. It makes a text of the term only for the
+// first line that has it: there are thousands of lines a second.
+func (b *indexedBlock) mark(at int, kind string, value []byte) {
+	b.term = append(append(b.term[:0], kind...), value[:min(len(value), maxTerm)]...)
+	lines := b.terms[string(b.term)]
+	if lines == nil {
+		lines = new(lineSet)
+		b.terms[string(b.term)] = lines
 	}
-	for _, m := range []struct {
-		kind  string
-		value []byte
-	}{{"agent", []byte(agent)}, {"decision", about.Decision}, {"server", about.Server}, {"tool", about.Tool}} {
-		if len(m.value) > 0 {
-			all = append(all, term(m.kind, m.value))
-		}
-	}
-	return all
+	lines.add(at)
 }
 
-func cutEvent(event []byte) (family, rest []byte, dotted bool) {
-	if i := slices.Index(event, '.'); i >= 0 {
-		return event[:i], event[i+1:], true
+func (b *indexedBlock) markUnlessEmpty(at int, kind string, value []byte) {
+	if len(value) > 0 {
+		b.mark(at, kind, value)
 	}
-	return event, nil, false
 }
 
 // agentOf is the agent that did it, or about whose call it was done: an answer to its

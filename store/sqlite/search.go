@@ -342,7 +342,7 @@ func (x *search) term(kind, value string) *rows {
 		err = scan(&f.block, &lines)
 		f.lines = decodeLines(lines)
 		return f, err
-	}, term(kind, []byte(value)))
+	}, kind+"="+value[:min(len(value), maxTerm)])
 }
 
 // times has the blocks with lines of the time that is meant; without one, all blocks.
