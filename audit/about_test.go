@@ -78,6 +78,7 @@ func TestQueryMatches(t *testing.T) {
 		want bool
 	}{
 		{"nobody's", Query{}, false},
+		{"an agent's", Query{Scope: Whole(), Agent: "bot"}, true},
 		{"no owner", Query{Scope: OwnedBy("")}, false},
 		{"the owner's", Query{Scope: OwnedBy("o1")}, true},
 		{"another owner's", Query{Scope: OwnedBy("o2")}, false},
@@ -100,6 +101,12 @@ func TestQueryMatches(t *testing.T) {
 	} {
 		if got := test.q.Matches(line); got != test.want {
 			t.Errorf("%s: want %t, got %t", test.name, test.want, got)
+		}
+	}
+	bots := []byte(`{"seq":1,"prev":"","event":"decision","actor_type":"agent","actor_id":"bot"}`)
+	for agent, want := range map[string]bool{"bot": true, "other": false} {
+		if got := (&Query{Scope: Whole(), Agent: agent}).Matches(bots); got != want {
+			t.Errorf("of agent %s: want %t, got %t", agent, want, got)
 		}
 	}
 }
