@@ -70,7 +70,7 @@ func FuzzReadAbout(f *testing.F) {
 
 func TestQueryMatches(t *testing.T) {
 	line := []byte(`{"seq":7,"prev":"sha256:00","ts":"2026-11-26T22:52:13.288Z","event":"approval.denied","actor_id":"cli:ann","decision":null,` +
-		`"decision_id":"d1","reason":"Not \"Now\"","owner_id":"o1","server":"fake","tool":"echo"}`)
+		`"decision_id":"d1","reason":"Not \"Now\", über","owner_id":"o1","server":"fake","tool":"echo"}`)
 	at := time.Date(2026, 11, 26, 22, 52, 13, 288e6, time.UTC)
 	for _, test := range []struct {
 		name string
@@ -97,6 +97,10 @@ func TestQueryMatches(t *testing.T) {
 		{"until later", Query{Scope: Whole(), Until: at.Add(1)}, true},
 		{"text", Query{Scope: Whole(), Text: `not "now"`}, true},
 		{"members", Query{Scope: Whole(), Text: `"Tool":"echo`}, true},
+		{"text at the end", Query{Scope: Whole(), Text: `"ECHO"}`}, true},
+		{"text longer than the line", Query{Scope: Whole(), Text: strings.Repeat("a", 1000)}, false},
+		{"text beyond ASCII", Query{Scope: Whole(), Text: "ÜBER"}, true},
+		{"other text beyond ASCII", Query{Scope: Whole(), Text: "unter ü"}, false},
 		{"other text", Query{Scope: Whole(), Text: "never"}, false},
 	} {
 		if got := test.q.Matches(line); got != test.want {

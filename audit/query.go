@@ -96,10 +96,42 @@ func (q *Query) contains(line []byte) bool {
 	if q.Text == "" {
 		return true
 	}
-	line, text := bytes.ToLower(line), strings.ToLower(q.Text)
-	if bytes.Contains(line, []byte(text)) {
-		return true
-	}
+	text := strings.ToLower(q.Text)
 	quoted := jsontext.AppendString(nil, text)
-	return bytes.Contains(line, quoted[1:len(quoted)-1])
+	quoted = quoted[1 : len(quoted)-1]
+	return containsFold(line, text) || string(quoted) != text && containsFold(line, string(quoted))
 }
+
+// containsFold looks for a text of lower case, in any case. Most texts are ASCII, and a
+// log has gigabytes: those are compared byte by byte.
+func containsFold(line []byte, text string) bool {
+	if strings.ContainsFunc(text, func(r rune) bool { return r > 0x7f }) {
+		return bytes.Contains(bytes.ToLower(line), []byte(text))
+	}
+	for i := 0; i+len(text) <= len(line); i++ {
+		if lower[line[i]] == text[0] && foldsTo(line[i:i+len(text)], text) {
+			return true
+		}
+	}
+	return false
+}
+
+func foldsTo(b []byte, text string) bool {
+	for i := range b {
+		if lower[b[i]] != text[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// lower has each byte's lower case, of ASCII.
+var lower = func() (table [256]byte) {
+	for i := range table {
+		table[i] = byte(i)
+		if 'A' <= i && i <= 'Z' {
+			table[i] = byte(i + 'a' - 'A')
+		}
+	}
+	return table
+}()
