@@ -259,7 +259,7 @@ func together(t *testing.T, processes int, newStop func() func() bool) {
 		}
 	}
 	in.whole(t, 0)
-	log := in.run(t, "audit", "tail", "-n", fmt.Sprint(3*total))
+	log := in.run(t, "audit", "tail", "--json", "-n", fmt.Sprint(3*total))
 	if decisions, outcomes := strings.Count(log, `"event":"decision"`), strings.Count(log, `"outcome":"ok"`); decisions != total || outcomes != total {
 		t.Errorf("%d calls, but %d decisions and %d outcomes in the log", total, decisions, outcomes)
 	}

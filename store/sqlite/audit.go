@@ -125,9 +125,24 @@ func (s *Store) SetSequenced(ctx context.Context, ids []int64, lines []audit.Seq
 	if len(ids) == 0 {
 		return nil
 	}
-	err := s.write(ctx, func(t *tx) error { return t.sequence(s.seen.Load(), ids, lines) })
+	index, err := s.index(ctx, lines)
 	if err != nil {
 		return fmt.Errorf("sequencing: %w", err)
+	}
+	behind := false
+	err = s.write(ctx, func(t *tx) error {
+		if err := t.sequence(s.seen.Load(), ids, lines); err != nil {
+			return err
+		}
+		ok, err := t.addIndex(index)
+		behind = !ok
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("sequencing: %w", err)
+	}
+	if behind {
+		s.indexer.ask()
 	}
 	return nil
 }
@@ -139,7 +154,7 @@ func (t *tx) sequence(journal *seen, ids []int64, lines []audit.Sequenced) error
 	if err != nil {
 		return err
 	}
-	head, err := inTx(t, errNone, readID, "SELECT coalesce(max(seq), 0) FROM lines")
+	head, err := inTx(t, errNone, readID, selectLast)
 	if err != nil {
 		return err
 	}
@@ -207,11 +222,11 @@ func (s *Store) Drop(ctx context.Context, upto uint64) (all bool, err error) {
 }
 
 func (t *tx) drop(upto int64) (all bool, err error) {
-	first, err := inTx(t, errNone, readID, "SELECT coalesce(min(seq), 0) FROM lines")
+	first, err := inTx(t, errNone, readID, selectFirst)
 	if err != nil {
 		return false, err
 	}
-	head, err := inTx(t, errNone, readID, "SELECT coalesce(max(seq), 0) FROM lines")
+	head, err := inTx(t, errNone, readID, selectLast)
 	if err != nil {
 		return false, err
 	}
@@ -221,7 +236,8 @@ func (t *tx) drop(upto int64) (all bool, err error) {
 	return last >= upto, err
 }
 
-// Restore puts back lines that come before the first.
+// Restore puts back lines that come before the first. The index of the log begins with
+// them again, and is made anew.
 func (s *Store) Restore(ctx context.Context, lines []audit.Sequenced) error {
 	for len(lines) > 0 {
 		some := lines[max(0, len(lines)-atATime):]
@@ -230,16 +246,22 @@ func (s *Store) Restore(ctx context.Context, lines []audit.Sequenced) error {
 			return fmt.Errorf("putting lines of the log back: %w", err)
 		}
 	}
+	s.indexer.ask()
 	return nil
 }
 
 func (t *tx) restore(lines []audit.Sequenced) error {
-	first, err := inTx(t, errNone, readID, "SELECT coalesce(min(seq), 0) FROM lines")
+	first, err := inTx(t, errNone, readID, selectFirst)
 	if err != nil {
 		return err
 	}
 	if last := lines[len(lines)-1].Seq; int64(last)+1 != first {
 		return fmt.Errorf("the first line is %d: want lines up to %d, got them up to %d", first, first-1, last)
+	}
+	for _, anew := range []string{"DELETE FROM log_index", "DELETE FROM log_blocks", "DELETE FROM log_ids", "UPDATE log_indexed SET upto = 0"} {
+		if _, err := t.exec(anew); err != nil {
+			return err
+		}
 	}
 	return t.addLines(lines)
 }
