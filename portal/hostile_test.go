@@ -96,6 +96,30 @@ func TestHostileLists(t *testing.T) {
 	}
 }
 
+// A line of the log shows the same calls whole, inert.
+func TestHostileLines(t *testing.T) {
+	w := newWorld(t)
+	v := w.signedIn()
+	w.waitForLines(1)
+	for _, c := range hostiletest.Cases(t, hostileFolder) {
+		r := w.holdCase(c)
+		e := w.entry("decision", c.Reason)
+		e.ActorID, e.Server, e.Tool, e.Payload, e.DecisionID, e.ApprovalID = c.Tool, c.Server, c.Tool, r.Action.Payload.Canonical(), c.Tool, r.ID
+		e.ActionType = &c.Server
+		got := v.get(fmt.Sprint("/audit/", w.happened(e)))
+		if got.Status != http.StatusOK {
+			t.Fatalf("%s: status %d", c.Name, got.Status)
+		}
+		page := readPage(t, got.Body)
+		wantInert(t, page)
+		for _, said := range []string{c.Tool, c.Server, c.Reason} {
+			if !strings.Contains(page.text, shownText(said, "")) {
+				t.Errorf("%q of %s is not to be seen", said, c.Name)
+			}
+		}
+	}
+}
+
 // What is different from an approved call is shown of hostile calls too, and the page
 // bears what is long.
 func TestHostileChanges(t *testing.T) {

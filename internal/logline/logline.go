@@ -126,5 +126,8 @@ func Members(line []byte) (all []Member, err error) {
 		}
 		all = append(all, m)
 	}
+	if _, err := d.Token(); err != nil {
+		return nil, fmt.Errorf("reading a line of the log: %w", err)
+	}
 	return all, nil
 }

@@ -23,7 +23,8 @@
 //
 // The entries of the log have one order, that of their commits. They move from
 // the journal to the database when they get their places, or before a
-// transaction that has entries of its own.
+// transaction that has entries of its own. With their places they are indexed
+// (index.go), so that Search finds them again however many there are.
 //
 // # Files
 //
