@@ -542,11 +542,10 @@ func firstCells(t *testing.T, file, heading string) []string {
 	return names
 }
 
-// TestConfigurationIsDocumented: the keys that cmd/openleash/config.go reads,
-// no more and no fewer.
+// TestConfigurationIsDocumented: the keys that the program reads, no more and no fewer.
 func TestConfigurationIsDocumented(t *testing.T) {
 	var want []string
-	inspect(t, "cmd/openleash/config.go", func(n ast.Node) {
+	read := func(n ast.Node) {
 		call, ok := n.(*ast.CallExpr)
 		if !ok {
 			return
@@ -564,7 +563,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			prefixes = []string{""}
 		case "agent ":
 			prefixes = []string{"agents.NAME."}
-		case "limits", "approvals":
+		case "limits", "approvals", "log":
 			prefixes = []string{text(call.Args[1]) + "."}
 		case "oauth":
 			prefixes = []string{"mcpServers.NAME.oauth."}
@@ -576,10 +575,12 @@ func TestConfigurationIsDocumented(t *testing.T) {
 				want = append(want, prefix+text(key))
 			}
 		}
-	})
+	}
+	inspect(t, "cmd/openleash/config.go", read)
+	inspect(t, "cmd/openleash/config_log.go", read)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, firstCells(t, "docs/operating.md", "Configuration")); diff != "" || len(want) < 10 {
-		t.Errorf("config.go reads -, docs/operating.md has +:\n%s", diff)
+		t.Errorf("the program reads -, docs/operating.md has +:\n%s", diff)
 	}
 }
 

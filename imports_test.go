@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"internal/hostiletest": {"action", "approvals"},
 	"internal/jsontext":    {},
 	"internal/keyfile":     {},
+	"internal/logline":     {"audit"},
 	"internal/oauth":       {},
 	"internal/oauthtest":   {},
 	"internal/strictyaml":  {},

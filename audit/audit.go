@@ -170,6 +170,12 @@ type Store interface {
 	// Lines returns lines by place, from (inclusive), up to limit and to little more
 	// than MaxBatch bytes, but at least one if there is one.
 	Lines(ctx context.Context, from uint64, limit int) ([]Sequenced, error)
+	// Drop forgets lines up to a place, from the first on, but never the last of all: so
+	// many as take a moment. It reports whether that was all of them.
+	Drop(ctx context.Context, upto uint64) (all bool, err error)
+	// Restore puts back lines that come directly before the first: from the last of
+	// them to the first, so that what a crash leaves has no gap.
+	Restore(ctx context.Context, lines []Sequenced) error
 	// LockSequencer takes the one seat, without waiting; ok is false when another process has it.
 	LockSequencer(ctx context.Context) (release func(), ok bool, err error)
 }

@@ -69,11 +69,27 @@ func (s *Sequencer) openTree(ctx context.Context) error {
 	if s.tree, err = openTree(TreeFile(s.file), known.Size); err != nil {
 		return err
 	}
+	stump, err := readStump(s.file, s.key)
+	if err != nil {
+		return err
+	}
 	ok, err := s.asLeft(ctx)
-	if err == nil && !ok {
-		s.tree.size = 0
+	if err == nil && (!ok || s.tree.size < stump.tree.size) {
+		err = s.tree.restart(stump, s.writeAt)
+	}
+	if err == nil && s.tree.size == known.Size && known.Size > 0 {
+		err = s.isKnown()
 	}
 	return err
+}
+
+// isKnown sees that the tree, which is as long as the last checkpoint, is that one's.
+func (s *Sequencer) isKnown() error {
+	root, err := s.tree.root()
+	if err != nil || root != s.known.Root {
+		return errors.Join(err, s.fault("its first %d lines are not those of its checkpoint", s.known.Size))
+	}
+	return nil
 }
 
 // asLeft reports whether the tree's root is the checkpoint's, and its last leaf the
@@ -145,7 +161,7 @@ func (s *Sequencer) grow(ctx context.Context, fresh []Sequenced) error {
 
 func (s *Sequencer) addLines(lines []Sequenced) error {
 	if len(lines) == 0 || lines[0].Seq != s.tree.size+1 {
-		return fmt.Errorf("extending the audit log's tree: the store has no line %d", s.tree.size+1)
+		return fmt.Errorf("extending the audit log's tree: the store has no line %d; if it was removed, bring back %s from a backup", s.tree.size+1, StumpFile(s.file))
 	}
 	for _, l := range lines {
 		if l.Seq > s.last {
@@ -155,8 +171,8 @@ func (s *Sequencer) addLines(lines []Sequenced) error {
 			return err
 		}
 		if s.tree.size == s.known.Size {
-			if root, err := s.tree.root(); err != nil || root != s.known.Root {
-				return errors.Join(err, s.fault("its first %d lines are not those of its checkpoint", s.known.Size))
+			if err := s.isKnown(); err != nil {
+				return err
 			}
 		}
 	}

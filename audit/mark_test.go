@@ -95,7 +95,7 @@ func TestTreeIsMadeAgain(t *testing.T) {
 func TestTreeOfALongLog(t *testing.T) {
 	m, path := newLog(t, 0)
 	m.lines = chain(t, markAtMost+1000)
-	s := NewSequencer(m, path, testKey)
+	s := NewSequencer(m, path, testKey, Keeping{})
 	err := s.sit(t.Context(), func(ctx context.Context) error {
 		err := s.pass(ctx)
 		if _, missing := os.Stat(CheckpointFile(path)); missing == nil {
@@ -158,7 +158,7 @@ func TestLogAgainstItsCheckpoint(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := NewSequencer(m, path, testKey)
+			s := NewSequencer(m, path, testKey, Keeping{})
 			passes(t, s, m, 2)
 			if err := s.Err(); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Err() = %v, want %q", err, c.want)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/openleash/openleash-go/internal/durable"
 )
 
 const (
@@ -19,6 +21,7 @@ const (
 	grace     = time.Second            // a store may be busy for that long
 	passLimit = 10 * time.Second       // a pass that takes longer goes on with the next
 	chunk     = 500                    // entries at a time
+	atHand    = 20                     // chunks that are kept, so that the store is not asked for them again
 	attempts  = 20                     // at giving places, before it counts as a failure
 )
 
@@ -38,12 +41,14 @@ const (
 // that the store does not have is never explained by a crash: it is reported,
 // and nothing is written over it.
 type Sequencer struct {
-	store  Store
-	file   string
-	key    *Key
-	wake   chan struct{}
-	err    atomic.Pointer[error]
-	latest atomic.Pointer[Checkpoint]
+	store   Store
+	file    string
+	key     *Key
+	keeping Keeping
+	wake    chan struct{}
+	jobs    chan job
+	err     atomic.Pointer[error]
+	latest  atomic.Pointer[Checkpoint]
 
 	// What follows belongs to the goroutine in Run.
 
@@ -55,12 +60,17 @@ type Sequencer struct {
 	tree    *tree       // of its lines; nil: look
 	known   Checkpoint  // the last that was signed
 	signed  bool        // it is of all of the tree
+	began   time.Time   // when the file's first entry was made; zero: look
+	tended  time.Time   // when the segments were last looked at
+	failed  time.Time   // when something with them last failed
 
 	// The file's system calls, for the tests that let them fail.
 	write   func(*os.File, []byte) (int, error)
 	fsync   func(*os.File) error
 	writeAt func(*os.File, []byte, int64) (int, error) // the tree
 	replace func(file string, text []byte) error       // the checkpoint
+	rename  func(from, to string) error                // a segment
+	remove  func(file string) error
 }
 
 // storeError is a failure of the store. It is not the file's: the store's own
@@ -84,10 +94,11 @@ func storeErr(step string, err error) error {
 
 // NewSequencer prepares one for file, whose checkpoints key signs, and looks whether
 // the file can be written; Run does the work.
-func NewSequencer(store Store, file string, key *Key) *Sequencer {
+func NewSequencer(store Store, file string, key *Key, keeping Keeping) *Sequencer {
 	s := &Sequencer{
-		store: store, file: file, key: key, wake: make(chan struct{}, 1),
+		store: store, file: file, key: key, keeping: keeping, wake: make(chan struct{}, 1), jobs: make(chan job),
 		write: (*os.File).Write, fsync: (*os.File).Sync, writeAt: (*os.File).WriteAt, replace: replace,
+		rename: durable.Replace, remove: os.Remove,
 	}
 	s.note(s.writable())
 	return s
@@ -188,11 +199,13 @@ func (s *Sequencer) work(ctx context.Context) error {
 	return nil
 }
 
-// pause waits for the next pass.
+// pause waits for the next pass, or does a job.
 func (s *Sequencer) pause(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(poll):
+	case j := <-s.jobs:
+		j.done <- j.do(context.WithoutCancel(ctx))
 	case <-s.wake:
 		sleep(ctx, gather)
 	}
@@ -217,8 +230,10 @@ func (s *Sequencer) pass(ctx context.Context) error {
 	}
 	if err != nil {
 		s.looked, s.left = time.Time{}, nil // what failed may have been done
+		return err
 	}
-	return err
+	s.tend(ctx)
+	return nil
 }
 
 // sequence gives the committed entries their places, in the store only, and
@@ -230,7 +245,7 @@ func (s *Sequencer) sequence(ctx context.Context) (fresh []Sequenced, err error)
 		if err != nil || len(lines) == 0 {
 			return fresh, err
 		}
-		if len(fresh) > 4*chunk || size(fresh) > 4*MaxBatch {
+		if len(fresh) > atHand*chunk || size(fresh) > 4*MaxBatch {
 			fresh = nil // so many need not be kept at hand: the store has them
 		}
 		if fresh = append(fresh, lines...); len(lines) < chunk && size(lines) < MaxBatch {
@@ -292,8 +307,8 @@ func (s *Sequencer) complete(ctx context.Context, fresh []Sequenced) error {
 	if len(fresh) > 0 && fresh[0].Seq == s.last+1 && s.untouched(f) {
 		last, err = s.append(f, s.last, fresh, nil)
 	} else {
-		last, err = s.catchUp(ctx, f)
-		s.looked = time.Now()
+		last, err = s.mend(ctx, f)
+		s.looked, s.began = time.Now(), time.Time{} // it may be another file
 	}
 	if err == nil {
 		err = s.sync(f)
@@ -396,29 +411,65 @@ func (s *Sequencer) standing(ctx context.Context, f *os.File) (have uint64, torn
 		return 0, nil, fmt.Errorf("reading the end of the audit log %s: %w", s.file, err)
 	}
 	if len(last) == 0 {
-		return 0, torn, nil
+		have, err = s.before(ctx)
+	} else {
+		have, err = s.asStored(ctx, s.file, last[0])
 	}
-	have, _, err = parseLine(last[0])
+	return have, torn, err
+}
+
+// before is the number of the last line that stands before the file: in the last segment,
+// or removed.
+func (s *Sequencer) before(ctx context.Context) (uint64, error) {
+	stump, err := readStump(s.file, s.key)
 	if err != nil {
-		return 0, nil, s.fault("its last whole line, %.60q, is not a line of the log: %v", last[0], err)
+		return 0, err
+	}
+	segments, err := Segments(s.file)
+	if err != nil || len(segments) == 0 || segments[len(segments)-1].Last <= stump.Checkpoint.Size {
+		return stump.Checkpoint.Size, err
+	}
+	segment := segments[len(segments)-1].File
+	last, err := Tail(segment, 1)
+	if err == nil && len(last) == 0 {
+		err = fmt.Errorf("the audit log's segment %s is empty: move it away, and its lines are written again from the store", segment)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return s.asStored(ctx, segment, last[0])
+}
+
+// asStored reads the number of the last line of a file, which has to be the store's.
+func (s *Sequencer) asStored(ctx context.Context, file string, line []byte) (have uint64, err error) {
+	have, _, err = parseLine(line)
+	if err != nil {
+		return 0, faultIn(file, "its last whole line, %.60q, is not a line of the log: %v", line, err)
 	}
 	known, err := s.store.Lines(ctx, have, 1)
 	switch {
 	case err != nil:
-		return 0, nil, storeErr("reading the last line", err)
+		return 0, storeErr("reading the last line", err)
 	case len(known) == 0 || known[0].Seq != have:
-		return 0, nil, s.fault("it has line %d, which the store has not", have)
-	case !bytes.Equal(known[0].Line, last[0]):
-		return 0, nil, s.fault("its line %d is not the store's: the sums are %s and %s", have,
-			sum(sha256.Sum256(last[0])), sum(known[0].Hash))
+		return 0, faultIn(file, "it has line %d, which the store has not", have)
+	case !bytes.Equal(known[0].Line, line):
+		return 0, faultIn(file, "its line %d is not the store's: the sums are %s and %s", have,
+			sum(sha256.Sum256(line)), sum(known[0].Hash))
 	}
-	return have, torn, nil
+	return have, nil
 }
 
-// fault is what no crash explains. Nothing is written over it; the store has
+func (s *Sequencer) fault(format string, args ...any) error { return faultIn(s.file, format, args...) }
+
+// faultIn is what no crash explains. Nothing is written over it; the store has
 // every line, so a file that is moved away is written again.
-func (s *Sequencer) fault(format string, args ...any) error {
-	return fmt.Errorf("the audit log %s was changed from outside: %s; "+
-		"nothing is allowed until somebody has looked: keep the file, move it away, and the log is written again from the store",
-		s.file, fmt.Sprintf(format, args...))
+func faultIn(file, format string, args ...any) error {
+	return &fault{file, fmt.Sprintf(format, args...)}
+}
+
+type fault struct{ file, what string }
+
+func (f *fault) Error() string {
+	return fmt.Sprintf("the audit log %s was changed from outside: %s; "+
+		"nothing is allowed until somebody has looked: keep the file, move it away, and the log is written again from the store", f.file, f.what)
 }

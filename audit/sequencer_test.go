@@ -2,9 +2,11 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/openleash/openleash-go/internal/durable"
 )
 
 // memory is a Store without a disk. fail, when set, is asked at each step: a
@@ -24,6 +28,7 @@ type memory struct {
 	first   int64 // the id of pending[0]
 	lines   []Sequenced
 	seated  bool
+	slow    time.Duration // that Drop takes for a line
 	fail    func(step string) (before, after error)
 }
 
@@ -89,11 +94,31 @@ func (m *memory) SetSequenced(_ context.Context, ids []int64, lines []Sequenced)
 
 func (m *memory) Lines(_ context.Context, from uint64, limit int) (lines []Sequenced, err error) {
 	err = m.step("Lines", func() error {
-		at := min(int(from)-1, len(m.lines))
+		at, _ := slices.BinarySearchFunc(m.lines, from, func(l Sequenced, seq uint64) int { return cmp.Compare(l.Seq, seq) })
 		lines = slices.Clone(m.lines[at:min(at+limit, len(m.lines))])
 		return nil
 	})
 	return lines, err
+}
+
+// Drop takes a moment for each line.
+func (m *memory) Drop(_ context.Context, upto uint64) (all bool, err error) {
+	err = m.step("Drop", func() error {
+		if len(m.lines) > 1 && m.lines[0].Seq <= upto {
+			m.lines = m.lines[1:]
+			time.Sleep(m.slow)
+		}
+		all = len(m.lines) == 1 || m.lines[0].Seq > upto
+		return nil
+	})
+	return all, err
+}
+
+func (m *memory) Restore(_ context.Context, lines []Sequenced) error {
+	return m.step("Restore", func() error {
+		m.lines = append(slices.Clone(lines), m.lines...)
+		return nil
+	})
 }
 
 func (m *memory) LockSequencer(context.Context) (release func(), ok bool, err error) {
@@ -125,7 +150,7 @@ func once(t *testing.T, store Store, path string) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	return NewSequencer(store, path, testKey).Run(ctx)
+	return NewSequencer(store, path, testKey, Keeping{}).Run(ctx)
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -175,7 +200,7 @@ func newLog(t *testing.T, n int) (*memory, string) {
 
 func TestSequencerKeepsUp(t *testing.T) {
 	m, path := newLog(t, 3)
-	s := NewSequencer(m, path, testKey)
+	s := NewSequencer(m, path, testKey, Keeping{})
 	stop := run(t, s)
 	eventually(t, "three lines", func() bool { return complete(m, path) })
 
@@ -238,7 +263,7 @@ func TestSequencerRecovers(t *testing.T) {
 					if err := once(t, m, path); err != nil {
 						t.Fatal(err)
 					}
-					s := NewSequencer(m, path, testKey)
+					s := NewSequencer(m, path, testKey, Keeping{})
 					in := &injector{step: f.step, mode: f.mode, nth: nth}
 					in.into(m, s)
 					m.commit(entry(t, 3), entry(t, 4))
@@ -246,7 +271,7 @@ func TestSequencerRecovers(t *testing.T) {
 					m.commit(entry(t, 5))
 					if crash {
 						in.nth = 0
-						s = NewSequencer(m, path, testKey)
+						s = NewSequencer(m, path, testKey, Keeping{})
 					}
 					passes(t, s, m, 4)
 					if !in.hit && nth == 1 {
@@ -324,6 +349,24 @@ func (in *injector) into(m *memory, s *Sequencer) {
 		}
 		return errInjected
 	}
+	s.rename = func(from, to string) error {
+		switch {
+		case !in.now("rename"):
+			return durable.Replace(from, to)
+		case in.mode == "persisted":
+			return errors.Join(durable.Replace(from, to), errInjected)
+		}
+		return errInjected
+	}
+	s.remove = func(file string) error {
+		switch {
+		case !in.now("remove"):
+			return os.Remove(file)
+		case in.mode == "persisted":
+			return errors.Join(os.Remove(file), errInjected)
+		}
+		return errInjected
+	}
 	s.fsync = func(f *os.File) error {
 		if !in.now("fsync") {
 			return f.Sync()
@@ -339,7 +382,7 @@ func (in *injector) into(m *memory, s *Sequencer) {
 func TestSequencerReportsFailure(t *testing.T) {
 	for _, step := range []string{"write", "fsync", "tree", "checkpoint"} {
 		m, path := newLog(t, 1)
-		s := NewSequencer(m, path, testKey)
+		s := NewSequencer(m, path, testKey, Keeping{})
 		(&injector{step: step, mode: "failed", nth: 1}).into(m, s)
 		passes(t, s, m, 1)
 		if err := s.Err(); !errors.Is(err, errInjected) {
@@ -351,7 +394,7 @@ func TestSequencerReportsFailure(t *testing.T) {
 		}
 	}
 	m, path := newLog(t, 1)
-	s := NewSequencer(m, path, testKey)
+	s := NewSequencer(m, path, testKey, Keeping{})
 	m.fail = func(string) (error, error) { return errInjected, nil }
 	passes(t, s, m, 1)
 	if err := s.Err(); err != nil {
@@ -367,7 +410,7 @@ func TestSequencerReportsFailure(t *testing.T) {
 // Commits that were under way when it looked do not make the log fail.
 func TestSequencerLooksAgain(t *testing.T) {
 	m, path := newLog(t, 1)
-	s := NewSequencer(m, path, testKey)
+	s := NewSequencer(m, path, testKey, Keeping{})
 	moved := attempts - 1
 	m.fail = func(step string) (before, after error) {
 		if step == "SetSequenced" && moved > 0 {
@@ -400,11 +443,101 @@ func TestSequencerCompletesTornFile(t *testing.T) {
 		if err := os.WriteFile(path, full[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s := NewSequencer(m, path, testKey)
+		s := NewSequencer(m, path, testKey, Keeping{})
 		if passes(t, s, m, 1); s.Err() != nil {
 			t.Fatalf("cut at %d: %v", cut, s.Err())
 		}
 		whole(t, m, path, 3)
+	}
+}
+
+// powered is the log's file on a disk: what was synced, and blocks that were not.
+type powered struct {
+	*memory
+	path   string
+	synced []byte
+	off    bool // from now on nothing reaches the disk
+}
+
+const block = 64 // bytes; small, so that a line has several
+
+func (p *powered) into(s *Sequencer) {
+	s.fsync = func(f *os.File) error {
+		if p.off {
+			return errInjected
+		}
+		if f.Name() == p.path {
+			p.synced = read(p.path)
+		}
+		return nil
+	}
+}
+
+// lose leaves of what was not synced any blocks, and zeros for those before the last.
+func (p *powered) lose(t *testing.T, r *rand.Rand) {
+	now := read(p.path)
+	left := slices.Clone(p.synced)
+	for at := len(left); at < len(now); {
+		end := min(len(now), (at/block+1)*block)
+		switch r.IntN(3) {
+		case 0:
+			at = len(now) // the rest was not even made
+		case 1:
+			left = append(left, make([]byte, end-at)...)
+			at = end
+		default:
+			left = append(left, now[at:end]...)
+			at = end
+		}
+	}
+	if err := os.WriteFile(p.path, left, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.synced = left
+}
+
+// powerLoss sequences at random and loses the power now and then. It reports what could
+// not be gone on with.
+func powerLoss(t *testing.T, seed uint64) error {
+	r := rand.New(rand.NewPCG(seed, 1))
+	m, path := newLog(t, 0)
+	p := &powered{memory: m, path: path}
+	for n, round := 0, 0; round < 12; round++ {
+		s := NewSequencer(m, path, testKey, Keeping{})
+		p.into(s)
+		for range 1 + r.IntN(3) {
+			for range 1 + r.IntN(3) {
+				n++
+				m.commit(entry(t, n))
+			}
+			p.off = r.IntN(3) == 0
+			passes(t, s, m, 1)
+			if p.off {
+				break
+			}
+			if err := s.Err(); err != nil {
+				return err
+			}
+		}
+		p.off = false
+		p.lose(t, r)
+	}
+	s := NewSequencer(m, path, testKey, Keeping{})
+	passes(t, s, m, 2)
+	if err := s.Err(); err != nil {
+		return err
+	}
+	whole(t, m, path, len(m.lines))
+	return nil
+}
+
+// Whatever the disk makes of what was not synced, the log is as it was, without anybody
+// having to look.
+func TestSequencerPowerLoss(t *testing.T) {
+	for seed := range uint64(40) {
+		if err := powerLoss(t, seed); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
 	}
 }
 
@@ -429,7 +562,8 @@ func TestSequencerReportsTampering(t *testing.T) {
 		{"last line edited", strings.Replace(string(good), "number 3", "number 4", 1), "its line 3 is not the store's"},
 		{"not a line", string(good) + "hello\n", `"hello", is not a line of the log`},
 		{"torn otherwise", string(good[:cut]) + `{"seq":3,"prev":"x`, "which does not begin the store's line 3"},
-		{"torn in zeros", string(good[:cut]) + "\x00\x00\x00", "which does not begin the store's line 3"},
+		{"zeros beyond it", string(good) + "\x00\x00\x00", "after line 3, the store's last"},
+		{"zeros and more", string(good[:cut]) + "\x00\x00x", "which does not begin the store's line 3"},
 		{"another file", "x", "which does not begin the store's line 1"},
 	}
 	for _, test := range tests {
@@ -437,7 +571,7 @@ func TestSequencerReportsTampering(t *testing.T) {
 			if err := os.WriteFile(path, []byte(test.file), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s := NewSequencer(m, path, testKey)
+			s := NewSequencer(m, path, testKey, Keeping{})
 			stop := run(t, s)
 			defer stop()
 			eventually(t, "a fault", func() bool { return s.Err() != nil })
@@ -463,7 +597,7 @@ func TestSequencerUnwritable(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := NewSequencer(m, path, testKey)
+	s := NewSequencer(m, path, testKey, Keeping{})
 	if err := s.Err(); err == nil || !strings.Contains(err.Error(), path) {
 		t.Fatalf("before Run: Err() = %v, want one that names %s", err, path)
 	}
@@ -488,7 +622,7 @@ func TestSequencerDiskFull(t *testing.T) {
 	if err := os.Symlink("/dev/full", path); err != nil {
 		t.Fatal(err)
 	}
-	s := NewSequencer(m, path, testKey)
+	s := NewSequencer(m, path, testKey, Keeping{})
 	stop := run(t, s)
 	defer stop()
 	eventually(t, "a full disk", func() bool { return errors.Is(s.Err(), syscall.ENOSPC) })
@@ -504,7 +638,7 @@ func TestSequencerDiskFull(t *testing.T) {
 // A log that is deleted under a running sequencer comes back.
 func TestSequencerLogDeleted(t *testing.T) {
 	m, path := newLog(t, 2)
-	s := NewSequencer(m, path, testKey)
+	s := NewSequencer(m, path, testKey, Keeping{})
 	stop := run(t, s)
 	defer stop()
 	eventually(t, "two lines", func() bool { return complete(m, path) })
@@ -513,6 +647,9 @@ func TestSequencerLogDeleted(t *testing.T) {
 	}
 	m.commit(entry(t, 3))
 	eventually(t, "three lines", func() bool { return complete(m, path) })
+	if err := stop(); err != nil { // with a checkpoint of them
+		t.Fatal(err)
+	}
 	whole(t, m, path, 3)
 }
 
@@ -520,7 +657,7 @@ func TestSequencerLogDeleted(t *testing.T) {
 // touched, however little, is.
 func TestSequencerGoesOn(t *testing.T) {
 	m, path := newLog(t, 2)
-	s := NewSequencer(m, path, testKey)
+	s := NewSequencer(m, path, testKey, Keeping{})
 	pass := func() { s.note(s.pass(t.Context())) } // always in the same seat
 	defer s.leaveTree()
 	pass()
@@ -544,7 +681,7 @@ func TestSequencerGoesOn(t *testing.T) {
 		"longer":  func(b []byte) []byte { return append(b, 'x') },
 		"shorter": func(b []byte) []byte { return b[:len(b)-5] },
 	} {
-		s := NewSequencer(m, path, testKey)
+		s := NewSequencer(m, path, testKey, Keeping{})
 		passes(t, s, m, 1)
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -577,7 +714,7 @@ func TestSequencersAtOnce(t *testing.T) {
 	m, path := newLog(t, 0)
 	var stops []func() error
 	for range 3 {
-		stops = append(stops, run(t, NewSequencer(m, path, testKey)))
+		stops = append(stops, run(t, NewSequencer(m, path, testKey, Keeping{})))
 	}
 	for i := range 60 {
 		m.commit(entry(t, i+1))
@@ -596,7 +733,7 @@ func TestSequencersAtOnce(t *testing.T) {
 func TestSequencerWithoutSeat(t *testing.T) {
 	m, path := newLog(t, 1)
 	m.seated = true
-	s := NewSequencer(m, path, testKey)
+	s := NewSequencer(m, path, testKey, Keeping{})
 	passes(t, s, m, 1)
 	if err := s.Err(); err != nil {
 		t.Fatal(err)
@@ -669,7 +806,7 @@ func TestTailBounded(t *testing.T) {
 func BenchmarkSequencer(b *testing.B) {
 	m := &memory{first: 1}
 	path := filepath.Join(b.TempDir(), "log")
-	s := NewSequencer(m, path, testKey)
+	s := NewSequencer(m, path, testKey, Keeping{})
 	e := entry(b, 1)
 	for b.Loop() {
 		m.commit(e)

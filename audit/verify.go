@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -15,14 +16,18 @@ import (
 // Report is what Verify found.
 type Report struct {
 	Entries uint64  // lines that are entries, wherever they stand
+	Removed uint64  // entries before them, for which a stump stands
 	Head    string  // "sha256:" and the sum of the last entry's line; empty: there is none
 	Faults  []Fault // in the order of the file; nil: the log is whole
 }
 
-// Fault is one thing wrong with the file.
+// Fault is one thing wrong with a file.
 type Fault struct {
-	Line   int // in the file, from 1
+	File   string // as VerifyFiles was given it; empty of Verify
+	Line   int    // in the file, from 1
 	Reason string
+
+	at int // in all files
 }
 
 func (f Fault) String() string { return fmt.Sprintf("line %d: %s", f.Line, f.Reason) }
@@ -43,73 +48,147 @@ const maxFaults = 1000
 // lines after it are judged by what they say of each other. The error is not
 // nil when the file could not be read to its end, or wantHash is not a hash.
 func Verify(r io.Reader, wantSeq uint64, wantHash string, checkpoints ...Checkpoint) (Report, error) {
-	c := checker{wantSeq: wantSeq, marks: slices.SortedFunc(slices.Values(checkpoints), bySize)}
-	c.compare(0)
+	c, err := newChecker(wantSeq, wantHash, checkpoints)
+	if err != nil {
+		return Report{}, err
+	}
+	if err := c.read("", r); err != nil {
+		return c.end(), fmt.Errorf("verifying the audit log: %w", err)
+	}
+	return c.end(), nil
+}
+
+func newChecker(wantSeq uint64, wantHash string, checkpoints []Checkpoint) (*checker, error) {
+	c := &checker{wantSeq: wantSeq, marks: slices.SortedFunc(slices.Values(checkpoints), bySize)}
 	if wantHash != "" {
 		hash, ok := parseSum(sumHead + strings.TrimPrefix(strings.ToLower(wantHash), sumHead))
 		if !ok {
-			return Report{}, fmt.Errorf("verifying the audit log: want a hash as sha256:HEX, got %.80q", wantHash)
+			return nil, fmt.Errorf("verifying the audit log: want a hash as sha256:HEX, got %.80q", wantHash)
 		}
 		c.wantHash = &hash
 	}
+	return c, nil
+}
+
+// read takes the lines of the next file.
+func (c *checker) read(name string, r io.Reader) error {
+	c.parts = append(c.parts, part{name, c.lines})
+	c.compare()
 	lines := lineReader{r: bufio.NewReaderSize(r, 256<<10)}
-	for n := 1; ; n++ {
+	for {
 		line, ending, err := lines.next()
 		if err != nil && err != io.EOF {
-			return c.end(n), fmt.Errorf("verifying the audit log: reading line %d: %w", n, err)
+			return fmt.Errorf("reading line %d: %w", c.lines-c.parts[len(c.parts)-1].before+1, err)
 		}
-		if err == io.EOF {
-			if ending == torn {
-				c.unreadable(n, "the line is not complete: a write was cut short, or the end was cut off")
-				n++
-			}
-			return c.end(n), nil
+		if err == io.EOF && ending != torn {
+			return nil
 		}
-		if ending == tooLong {
-			c.unreadable(n, fmt.Sprintf("the line is longer than %d bytes", maxLine))
-			continue
-		}
-		c.check(n, line)
-		if c.seq == c.tree.size+1 {
-			c.tree.add(line)
-			c.compare(n)
+		c.lines++
+		switch {
+		case err == io.EOF:
+			c.unreadable(c.lines, "the line is not complete: a write was cut short, or the end was cut off")
+			return nil
+		case ending == tooLong:
+			c.unreadable(c.lines, fmt.Sprintf("the line is longer than %d bytes", maxLine))
+		default:
+			c.take(line)
 		}
 	}
 }
 
+func (c *checker) take(line []byte) {
+	c.check(c.lines, line)
+	c.settle()
+	if c.seq == c.tree.size+1 {
+		c.tree.add(line)
+		c.compare()
+	}
+}
+
+// A part is one of the files; the lines of all are counted through.
+type part struct {
+	name   string
+	before int // lines of the files before it
+}
+
+// place finds a line in its file.
+func (c *checker) place(n int) (name string, line int) {
+	for _, p := range slices.Backward(c.parts) {
+		if n > p.before || p.before == 0 {
+			return p.name, n - p.before
+		}
+	}
+	return "", n
+}
+
+// words name a line, with its file if there are several.
+func (c *checker) words(n int) string {
+	name, line := c.place(n)
+	if len(c.parts) < 2 {
+		return fmt.Sprintf("line %d", line)
+	}
+	return fmt.Sprintf("line %d of %s", line, filepath.Base(name))
+}
+
 func bySize(a, b Checkpoint) int { return cmp.Compare(a.Size, b.Size) }
 
-// compare holds the lines up to line n against the checkpoints that are of so many. When
-// something is wrong with them already, that is what has to be known.
-func (c *checker) compare(n int) {
-	var now []Checkpoint
+// A comparison is one that is still to come, of a tree with checkpoints: whether the line
+// where it is due was changed, only the next line says.
+type comparison struct {
+	line int
+	size uint64
+	root [32]byte
+	with []Checkpoint
+}
+
+// compare has the lines up to the last one held against the checkpoints that are of so
+// many.
+func (c *checker) compare() {
+	m := comparison{line: c.lines, size: c.tree.size}
 	for len(c.marks) > 0 && c.marks[0].Size == c.tree.size {
-		now, c.marks = append(now, c.marks[0]), c.marks[1:]
+		m.with, c.marks = append(m.with, c.marks[0]), c.marks[1:]
 	}
-	if len(now) == 0 || len(c.report.Faults) > 0 || c.broken.links > 0 {
-		return
+	if len(m.with) > 0 {
+		m.root = c.tree.root()
+		c.due = append(c.due, m)
 	}
-	root := c.tree.root()
-	fits := func(m Checkpoint) bool { return m.Root == root }
+}
+
+// settle makes the comparisons that are due. When something is wrong with the lines
+// already, that is what has to be known.
+func (c *checker) settle() {
+	for _, m := range c.due {
+		if len(c.report.Faults) == 0 && c.broken.links == 0 {
+			c.hold(m)
+		}
+	}
+	c.due = c.due[:0]
+}
+
+func (c *checker) hold(m comparison) {
+	fits := func(with Checkpoint) bool { return with.Root == m.root }
 	switch {
-	case !slices.ContainsFunc(now, fits):
-		c.fault(n, "the first %d lines are not those of the checkpoint: after line %d they were changed and chained anew, or the checkpoint is of another log", c.tree.size, c.fits)
-	case slices.ContainsFunc(now, func(m Checkpoint) bool { return !fits(m) }):
-		c.fault(n, "two checkpoints of the first %d lines disagree: there are two logs of this name, and one was shown to some, the other to others", c.tree.size)
+	case !slices.ContainsFunc(m.with, fits):
+		c.fault(m.line, "the first %d lines are not those of the checkpoint: after line %d they were changed and chained anew, or the checkpoint is of another log", m.size, c.fits)
+	case !slices.ContainsFunc(m.with, func(with Checkpoint) bool { return !fits(with) }):
+		c.fits = m.size
 	default:
-		c.fits = c.tree.size
+		c.fault(m.line, "two checkpoints of the first %d lines disagree: there are two logs of this name, and one was shown to some, the other to others", m.size)
 	}
 }
 
 // A checker is the state between two lines.
 type checker struct {
 	report   Report
+	parts    []part
+	lines    int  // read so far, of all parts
 	cut      bool // there were more faults than maxFaults
 	wantSeq  uint64
 	wantHash *[32]byte
 	marks    []Checkpoint // that are still to come, by size
-	fits     uint64       // the size of the last that fitted
-	tree     rangeTree    // of the lines, up to the first that is not in its place
+	due      []comparison
+	fits     uint64    // the size of the last that fitted
+	tree     rangeTree // of the lines, up to the first that is not in its place
 
 	// The last entry in the chain: its number, its line's sum, where it stands.
 	seq  uint64
@@ -161,14 +240,14 @@ func (c *checker) fault(line int, format string, args ...any) int {
 		c.cut = true
 		return -1
 	}
-	c.report.Faults = append(c.report.Faults, Fault{line, fmt.Sprintf(format, args...)})
+	c.report.Faults = append(c.report.Faults, Fault{at: line, Reason: fmt.Sprintf(format, args...)})
 	return len(c.report.Faults) - 1
 }
 
 // restate replaces the reason of a fault when a later line explains it better.
 func (c *checker) restate(i, line int, format string, args ...any) {
 	if i >= 0 {
-		c.report.Faults[i] = Fault{line, fmt.Sprintf(format, args...)}
+		c.report.Faults[i] = Fault{at: line, Reason: fmt.Sprintf(format, args...)}
 	}
 }
 
@@ -214,7 +293,7 @@ func (c *checker) check(n int, line []byte) {
 func (c *checker) link(n int, prev [32]byte) (faulty bool) {
 	switch {
 	case c.twin != nil && prev == c.twin.hash && prev != c.hash:
-		c.restate(c.twin.fault, c.line, "a second line says that it is entry %d: the chain goes on from line %d", c.seq, c.twin.line)
+		c.restate(c.twin.fault, c.line, "a second line says that it is entry %d: the chain goes on from %s", c.seq, c.words(c.twin.line))
 		if c.broken.links == 1 { // it led to the false line
 			c.broken = broken{}
 		}
@@ -261,11 +340,11 @@ func (c *checker) flush() {
 	switch {
 	case b.links == 0:
 	case b.links == 1:
-		c.fault(b.first, "the line was changed: its sum is %s, and line %d says it was %s", sum(b.real), b.second, sum(b.named))
+		c.fault(b.first, "the line was changed: its sum is %s, and %s says it was %s", sum(b.real), c.words(b.second), sum(b.named))
 	case b.links == 2:
 		c.fault(b.second, "the line was changed: it fits neither the line before it nor the line after it")
 	default:
-		c.fault(b.second, "the lines %d to %d were changed: none fits its neighbours", b.second, b.second+b.links-2)
+		c.fault(b.second, "the lines from here to %s were changed: none fits its neighbours", c.words(b.second+b.links-2))
 	}
 }
 
@@ -273,10 +352,14 @@ func (c *checker) flush() {
 func (c *checker) skip(n int, seq uint64, prev [32]byte) {
 	c.flush()
 	g := gap{lo: c.seq + 1, hi: seq - 1, before: c.hash, after: prev, line: n}
+	hint := ""
+	if c.line == 0 && c.report.Removed == 0 {
+		hint = "; where they were removed by retention, give the stump as well"
+	}
 	if g.lo == g.hi {
-		g.fault = c.fault(n, "entry %d is missing before this line", g.lo)
+		g.fault = c.fault(n, "entry %d is missing before this line%s", g.lo, hint)
 	} else {
-		g.fault = c.fault(n, "entries %d to %d are missing before this line", g.lo, g.hi)
+		g.fault = c.fault(n, "entries %d to %d are missing before this line%s", g.lo, g.hi, hint)
 	}
 	c.gap = &g
 }
@@ -285,7 +368,7 @@ func (c *checker) skip(n int, seq uint64, prev [32]byte) {
 // the fault of the gap then says.
 func (c *checker) fill(n int, seq uint64, prev, hash [32]byte) {
 	g := c.gap
-	c.restate(g.fault, g.line, "the entries from here on are not in their order: entry %d comes later, in line %d", seq, n)
+	c.restate(g.fault, g.line, "the entries from here on are not in their order: entry %d comes later, in %s", seq, c.words(n))
 	if seq == g.lo && prev != g.before || seq == g.hi && hash != g.after {
 		c.flush()
 		c.fault(n, "entry %d stands in the wrong place, and was changed", seq)
@@ -297,7 +380,7 @@ func (c *checker) fill(n int, seq uint64, prev, hash [32]byte) {
 func (c *checker) again(n int, seq uint64, hash [32]byte) {
 	if g := c.gap; g != nil && g.lo > g.hi && g.line == c.line && hash == c.hash {
 		// All that seemed to be missing has come, and now the same line again.
-		c.restate(g.fault, g.line, "a copy of entry %d stands here; its place is line %d", seq, n)
+		c.restate(g.fault, g.line, "a copy of entry %d stands here; its place is %s", seq, c.words(n))
 		c.gap = nil
 		return
 	}
@@ -307,17 +390,21 @@ func (c *checker) again(n int, seq uint64, hash [32]byte) {
 	}
 }
 
-// end closes the report; the file ended before line n.
-func (c *checker) end(n int) Report {
+// end closes the report.
+func (c *checker) end() Report {
+	c.settle()
 	c.flush()
 	want := c.wantSeq
 	for _, m := range c.marks {
 		want = max(want, m.Size)
 	}
 	if have := c.seq + c.unread; have < want {
-		c.fault(n, "the end was cut off: entries %d to %d are missing", have+1, want)
+		c.fault(c.lines+1, "the end was cut off: entries %d to %d are missing", have+1, want)
 	}
-	slices.SortStableFunc(c.report.Faults, func(a, b Fault) int { return a.Line - b.Line })
+	slices.SortStableFunc(c.report.Faults, func(a, b Fault) int { return a.at - b.at })
+	for i, f := range c.report.Faults {
+		c.report.Faults[i].File, c.report.Faults[i].Line = c.place(f.at)
+	}
 	if c.cut {
 		last := &c.report.Faults[maxFaults-1]
 		last.Reason += "; more faults follow, which are not listed"

@@ -403,7 +403,7 @@ func TestUnwritableLogRefusesAll(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sequencer = audit.NewSequencer(c.Store.(audit.Store), dir, key)
+		sequencer = audit.NewSequencer(c.Store.(audit.Store), dir, key, audit.Keeping{})
 		c.Log = sequencer
 	})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -22,7 +22,7 @@ func TestProofHasTheLatestCheckpoint(t *testing.T) {
 	file := filepath.Join(dir, "audit.log.jsonl")
 	var log *audit.Sequencer
 	r := newRoom(t, rules, func(c *authz.Config) {
-		log = audit.NewSequencer(c.Store.(audit.Store), file, key)
+		log = audit.NewSequencer(c.Store.(audit.Store), file, key, audit.Keeping{})
 		c.Log = log
 	})
 	if c := proofOf(t, r); c.Log != "" {

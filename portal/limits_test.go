@@ -13,6 +13,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/internal/logline"
 )
 
 const limitPolicy = `version: 1
@@ -180,7 +181,7 @@ func (w *world) wantLogged(event, by, reason string, limits []audit.Limit) {
 			w.t.Fatal(err)
 		}
 		for _, l := range lines {
-			e, err := readLine(l)
+			e, err := logline.Read(l)
 			if err != nil {
 				w.t.Fatal(err)
 			}

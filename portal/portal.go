@@ -48,8 +48,7 @@ type Store interface {
 	RedeemLink(ctx context.Context, link, session [32]byte, now, until time.Time) (identity.Session, error)
 	Session(ctx context.Context, hash [32]byte, now time.Time) (identity.Session, error)
 	EndSession(ctx context.Context, hash [32]byte) error
-	Head(ctx context.Context) (seq uint64, hash [32]byte, err error)
-	Lines(ctx context.Context, from uint64, limit int) ([]audit.Sequenced, error)
+	Search(ctx context.Context, q audit.Query) (audit.Page, error)
 }
 
 // Config is what the portal is made of.
@@ -136,6 +135,7 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("GET /tools/show", p.signedIn(p.tool))
 	mux.Handle("POST /tools/answer", p.signedIn(p.answerTool))
 	mux.Handle("GET /audit", p.signedIn(p.audit))
+	mux.Handle("GET /audit/{seq}", p.signedIn(p.auditLine))
 	mux.Handle("GET /policies", p.signedIn(p.policies))
 	mux.Handle("GET /playground", p.signedIn(p.playground))
 

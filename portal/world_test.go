@@ -100,7 +100,7 @@ func (w *world) sequence() *audit.Sequencer {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	log := audit.NewSequencer(w.store, filepath.Join(w.t.TempDir(), "audit.log.jsonl"), key)
+	log := audit.NewSequencer(w.store, filepath.Join(w.t.TempDir(), "audit.log.jsonl"), key, audit.Keeping{})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); log.Run(ctx) }()

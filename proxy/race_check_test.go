@@ -185,7 +185,7 @@ func (w *raceWorld) readLog() *raceLog {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	key := must(audit.LoadOrCreateKey(filepath.Join(w.home, "keys")))(w.t)
-	if err := audit.NewSequencer(w.store, file, key).Run(ended); err != nil {
+	if err := audit.NewSequencer(w.store, file, key, audit.Keeping{}).Run(ended); err != nil {
 		w.fault("sequencing the rest of the log: %v", err)
 	}
 	raw, err := os.ReadFile(file)

@@ -133,7 +133,7 @@ func runRaceMachine(home string, in io.Reader, out io.Writer, alone bool) (err e
 	if err != nil {
 		return err
 	}
-	log := audit.NewSequencer(m.store, filepath.Join(home, "audit.log.jsonl"), logKey)
+	log := audit.NewSequencer(m.store, filepath.Join(home, "audit.log.jsonl"), logKey, audit.Keeping{})
 	service, err := authz.New(authz.Config{Store: m.store, Owner: m.owner, Policies: m.keeper, Key: key, Log: log,
 		Protect: authz.NewProtection([]string{home}, nil), Now: m.now})
 	if err != nil {

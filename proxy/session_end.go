@@ -30,16 +30,21 @@ const settleFor = 5 * time.Second
 func (s *session) settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, settleFor)
 	defer cancel()
+	s.drain(ctx)
+	s.leaveUnknown(ctx)
+}
+
+// drain waits until all that the host has asked is answered.
+func (s *session) drain(ctx context.Context) {
 	for ctx.Err() == nil {
 		s.mu.Lock()
 		n := len(s.requests)
 		s.mu.Unlock()
 		if n == 0 && len(s.room) == 0 {
-			break
+			return
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	s.leaveUnknown(ctx)
 }
 
 // leaveUnknown records the calls whose outcome nobody saw. When OpenLeash itself
@@ -85,6 +90,9 @@ func (s *session) upstreamGone(ctx context.Context, err error) error {
 	for _, id := range ids {
 		s.fail(ctx, id, failure{status: "transport_error", detail: err.Error()})
 	}
+	ctx, cancel := context.WithTimeout(ctx, settleFor)
+	defer cancel()
+	s.drain(ctx) // some calls answer for themselves
 	return fmt.Errorf("server %s: %w", s.p.Name, err)
 }
 

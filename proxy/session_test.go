@@ -453,3 +453,29 @@ func TestACancellationDoesNotOvertakeItsCall(t *testing.T) {
 		}
 	}
 }
+
+// The host is slow to take an answer, and the server ends meanwhile.
+func TestAnAnswerOnItsWayOutlivesTheServer(t *testing.T) {
+	p := newRealProxy(t, denyAll)
+	host, hostSide := newPipe(64, 0)
+	upstreamSide, upstream := newPipes()
+	s := p.newSession(authz.Caller{Agent: must(p.store.EnsureAgent(t.Context(), "bot", p.owner))(t)}, hostSide, upstreamSide)
+	ended := make(chan error, 1)
+	go func() { ended <- s.serve(t.Context()) }()
+	host.write(toolCall("1", "wipe", `{}`))
+	eventually(t, "the call is not answered", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.room) == 1 && len(s.requests) == 0
+	})
+	upstream.Close()
+	select {
+	case <-ended:
+		t.Fatal("the host was closed before it had its answer")
+	case <-time.After(50 * time.Millisecond):
+	}
+	if m, err := host.Recv(t.Context()); err != nil || m.ID != "1" {
+		t.Errorf("got %s, %v", m.Raw, err)
+	}
+	<-ended
+}

@@ -128,19 +128,27 @@ func (a *app) publishKey(ctx context.Context) error {
 	if slices.ContainsFunc(known, func(k proof.PublicKey) bool { return k.ID == key.ID }) {
 		return a.store.PutKey(ctx, key) // sees that it has the same bytes
 	}
-	now := time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
 	added := []audit.Entry{{
-		TS: now, Event: "key.added", ActorType: "system", ActorID: "openleash", ProofKID: &key.ID, OwnerID: a.owner.ID, Detail: "public key " + key.SPKI(),
+		Event: "key.added", ActorType: "system", ActorID: "openleash", ProofKID: &key.ID, OwnerID: a.owner.ID, Detail: "public key " + key.SPKI(),
 	}}
 	if len(known) == 0 {
 		added = append(added, audit.Entry{
-			TS: now, Event: "owner.created", ActorType: "system", ActorID: "openleash", OwnerID: a.owner.ID, Detail: a.owner.Type + " " + a.owner.Name,
+			Event: "owner.created", ActorType: "system", ActorID: "openleash", OwnerID: a.owner.ID, Detail: a.owner.Type + " " + a.owner.Name,
 		})
 	}
-	if err := a.store.Commit(ctx, authz.Batch{Entries: added}); err != nil {
+	if err := a.commit(ctx, added...); err != nil {
 		return err
 	}
 	return a.store.PutKey(ctx, key)
+}
+
+// commit records what there is no service for, or not yet.
+func (a *app) commit(ctx context.Context, entries ...audit.Entry) error {
+	now := time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+	for i := range entries {
+		entries[i].TS = now
+	}
+	return a.store.Commit(ctx, authz.Batch{Entries: entries})
 }
 
 // firstPolicy writes the default policy of a new installation.
@@ -178,7 +186,7 @@ func (a *app) openService() (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stop = cancel
 	a.process = rand.Text()
-	a.sequencer = audit.NewSequencer(a.store, a.home.AuditLog(), a.logKey)
+	a.sequencer = audit.NewSequencer(a.store, a.home.AuditLog(), a.logKey, a.keeping())
 	a.sequencing.Go(func() {
 		if err := a.sequencer.Run(ctx); err != nil {
 			a.log.Error().Err(err).Msg("the audit log is behind the store; it is completed at the next start")

@@ -9,32 +9,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openleash/openleash-go/audit"
-	"github.com/openleash/openleash-go/internal/visible"
 )
 
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Read and verify the log"}
-	cmd.AddCommand(auditTail(), auditVerify(), auditCheckpoint(), auditProve(), auditKey(), auditMask())
+	cmd.AddCommand(auditTail(), auditSearch(), auditStats(), auditExport(), auditVerify(), auditCheckpoint(), auditProve(), auditKey(), auditMask(), auditImport())
 	return cmd
 }
 
 func auditTail() *cobra.Command {
 	var n int
-	var follow bool
+	var follow, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "tail",
-		Short: "Print the last lines of the log",
+		Short: "Print the last entries of the log",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withApp(cmd, func(a *app) error { return a.tailLog(cmd, n, follow) })
+			return withApp(cmd, func(a *app) error { return a.tailLog(cmd, n, follow, newLinePrinter(cmd.OutOrStdout(), asJSON)) })
 		},
 	}
 	cmd.Flags().IntVarP(&n, "lines", "n", 20, "how many")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until interrupted")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the lines as they stand in the log")
 	return cmd
 }
 
-func (a *app) tailLog(cmd *cobra.Command, n int, follow bool) error {
+func (a *app) tailLog(cmd *cobra.Command, n int, follow bool, p *linePrinter) error {
 	ctx := cmd.Context()
 	if err := a.caughtUp(ctx); err != nil {
 		return err
@@ -56,7 +56,9 @@ func (a *app) tailLog(cmd *cobra.Command, n int, follow bool) error {
 			return err
 		}
 		for _, l := range lines {
-			fmt.Fprintln(cmd.OutOrStdout(), visible.JSONText(string(l.Line)))
+			if err := p.print(l); err != nil {
+				return err
+			}
 			from = l.Seq + 1
 		}
 		if len(lines) > 0 {
@@ -97,8 +99,8 @@ func (a *app) completed(ctx context.Context) (seq uint64, hash [32]byte, err err
 		if seq, hash, err = a.store.Head(ctx); err != nil || seq == 0 {
 			return seq, hash, err
 		}
-		last, err := audit.Tail(a.home.AuditLog(), 1)
-		if err == nil && len(last) == 1 && sha256.Sum256(last[0]) == hash || a.sequencer.Err() != nil {
+		last, err := audit.End(a.home.AuditLog())
+		if err == nil && sha256.Sum256(last) == hash || a.sequencer.Err() != nil {
 			break
 		}
 		a.sequencer.Wake()

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -107,26 +105,14 @@ func (a *app) findLine(ctx context.Context, id string) (audit.Sequenced, error) 
 }
 
 func (a *app) findDecision(ctx context.Context, id string) (audit.Sequenced, error) {
-	for from := uint64(1); ; {
-		lines, err := a.store.Lines(ctx, from, 500)
-		if err != nil || len(lines) == 0 {
-			if err == nil {
-				err = fmt.Errorf("the log has no decision with the id %q, nor is that the number of an entry", id)
-			}
-			return audit.Sequenced{}, err
-		}
-		for _, l := range lines {
-			if bytes.Contains(l.Line, []byte(id)) && isDecision(l.Line, id) {
-				return l, nil
-			}
-		}
-		from = lines[len(lines)-1].Seq + 1
+	found, _, err := a.newest(ctx, audit.Query{Scope: audit.Whole(), Event: "decision", DecisionID: id}, 1)
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("the log has no decision with the id %q, nor is that the number of an entry", id)
 	}
-}
-
-func isDecision(line []byte, id string) bool {
-	var e audit.Entry
-	return json.Unmarshal(line, &e) == nil && e.Event == "decision" && e.DecisionID == id
+	if err != nil {
+		return audit.Sequenced{}, err
+	}
+	return found[0], nil
 }
 
 // wait is a moment, or less when ctx ends.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,11 +28,12 @@ func auditVerify() *cobra.Command {
 		Long: `Without FILE, checks the log of this installation: its chain, its end against the
 store, its lines against the last checkpoint.
 
-With FILE, checks these files and needs nothing else: a log, checkpoints of it,
-receipts of its entries, in any order. Checkpoints and receipts need --key, the
-log's public key or a file that has it (openleash audit key prints it). The more
-checkpoints you have kept, the more is found: a log whose end was cut off, or that
-was written anew, shows only against somebody who knew it before.
+With FILE, checks these files and needs nothing else: a log with all its segments,
+checkpoints of it, receipts of its entries, the stump of what was removed, in any
+order. Checkpoints, receipts and stumps need --key, the log's public key or a file that
+has it (openleash audit key prints it). The more checkpoints you have kept, the more is
+found: a log whose end was cut off, or that was written anew, shows only against somebody
+who knew it before.
 
 Exit code 0: all is as it should be; 1: faults, each with its place.`,
 		Example: "  openleash audit verify --key audit.pub audit.log.jsonl kept.checkpoint",
@@ -61,10 +64,41 @@ func (a *app) verifyLog(cmd *cobra.Command) error {
 		a.markedBy(ctx, seq)
 		v.checkpoint(audit.CheckpointFile(a.home.AuditLog()))
 	}
-	if err := v.log(a.home.AuditLog(), seq, "sha256:"+hex.EncodeToString(hash[:])); err != nil {
+	if err := v.own(a.home.AuditLog(), seq, "sha256:"+hex.EncodeToString(hash[:])); err != nil {
 		return err
 	}
 	return v.end()
+}
+
+// own verifies a log where it lies, with its segments. One that is closed meanwhile is
+// looked for again.
+func (v *verifier) own(log string, seq uint64, hash string) error {
+	if stump := audit.StumpFile(log); exists(stump) {
+		v.stump(stump)
+	}
+	for range 3 {
+		files, err := audit.Files(log)
+		if err != nil {
+			return err
+		}
+		if len(files) == 0 {
+			files = []string{log} // which is missing
+		}
+		report, err := audit.VerifyFiles(files, v.stumps, seq, hash, v.known...)
+		if now, _ := audit.Files(log); !slices.Equal(files, now) && len(now) > 0 {
+			continue
+		}
+		if err == nil {
+			v.report(files, report)
+		}
+		return err
+	}
+	return fmt.Errorf("the segments of %s change faster than they can be read: try again", log)
+}
+
+func exists(file string) bool {
+	_, err := os.Lstat(file)
+	return err == nil
 }
 
 // verifyFiles verifies what somebody else has brought.
@@ -78,30 +112,38 @@ func verifyFiles(cmd *cobra.Command, files []string, key string, known []string)
 			return err
 		}
 	}
-	log := ""
-	for _, file := range files {
-		kind, err := kindOf(file)
-		switch {
-		case err != nil:
-			return err
-		case kind == aLog && log != "":
-			return fmt.Errorf("%s and %s are both logs: want one at a time", log, file)
-		case kind == aLog:
-			log = file
-		case v.key == "":
-			return fmt.Errorf("%s is a %s: want --key, the public key of its log", file, kind)
-		case kind == aReceipt:
-			v.receipt(file)
-		default:
-			v.checkpoint(file)
-		}
+	logs, err := v.sort(files)
+	if err != nil {
+		return err
 	}
-	if log != "" {
-		if err := v.log(log, 0, ""); err != nil {
+	if len(logs) > 0 {
+		if err := v.log(logs, 0, ""); err != nil {
 			return err
 		}
 	}
 	return v.end()
+}
+
+// sort takes all files but those that are logs, which it returns.
+func (v *verifier) sort(files []string) (logs []string, err error) {
+	for _, file := range files {
+		kind, err := kindOf(file)
+		switch {
+		case err != nil:
+			return nil, err
+		case kind == aLog:
+			logs = append(logs, file)
+		case v.key == "":
+			return nil, fmt.Errorf("%s is a %s: want --key, the public key of its log", file, kind)
+		case kind == aReceipt:
+			v.receipt(file)
+		case kind == aStump:
+			v.stump(file)
+		default:
+			v.checkpoint(file)
+		}
+	}
+	return logs, nil
 }
 
 // readPublicKey returns the key that --key is, or that is in the file of that name.
@@ -122,6 +164,7 @@ const (
 	aLog        kind = "log"
 	aReceipt    kind = "receipt"
 	aCheckpoint kind = "checkpoint"
+	aStump      kind = "stump"
 )
 
 // kindOf tells by its beginning what a file is.
@@ -131,12 +174,14 @@ func kindOf(file string) (kind, error) {
 		return "", err
 	}
 	defer f.Close()
-	head, err := bufio.NewReader(f).Peek(len(audit.ReceiptHead))
+	head, err := bufio.NewReader(f).Peek(max(len(audit.ReceiptHead), len(audit.StumpHead)))
 	switch {
 	case err != nil && err != io.EOF:
 		return "", fmt.Errorf("reading %s: %w", file, err)
-	case string(head) == audit.ReceiptHead:
+	case strings.HasPrefix(string(head), audit.ReceiptHead):
 		return aReceipt, nil
+	case strings.HasPrefix(string(head), audit.StumpHead):
+		return aStump, nil
 	case len(head) == 0 || head[0] == '{':
 		return aLog, nil
 	}
@@ -148,6 +193,7 @@ type verifier struct {
 	out    io.Writer
 	key    string
 	known  []audit.Checkpoint // that the log has to agree with
+	stumps []audit.Stump
 	faults int
 }
 
@@ -163,6 +209,19 @@ func (v *verifier) checkpoint(file string) {
 		if c, err = audit.OpenCheckpoint(signed, v.key); err == nil {
 			v.known = append(v.known, c)
 			fmt.Fprintf(v.out, "%s: a checkpoint of %s, of its first %d entries\n", file, c.Origin, c.Size)
+			return
+		}
+	}
+	v.fault(file, err.Error())
+}
+
+func (v *verifier) stump(file string) {
+	text, err := readSome(file, 128<<10)
+	if err == nil {
+		var s audit.Stump
+		if s, err = audit.OpenStump(text, v.key); err == nil {
+			v.stumps = append(v.stumps, s)
+			fmt.Fprintf(v.out, "%s: the stump of the first %d entries of %s, which were removed\n", file, s.Checkpoint.Size, s.Checkpoint.Origin)
 			return
 		}
 	}
@@ -198,27 +257,43 @@ func (v *verifier) receipt(file string) {
 }
 
 // log verifies a log, up to an end that is known, or 0 and "".
-func (v *verifier) log(file string, seq uint64, hash string) error {
-	f, err := os.Open(file)
+func (v *verifier) log(files []string, seq uint64, hash string) error {
+	report, err := audit.VerifyFiles(files, v.stumps, seq, hash, v.known...)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	report, err := audit.Verify(f, seq, hash, v.known...)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", file, err)
-	}
+	v.report(files, report)
+	return nil
+}
+
+func (v *verifier) report(files []string, report audit.Report) {
 	for _, fault := range report.Faults {
-		v.fault(fmt.Sprintf("%s:%d", file, fault.Line), fault.Reason)
+		v.fault(fmt.Sprintf("%s:%d", cmp.Or(fault.File, files[0]), fault.Line), fault.Reason)
 	}
 	if len(report.Faults) > 0 {
-		return nil
+		return
 	}
-	fmt.Fprintf(v.out, "ok: %d entries, unbroken; head %s\n", report.Entries, report.Head)
-	if len(v.known) == 0 && report.Entries > 0 {
+	fmt.Fprintf(v.out, "ok: %d entries%s, unbroken; head %s\n", report.Entries, v.scope(files, report), report.Head)
+	if len(v.known) == 0 && len(v.stumps) == 0 && report.Entries > 0 {
 		fmt.Fprintln(v.out, "No checkpoint was given: whether the end was cut off, or the log was written anew, is not known.")
 	}
-	return nil
+	for _, c := range v.known {
+		if c.Size < report.Removed {
+			fmt.Fprintf(v.out, "The checkpoint of the first %d entries could not be compared: they were removed.\n", c.Size)
+		}
+	}
+}
+
+// scope says where the entries were, if that is more than one file.
+func (v *verifier) scope(files []string, r audit.Report) string {
+	words := ""
+	if r.Removed > 0 {
+		words = fmt.Sprintf(", from %d on", r.Removed+1)
+	}
+	if len(files) > 1 {
+		words += fmt.Sprintf(", in %d files", len(files))
+	}
+	return words
 }
 
 func (v *verifier) end() error {

@@ -56,6 +56,8 @@ type Config struct {
 	// OpenPerAgent (approvals: open_per_agent) is how many requests of one agent may
 	// wait for their owner. Default 50.
 	OpenPerAgent int
+	// Log (log) is how the audit log is kept.
+	Log LogConfig
 	// Servers are the upstream MCP servers (mcpServers), by name.
 	Servers map[string]Server
 	// Groups are the agents of each group that policies may be for. Default: none.
@@ -104,7 +106,7 @@ const (
 
 // loadConfig reads the configuration; a missing file is an empty one.
 func loadConfig(h home.Home) (*Config, error) {
-	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, OpenPerAgent: authz.DefaultOpenPerAgent, Servers: map[string]Server{}, Groups: policy.Groups{}, AgentHold: map[string]time.Duration{}}
+	c := &Config{Listen: defaultListen, Hold: proxy.DefaultHold, Policies: h.Policies(), MessageBytes: defaultMessageBytes, Children: defaultChildren, OpenPerAgent: authz.DefaultOpenPerAgent, Log: defaultLog(), Servers: map[string]Server{}, Groups: policy.Groups{}, AgentHold: map[string]time.Duration{}}
 	src, err := os.ReadFile(h.Config())
 	if errors.Is(err, os.ErrNotExist) {
 		return c, nil
@@ -129,7 +131,7 @@ var comment = regexp.MustCompile(`(?m)^\s*#.*$`)
 func withoutComments(s string) string { return comment.ReplaceAllString(s, "") }
 
 func (c *Config) read(d *strictyaml.Doc, h home.Home) {
-	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "agents", "list", "tools", "limits", "approvals", "mcpServers", "mapping")
+	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "agents", "list", "tools", "limits", "approvals", "log", "mcpServers", "mapping")
 	if s, ok := d.String(f["listen"], "listen"); ok {
 		c.Listen = s
 		if err := loopback(s); err != nil {
@@ -179,6 +181,7 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 			}
 		}
 	}
+	c.Log.read(d, f["log"])
 	if n := f["mcpServers"]; n != nil && n.Tag != "!!null" { // null: all of them are comments
 		c.readServers(d, n)
 	}

@@ -36,7 +36,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := func() *Config {
-		return &Config{Listen: "127.0.0.1:8787", Hold: proxy.DefaultHold, Policies: "policies", MessageBytes: 16 << 20, Children: 64, OpenPerAgent: 50, Servers: map[string]Server{}}
+		return &Config{Listen: "127.0.0.1:8787", Hold: proxy.DefaultHold, Policies: "policies", MessageBytes: 16 << 20, Children: 64, OpenPerAgent: 50, Log: LogConfig{SegmentBytes: 256 << 20, SegmentAge: 31 * 24 * time.Hour}, Servers: map[string]Server{}}
 	}
 	tests := []struct {
 		name, config string
@@ -60,6 +60,10 @@ func TestConfig(t *testing.T) {
 			c.Groups = policy.Groups{"buyers": {"bot", "cat.2"}, "nobody": {}}
 		}},
 		{"groups that are comments", "groups:\n  # buyers: [bot]\n", func(*Config) {}},
+		{"log", "log: {segment_bytes: 4096, segment_days: 1, keep_days: 400}\n", func(c *Config) {
+			c.Log = LogConfig{SegmentBytes: 4096, SegmentAge: 24 * time.Hour, Keep: 9600 * time.Hour}
+		}},
+		{"log that is comments", "log:\n  # keep_days: 400\n", func(*Config) {}},
 		{"list", "list: hide_denied\n", func(c *Config) { c.HideDenied = true }},
 		{"list all", "list: all\n", func(*Config) {}},
 		{"tools", "tools: {changed: deny}\nmcpServers:\n  files: {command: x, tools: {changed: allow}}\n  other: {command: x}\n", func(c *Config) {
@@ -124,6 +128,9 @@ func TestConfigFaults(t *testing.T) {
 		{"another bound", "approvals:\n  open: 5\n", "config.yaml:2:3: approvals: unknown key \"open\""},
 		{"too many may wait", "approvals: {open_per_agent: 10001}\n", "open_per_agent: want 1 to 10000, got 10001"},
 		{"unknown bound of what waits", "approvals: {open: 1}\n", "unknown key \"open\""},
+		{"segments too short", "log: {segment_bytes: 100}\n", "config.yaml:1:22: segment_bytes: want 4096 to 1099511627776, got 100"},
+		{"keep nothing", "log: {keep_days: 0}\n", "keep_days: want 1 to 36500, got 0"},
+		{"unknown of the log", "log: {keep: 5}\n", "log: unknown key \"keep\""},
 		{"message too small", "limits: {message_bytes: 1000}\n", "message_bytes: want 65536 to 268435456, got 1000"},
 		{"limits unknown", "limits: {message_byte: 65536}\n", `did you mean "message_bytes"?`},
 		{"servers as list", "mcpServers: [a]\n", "mcpServers: want a mapping of names to servers"},

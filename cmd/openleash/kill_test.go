@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -163,6 +165,68 @@ func TestTwoProcesses(t *testing.T) {
 	})
 }
 
+// The process that sequences the log is stopped in the middle of its work, whatever it
+// holds then; the other goes on, or refuses. Nothing is lost, and when the first goes on
+// the log is complete again.
+func TestStoppedSequencer(t *testing.T) {
+	t.Parallel()
+	stops(t, 4)
+}
+
+func stops(t *testing.T, times int) {
+	in := newInstallation(t, allowAll)
+	hosts := []*process{in.stdio(t, "first"), nil}
+	if !eventually(func() bool { return fileSize(filepath.Join(in.home, "data", "audit.log.checkpoint")) > 0 }) {
+		t.Fatal(hosts[0].all()) // the first has the seat
+	}
+	hosts[1] = in.stdio(t, "second")
+	var enough atomic.Bool
+	sent := make([]int, 2)
+	var loads sync.WaitGroup
+	for i, p := range hosts {
+		loads.Go(func() { sent[i] = p.load(8, enough.Load) })
+	}
+	for range times {
+		time.Sleep(time.Duration(rand.IntN(300_000)) * time.Microsecond)
+		signalTo(t, hosts[0], syscall.SIGSTOP)
+		time.Sleep(time.Duration(200+rand.IntN(1500)) * time.Millisecond)
+		signalTo(t, hosts[0], syscall.SIGCONT)
+	}
+	enough.Store(true)
+	loads.Wait()
+	for i, p := range hosts {
+		if !eventually(func() bool { return p.answers() == sent[i] }) {
+			t.Fatalf("%d calls sent, %d answered: %s", sent[i], p.answers(), p.words())
+		}
+		for line := range strings.Lines(p.output()) {
+			if strings.Contains(line, `rror"`) && !strings.Contains(line, "_UNAVAILABLE") {
+				t.Errorf("a call failed: %.500s", line)
+			}
+		}
+		if err := p.stdin.Close(); err != nil {
+			t.Error(err)
+		}
+		<-p.exited
+	}
+	in.whole(t, 0)
+	t.Logf("%d calls, %d refused", sent[0]+sent[1], strings.Count(hosts[0].output()+hosts[1].output(), "_UNAVAILABLE"))
+}
+
+func signalTo(t *testing.T, p *process, s syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fileSize(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
 // together loads several processes on one home.
 func together(t *testing.T, processes int, newStop func() func() bool) {
 	in := newInstallation(t, allowAll)
@@ -195,7 +259,7 @@ func together(t *testing.T, processes int, newStop func() func() bool) {
 		}
 	}
 	in.whole(t, 0)
-	log := in.run(t, "audit", "tail", "-n", fmt.Sprint(3*total))
+	log := in.run(t, "audit", "tail", "--json", "-n", fmt.Sprint(3*total))
 	if decisions, outcomes := strings.Count(log, `"event":"decision"`), strings.Count(log, `"outcome":"ok"`); decisions != total || outcomes != total {
 		t.Errorf("%d calls, but %d decisions and %d outcomes in the log", total, decisions, outcomes)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -11,7 +12,12 @@ import (
 // one of the servers that scripts put behind it.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"openleash":  func() { os.Exit(run()) },
+		"openleash": func() {
+			if d, err := time.ParseDuration(os.Getenv("TEST_DAY")); err == nil {
+				day = d
+			}
+			os.Exit(run())
+		},
 		"fakemcp":    fakeMCP,
 		"sleeper":    sleeper,
 		"squatter":   squatter,

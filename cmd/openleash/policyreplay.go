@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/internal/strictyaml"
 	"github.com/openleash/openleash-go/internal/visible"
 	"github.com/openleash/openleash-go/replay"
@@ -38,12 +39,13 @@ to differ, but something is undecidable, because the record lacks what it depend
 			if o.Since, err = timeOr("--since", since, time.Time{}); err != nil {
 				return err
 			}
+			logs := []string{from}
 			if from == "" {
-				if from, err = ownLog(cmd); err != nil {
+				if logs, err = ownLog(cmd); err != nil {
 					return err
 				}
 			}
-			report, err := replayLog(from, cmd.Flag("policy").Value.String(), o)
+			report, err := replayLog(logs, cmd.Flag("policy").Value.String(), o)
 			var list strictyaml.ErrorList
 			switch {
 			case errors.As(err, &list):
@@ -70,7 +72,7 @@ to differ, but something is undecidable, because the record lacks what it depend
 	return cmd
 }
 
-func replayLog(from, policies string, o replay.Options) (replay.Report, error) {
+func replayLog(from []string, policies string, o replay.Options) (replay.Report, error) {
 	own, groups, err := orOwnPolicies(nil) // the groups are those of this installation, whatever the policies
 	if err != nil {
 		return replay.Report{}, err
@@ -86,30 +88,56 @@ func replayLog(from, policies string, o replay.Options) (replay.Report, error) {
 	defer log.Close()
 	report, err := replay.Run(log, book, o)
 	if err != nil {
-		return report, fmt.Errorf("replaying %s: %w", log.Name(), err)
+		return report, fmt.Errorf("replaying %s: %w", strings.Join(from, ", "), err)
 	}
 	return report, nil
 }
 
-// ownLog is the log of this installation, with all that was decided so far.
-func ownLog(cmd *cobra.Command) (name string, err error) {
+// ownLog are the files of the log of this installation, with all that was decided so far.
+func ownLog(cmd *cobra.Command) (files []string, err error) {
 	err = withApp(cmd, func(a *app) error {
 		if err := a.caughtUp(cmd.Context()); err != nil {
 			return err
 		}
-		name = a.home.AuditLog()
-		_, _, err := a.completed(cmd.Context())
+		if _, _, err = a.completed(cmd.Context()); err != nil {
+			return err
+		}
+		files, err = audit.Files(a.home.AuditLog())
 		return err
 	})
-	return name, err
+	return files, err
 }
 
-// openLog opens a log, standard input for "-".
-func openLog(name string) (*os.File, error) {
-	if name == "-" {
-		return os.Stdin, nil
+// A logReader reads files one after the other.
+type logReader struct {
+	io.Reader
+	files []*os.File
+}
+
+// openLog opens the files of a log, standard input for "-".
+func openLog(files []string) (*logReader, error) {
+	var l logReader
+	var readers []io.Reader
+	for _, name := range files {
+		if name == "-" {
+			readers = append(readers, os.Stdin)
+			continue
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			l.Close()
+			return nil, err
+		}
+		l.files, readers = append(l.files, f), append(readers, f)
 	}
-	return os.Open(name)
+	l.Reader = io.MultiReader(readers...)
+	return &l, nil
+}
+
+func (l *logReader) Close() {
+	for _, f := range l.files {
+		f.Close()
+	}
 }
 
 func replayVerdict(r replay.Report) error {

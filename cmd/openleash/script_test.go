@@ -311,7 +311,7 @@ func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
 // this is all that we set there.
 func environment(ts *testscript.TestScript) []string {
 	var env []string
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "OPENLEASH_HOME", "PIDS", "GORACE", "GOCOVERDIR", "SECRET", "OPENLEASH_TEST", "TOKEN", "OPENLEASH_TOKEN"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "OPENLEASH_HOME", "PIDS", "GORACE", "GOCOVERDIR", "SECRET", "OPENLEASH_TEST", "TEST_DAY", "TOKEN", "OPENLEASH_TOKEN"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}

@@ -256,7 +256,7 @@ func TestSecondUser(t *testing.T) {
 	if out := owner.must("openleash", "audit", "verify"); !strings.Contains("\n"+out, "\nok: ") {
 		t.Errorf("audit verify: %s", out)
 	}
-	if log := owner.must("openleash", "audit", "tail", "-n", "100"); strings.Count(log, `"event":"approval.`) != 1 || !strings.Contains(log, `"event":"approval.approved"`) {
+	if log := owner.must("openleash", "audit", "tail", "--json", "-n", "100"); strings.Count(log, `"event":"approval.`) != 1 || !strings.Contains(log, `"event":"approval.approved"`) {
 		t.Errorf("the log has not just the owner's answer: %s", log)
 	}
 	h.stdin.Close()

@@ -15,6 +15,8 @@ import (
 
 func TestSoakKills(t *testing.T) { kills(t, 200) }
 
+func TestSoakStoppedSequencer(t *testing.T) { stops(t, 60) }
+
 func TestSoakThreeProcesses(t *testing.T) {
 	until := time.Now().Add(2 * time.Minute)
 	together(t, 3, func() func() bool { return func() bool { return time.Now().After(until) } })

@@ -125,9 +125,24 @@ func (s *Store) SetSequenced(ctx context.Context, ids []int64, lines []audit.Seq
 	if len(ids) == 0 {
 		return nil
 	}
-	err := s.write(ctx, func(t *tx) error { return t.sequence(s.seen.Load(), ids, lines) })
+	index, err := s.index(ctx, lines)
 	if err != nil {
 		return fmt.Errorf("sequencing: %w", err)
+	}
+	behind := false
+	err = s.write(ctx, func(t *tx) error {
+		if err := t.sequence(s.seen.Load(), ids, lines); err != nil {
+			return err
+		}
+		ok, err := t.addIndex(index)
+		behind = !ok
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("sequencing: %w", err)
+	}
+	if behind {
+		s.indexer.ask()
 	}
 	return nil
 }
@@ -139,7 +154,7 @@ func (t *tx) sequence(journal *seen, ids []int64, lines []audit.Sequenced) error
 	if err != nil {
 		return err
 	}
-	head, err := inTx(t, errNone, readID, "SELECT coalesce(max(seq), 0) FROM lines")
+	head, err := inTx(t, errNone, readID, selectLast)
 	if err != nil {
 		return err
 	}
@@ -188,6 +203,67 @@ func (s *Store) Lines(ctx context.Context, from uint64, limit int) ([]audit.Sequ
 	room := audit.MaxBatch
 	return listWhile(ctx, s, func(l audit.Sequenced) bool { room -= len(l.Line); return room > 0 },
 		readLine, selectLines+" WHERE seq >= ? ORDER BY seq LIMIT ?", int64(from), limit)
+}
+
+// atATime bounds how many lines are dropped or put back in one transaction: decisions
+// wait for it.
+const atATime = 1000
+
+// Drop forgets lines, from the first on.
+func (s *Store) Drop(ctx context.Context, upto uint64) (all bool, err error) {
+	err = s.write(ctx, func(t *tx) (err error) {
+		all, err = t.drop(int64(upto))
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("dropping the first lines of the log: %w", err)
+	}
+	return all, nil
+}
+
+func (t *tx) drop(upto int64) (all bool, err error) {
+	first, err := inTx(t, errNone, readID, selectFirst)
+	if err != nil {
+		return false, err
+	}
+	head, err := inTx(t, errNone, readID, selectLast)
+	if err != nil {
+		return false, err
+	}
+	upto = min(upto, head-1) // the last gives the next its place
+	last := min(upto, first+atATime-1)
+	_, err = t.exec("DELETE FROM lines WHERE seq <= ?", last)
+	return last >= upto, err
+}
+
+// Restore puts back lines that come before the first. The index of the log begins with
+// them again, and is made anew.
+func (s *Store) Restore(ctx context.Context, lines []audit.Sequenced) error {
+	for len(lines) > 0 {
+		some := lines[max(0, len(lines)-atATime):]
+		lines = lines[:len(lines)-len(some)]
+		if err := s.write(ctx, func(t *tx) error { return t.restore(some) }); err != nil {
+			return fmt.Errorf("putting lines of the log back: %w", err)
+		}
+	}
+	s.indexer.ask()
+	return nil
+}
+
+func (t *tx) restore(lines []audit.Sequenced) error {
+	first, err := inTx(t, errNone, readID, selectFirst)
+	if err != nil {
+		return err
+	}
+	if last := lines[len(lines)-1].Seq; int64(last)+1 != first {
+		return fmt.Errorf("the first line is %d: want lines up to %d, got them up to %d", first, first-1, last)
+	}
+	for _, anew := range []string{"DELETE FROM log_index", "DELETE FROM log_blocks", "DELETE FROM log_ids", "UPDATE log_indexed SET upto = 0"} {
+		if _, err := t.exec(anew); err != nil {
+			return err
+		}
+	}
+	return t.addLines(lines)
 }
 
 // LockSequencer takes the sequencer's seat if it is free.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,28 +59,64 @@ func benchAppend(b *testing.B) {
 	}
 }
 
-func benchDecisions(b *testing.B, writers int, sequenced bool) {
-	dir := b.TempDir()
-	s := open(b, dir)
-	ctx, stop := context.WithCancel(b.Context())
-	done := make(chan error, 1)
-	if sequenced {
-		key, err := audit.LoadOrCreateKey(dir)
-		if err != nil {
-			b.Fatal(err)
-		}
-		log := audit.NewSequencer(s, filepath.Join(dir, "audit.log.jsonl"), key)
-		go func() { done <- log.Run(ctx) }()
-		for ; log.Latest().Origin == "" && s.Commit(b.Context(), decision()) == nil; time.Sleep(10 * time.Millisecond) {
-		}
-	} else {
-		done <- nil
+// BenchmarkLogOffered is what sequencing costs those who wait for a decision when as many
+// are asked for as have to be possible (15,000/s, by 64 writers), and not as many as fit
+// into two processors: there all that is done takes time from all else.
+func BenchmarkLogOffered(b *testing.B) {
+	const writers, perSecond = 64, 15_000
+	for _, sequenced := range []bool{false, true} {
+		b.Run(fmt.Sprintf("sequenced=%t", sequenced), func(b *testing.B) {
+			s := openSequenced(b, sequenced)
+			took := make([]time.Duration, b.N)
+			var next atomic.Int64
+			b.ResetTimer()
+			began := time.Now()
+			each(b, writers, func() error {
+				n := next.Add(1) - 1
+				due := began.Add(time.Duration(n) * time.Second / perSecond)
+				time.Sleep(time.Until(due))
+				err := s.Commit(b.Context(), decision())
+				took[n] = time.Since(due)
+				return err
+			})
+			b.StopTimer()
+			slices.Sort(took)
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "/s")
+			b.ReportMetric(float64(took[b.N/2].Microseconds())/1000, "p50-ms")
+			b.ReportMetric(float64(took[b.N*99/100].Microseconds())/1000, "p99-ms")
+		})
 	}
+}
+
+func benchDecisions(b *testing.B, writers int, sequenced bool) {
+	s := openSequenced(b, sequenced)
 	b.ResetTimer()
 	each(b, writers, func() error { return s.Commit(b.Context(), decision()) })
 	b.StopTimer()
-	stop()
-	if err := <-done; err != nil {
+}
+
+// openSequenced opens a store, whose log is sequenced until the benchmark ends.
+func openSequenced(b *testing.B, sequenced bool) *Store {
+	dir := b.TempDir()
+	s := open(b, dir)
+	if !sequenced {
+		return s
+	}
+	key, err := audit.LoadOrCreateKey(dir)
+	if err != nil {
 		b.Fatal(err)
 	}
+	log := audit.NewSequencer(s, filepath.Join(dir, "audit.log.jsonl"), key, audit.Keeping{})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- log.Run(ctx) }()
+	b.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	})
+	for ; log.Latest().Origin == "" && s.Commit(b.Context(), decision()) == nil; time.Sleep(10 * time.Millisecond) {
+	}
+	return s
 }

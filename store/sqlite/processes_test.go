@@ -50,7 +50,9 @@ func child(fn func(*Store) error) {
 	if err == nil {
 		ctx, stop := context.WithCancel(context.Background())
 		sequenced := make(chan error, 1)
-		go func() { sequenced <- audit.NewSequencer(s, filepath.Join(os.Args[1], "log"), key).Run(ctx) }()
+		go func() {
+			sequenced <- audit.NewSequencer(s, filepath.Join(os.Args[1], "log"), key, audit.Keeping{}).Run(ctx)
+		}()
 		err = fn(s)
 		stop()
 		err = errors.Join(err, <-sequenced)

@@ -349,6 +349,33 @@ CREATE TABLE holds (
 -- The last denial of an intent: a request that was asked for before it, and has expired
 -- since, must not hide it.
 CREATE INDEX approvals_denied ON approvals (agent_id, intent_hash, answered_at) WHERE status = 'DENIED';
+`, `
+-- What finds lines of the log again (index.go). Of each block of 4096 lines, log_index
+-- has those that a term ("agent=bot") is true of; log_ids those with a decision_id,
+-- each by a part of the id's sum; log_blocks their earliest and latest time.
+-- Lines up to log_indexed are in them: for a start none, a log may be long.
+CREATE TABLE log_index (
+	term  TEXT NOT NULL,
+	block INTEGER NOT NULL,
+	lines BLOB NOT NULL,
+	PRIMARY KEY (term, block)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX log_index_block ON log_index (block);
+CREATE TABLE log_blocks (
+	block INTEGER PRIMARY KEY,
+	since INTEGER NOT NULL,
+	until INTEGER NOT NULL
+) STRICT;
+CREATE TABLE log_ids (
+	bucket INTEGER NOT NULL,
+	block  INTEGER NOT NULL,
+	ids    BLOB NOT NULL,
+	PRIMARY KEY (bucket, block)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE log_indexed (
+	upto INTEGER NOT NULL
+) STRICT;
+INSERT INTO log_indexed (upto) VALUES (0);
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

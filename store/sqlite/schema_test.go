@@ -23,6 +23,7 @@ var undoing = map[int]string{
 		CREATE INDEX approvals_kind ON approvals (agent_id, server, tool, created_at) WHERE grant_until IS NOT NULL;
 		CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id) WHERE status = 'PENDING'`,
 	11: `DROP INDEX approvals_denied`,
+	12: `DROP TABLE log_indexed; DROP TABLE log_ids; DROP TABLE log_blocks; DROP INDEX log_index_block; DROP TABLE log_index`,
 }
 
 // undo makes the schema what it was at a version.

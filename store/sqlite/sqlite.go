@@ -77,6 +77,7 @@ type Store struct {
 	seen    atomic.Pointer[seen] // of the journal, by Unsequenced
 	tokens  *tokens
 	watch   *watch
+	indexer *indexer
 }
 
 // Open opens the store in dir, making folder, file and schema at first use.
@@ -121,6 +122,7 @@ func (s *Store) open(ctx context.Context, dir string) error {
 	s.writer.committed = s.watch.soon
 	go s.writer.run()
 	go s.journal.run()
+	s.indexer = startIndexer(s.indexRest)
 	return nil
 }
 
@@ -155,6 +157,7 @@ func create(dir, path string) error {
 // Close finishes what is queued and closes the files. The connection that
 // writes is the last: it brings the write-ahead log home.
 func (s *Store) Close() error {
+	s.indexer.stop()
 	err := s.writer.close()
 	ended := err == nil
 	for _, closing := range []func() error{s.journal.shut, s.reader.close} {

@@ -182,6 +182,54 @@ func testSequencingWhileOthersLook(t *testing.T, open Open) {
 	wantEntries(t, s)
 }
 
+// What is dropped is the first lines, never the last; what is put back comes right before
+// the first.
+func testDropping(t *testing.T, open Open) {
+	s := open(t, t.TempDir())
+	if all, err := s.Drop(t.Context(), 5); err != nil || !all {
+		t.Errorf("dropping of nothing: %v, %v", all, err)
+	}
+	const n = 2500
+	all := lines(1, n)
+	batch := note("one")
+	for range n - 1 {
+		batch.Entries = append(batch.Entries, note("more").Entries...)
+	}
+	commit(t, s, batch)
+	ids, _ := unsequenced(t, s, n)
+	if err := s.SetSequenced(t.Context(), ids, all); err != nil {
+		t.Fatal(err)
+	}
+	wantLines := func(first, count int) {
+		t.Helper()
+		got, err := s.Lines(t.Context(), 1, 10*n)
+		if err != nil || len(got) != count || int(got[0].Seq) != first || got[count-1].Seq != n {
+			t.Fatalf("want lines %d to %d, got %d, %v", first, n, len(got), err)
+		}
+		wantHead(t, s, all[n-1])
+	}
+	for _, step := range []struct{ upto, first int }{{0, 1}, {3, 4}, {2, 4}, {2200, 2201}, {n + 10, n}, {n, n}} {
+		times, all, err := 0, false, error(nil)
+		for ; !all && err == nil; times++ {
+			all, err = s.Drop(t.Context(), uint64(step.upto))
+		}
+		if err != nil || (times > 1) != (step.upto == 2200) {
+			t.Fatalf("dropping lines up to %d took %d times, %v", step.upto, times, err)
+		}
+		wantLines(step.first, n-step.first+1)
+	}
+	for _, wrong := range [][]audit.Sequenced{all[:3], all[n-4 : n-2], all[n-1:], {all[n-4], all[n-2]}} {
+		if err := s.Restore(t.Context(), wrong); err == nil {
+			t.Errorf("lines %d to %d were put back before line %d", wrong[0].Seq, wrong[len(wrong)-1].Seq, n)
+		}
+		wantLines(n, 1)
+	}
+	if err := s.Restore(t.Context(), all[9:n-1]); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(10, n-9)
+}
+
 func testSequencerSeat(t *testing.T, open Open) {
 	place := t.TempDir()
 	a, b := open(t, place), open(t, place)

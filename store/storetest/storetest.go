@@ -32,6 +32,7 @@ type Store interface {
 	PutKey(ctx context.Context, key proof.PublicKey) error
 	Keys(ctx context.Context) ([]proof.PublicKey, error)
 	RevokeKey(ctx context.Context, id string, at time.Time) error
+	Search(ctx context.Context, q audit.Query) (audit.Page, error)
 
 	Close() error
 }
@@ -113,8 +114,16 @@ func Run(t *testing.T, open Open) {
 		{"SequencingLarge", testSequencingLarge},
 		{"SequencingMoved", testSequencingMoved},
 		{"SequencingWhileOthersLook", testSequencingWhileOthersLook},
+		{"Dropping", testDropping},
+		{"SearchDropped", testSearchDropped},
 		{"SequencerSeat", testSequencerSeat},
 		{"CommitOrder", testCommitOrder},
+		{"Search", testSearch},
+		{"SearchLong", testSearchLong},
+		{"SearchScope", testSearchScope},
+		{"SearchAgent", testSearchAgent},
+		{"SearchWhileItGrows", testSearchWhileItGrows},
+		{"SearchIsBounded", testSearchIsBounded},
 		{"Owner", testOwner},
 		{"Agents", testAgents},
 		{"Tokens", testTokens},
