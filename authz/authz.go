@@ -20,8 +20,9 @@
 //     back only when nothing of the call has left the process, or a limit says
 //     that errors do, or the owner does (release.go): once, on the record, and by no
 //     door that an agent has. Whoever only looks (look.go) charges nothing.
-//   - What was decided on is in the log, whole, but for what looks like a secret
-//     (record.go); what does not fit there is refused.
+//   - What was decided on is in the log, whole, but for what looks like a secret, and
+//     what the policies want masked (record.go, marks.go); what does not fit there is
+//     refused. Nothing is decided by what is masked.
 //   - A held call in other words is the next version of the request that waits, if no
 //     call waits for that (fold.go); what one agent keeps open is bounded.
 //   - Arguments that reach into OpenLeash itself are refused before any policy
@@ -138,7 +139,7 @@ func (c Code) Waits() bool { return c == ApprovalRequired || c == ToolHeld }
 type Config struct {
 	Store    Store
 	Owner    identity.Owner
-	Policies *policy.Keeper   // nil: nothing is decided in this process (CLI), Authorize refuses
+	Policies *policy.Keeper   // nil: nothing is decided in this process, Authorize refuses, and the log gets no arguments
 	Key      *proof.Key       // nil: as for Policies
 	Log      *audit.Sequencer // nil: nobody sequences in this process (CLI)
 	Protect  *Protection

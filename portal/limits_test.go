@@ -163,7 +163,7 @@ func TestReleaseOnThePage(t *testing.T) {
 	after := v.get(got.Header.Get("Location"))
 	wantStatus(t, "afterwards", after, 200)
 	wantText(t, "afterwards", after, "Decision new was released from it by alice, in the portal.", "<strong>SEK\u00a04\u2009950.00 left</strong>")
-	w.wantLogged("limit.released", "portal:alice", "it never came", []audit.Limit{{ID: "buying/each", Key: key, Amount: 42050, Released: true}})
+	w.wantLogged("limit.released", "portal:alice", "it never came", []audit.Limit{{ID: "buying/each", Key: key, Amount: 42050, Max: 500000, Released: true}})
 
 	got = v.post("/limits/release", page.releaseForm(t, "once more"))
 	wantStatus(t, "again", got, 409)

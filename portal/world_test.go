@@ -85,7 +85,7 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { w.keeper.Close() })
 	log := w.sequence()
-	w.service, err = authz.New(authz.Config{Store: overtaking{w.store, w}, Owner: w.owner, Log: log, Now: w.now})
+	w.service, err = authz.New(authz.Config{Store: overtaking{w.store, w}, Owner: w.owner, Policies: w.keeper, Log: log, Now: w.now})
 	if err != nil {
 		t.Fatal(err)
 	}

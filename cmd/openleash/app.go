@@ -331,8 +331,11 @@ func (a *app) started(as string) {
 	}
 }
 
-func (a *app) record(event, detail string) {
-	e := audit.Entry{Event: event, ActorType: "system", ActorID: "openleash", Detail: detail, PolicyHash: a.policyHash(), Process: a.process}
+func (a *app) record(event, detail string) { a.recordOf("", event, detail) }
+
+// recordOf records what has happened with a server.
+func (a *app) recordOf(server, event, detail string) {
+	e := audit.Entry{Event: event, ActorType: "system", ActorID: "openleash", Server: server, Detail: detail, PolicyHash: a.policyHash(), Process: a.process}
 	if err := a.service.Record(context.Background(), e); err != nil {
 		a.log.Error().Err(err).Str("event", event).Msg("could not be recorded")
 	}

@@ -103,7 +103,7 @@ func (a *app) recordLogin(cmd *cobra.Command, event string, of oauth.State) erro
 	if of.Scope != "" {
 		detail += ", scope " + of.Scope
 	}
-	return a.service.Record(cmd.Context(), audit.Entry{Event: event, ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID, Detail: detail})
+	return a.service.Record(cmd.Context(), audit.Entry{Event: event, ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID, Server: of.Server, Detail: detail})
 }
 
 func (a *app) logout(cmd *cobra.Command, name string) error {

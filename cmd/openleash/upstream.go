@@ -136,7 +136,7 @@ func (a *app) bearer(s Server) (*oauth.Bearer, error) {
 		if a.bearers == nil {
 			a.bearers = map[string]*oauth.Bearer{}
 		}
-		a.bearers[s.Name] = oauth.NewBearer(a.logins(), protected, func(reason string) { a.record("upstream.login_ended", "server "+s.Name+": "+reason) })
+		a.bearers[s.Name] = oauth.NewBearer(a.logins(), protected, func(reason string) { a.recordOf(s.Name, "upstream.login_ended", "server "+s.Name+": "+reason) })
 	}
 	return a.bearers[s.Name], nil
 }
