@@ -542,11 +542,11 @@ func firstCells(t *testing.T, file, heading string) []string {
 	return names
 }
 
-// TestConfigurationIsDocumented: the keys that cmd/openleash/config.go reads,
-// no more and no fewer.
+// TestConfigurationIsDocumented: the keys that cmd/openleash/config.go and config_log.go
+// read, no more and no fewer.
 func TestConfigurationIsDocumented(t *testing.T) {
 	var want []string
-	inspect(t, "cmd/openleash/config.go", func(n ast.Node) {
+	visit := func(n ast.Node) {
 		call, ok := n.(*ast.CallExpr)
 		if !ok {
 			return
@@ -564,7 +564,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			prefixes = []string{""}
 		case "agent ":
 			prefixes = []string{"agents.NAME."}
-		case "limits", "approvals":
+		case "limits", "approvals", "log", "log.witnesses":
 			prefixes = []string{text(call.Args[1]) + "."}
 		case "oauth":
 			prefixes = []string{"mcpServers.NAME.oauth."}
@@ -576,7 +576,9 @@ func TestConfigurationIsDocumented(t *testing.T) {
 				want = append(want, prefix+text(key))
 			}
 		}
-	})
+	}
+	inspect(t, "cmd/openleash/config.go", visit)
+	inspect(t, "cmd/openleash/config_log.go", visit)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, firstCells(t, "docs/operating.md", "Configuration")); diff != "" || len(want) < 10 {
 		t.Errorf("config.go reads -, docs/operating.md has +:\n%s", diff)

@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"portal":          {"draft", "authz", "policy", "identity", "approvals", "audit", "proof", "action"},
 	"store/sqlite":    {"authz", "policy", "identity", "approvals", "audit", "proof", "action"},
 	"store/storetest": {"authz", "policy", "identity", "approvals", "audit", "proof", "action"},
+	"witness":         {"audit"},
 	"cmd/openleash":   {"*"},
 	"configs":         {},
 

@@ -14,7 +14,7 @@ import (
 
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Read and verify the log"}
-	cmd.AddCommand(auditTail(), auditVerify(), auditCheckpoint(), auditProve(), auditKey())
+	cmd.AddCommand(auditTail(), auditVerify(), auditCheckpoint(), auditProve(), auditKey(), auditWitness())
 	return cmd
 }
 

@@ -157,16 +157,43 @@ func (v *verifier) fault(file, reason string) {
 }
 
 func (v *verifier) checkpoint(file string) {
-	signed, err := readSome(file, 64<<10)
-	if err == nil {
-		var c audit.Checkpoint
-		if c, err = audit.OpenCheckpoint(signed, v.key); err == nil {
-			v.known = append(v.known, c)
-			fmt.Fprintf(v.out, "%s: a checkpoint of %s, of its first %d entries\n", file, c.Origin, c.Size)
-			return
+	text, err := readSome(file, maxKept)
+	if err != nil {
+		v.fault(file, err.Error())
+		return
+	}
+	pieces := audit.SplitKept(text)
+	if len(pieces) < 2 {
+		pieces = []audit.Kept{{Signed: text}} // as it is, so that what is wrong with it is said
+	}
+	var of []audit.Checkpoint
+	for _, piece := range pieces {
+		c, err := audit.OpenCheckpoint(piece.Signed, v.key)
+		switch {
+		case err == nil:
+			of = append(of, c)
+		case len(pieces) > 1:
+			v.fault(fmt.Sprintf("%s:%d", file, piece.Line), err.Error())
+		default:
+			v.fault(file, err.Error())
 		}
 	}
-	v.fault(file, err.Error())
+	v.known = append(v.known, of...)
+	v.tell(file, of)
+}
+
+// maxKept bounds a file of checkpoints; one a minute for a year has 130 MB.
+const maxKept = 256 << 20
+
+// tell says what a file knows.
+func (v *verifier) tell(file string, of []audit.Checkpoint) {
+	switch n := len(of); n {
+	case 0:
+	case 1:
+		fmt.Fprintf(v.out, "%s: a checkpoint of %s, of its first %d entries\n", file, of[0].Origin, of[0].Size)
+	default:
+		fmt.Fprintf(v.out, "%s: %d checkpoints of %s, the last of its first %d entries\n", file, n, of[0].Origin, of[n-1].Size)
+	}
 }
 
 // trust takes what nobody has signed: the user says that it is so.

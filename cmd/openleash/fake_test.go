@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -233,6 +234,23 @@ func get() {
 	fmt.Println(resp.StatusCode)
 	_, err = io.Copy(os.Stdout, resp.Body)
 	must(err)
+}
+
+// keeper is somebody who keeps checkpoints: it prints its address and, for each that is
+// posted, what came with it, and appends them to a file.
+func keeper() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(err)
+	fmt.Printf("http://%s\n", l.Addr())
+	must(http.Serve(l, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		f, err := os.OpenFile(os.Args[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		must(err)
+		_, err = io.Copy(f, r.Body)
+		must(err)
+		_, err = f.WriteString("\n")
+		must(errors.Join(err, f.Close()))
+		fmt.Println(r.Method, r.URL.Path, r.Header.Get("Authorization"))
+	})))
 }
 
 // authServer is a server that wants a login, with its authorization server; the

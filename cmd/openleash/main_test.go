@@ -16,6 +16,7 @@ func TestMain(m *testing.M) {
 		"sleeper":    sleeper,
 		"squatter":   squatter,
 		"get":        get,
+		"keeper":     keeper,
 		"authserver": authServer,
 		"xdg-open":   consent, // what openleash login opens: Linux and BSD
 		"open":       consent, // macOS
