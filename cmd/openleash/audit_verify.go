@@ -42,7 +42,7 @@ Exit code 0: all is as it should be; 1: faults, each with its place.`,
 		},
 	}
 	cmd.Flags().StringVar(&key, "key", "", "the log's public key, or a file that has it")
-	cmd.Flags().StringArrayVar(&known, "known", nil, "a file with what you know of the log for sure: the three lines of a proof's claim \"log\"")
+	cmd.Flags().StringArrayVar(&known, "known", nil, "a file with what you know of the log for sure: the three lines \"log\" of a proof, a refusal or an approval")
 	return cmd
 }
 
@@ -201,7 +201,7 @@ func (v *verifier) trust(file string) error {
 	var c audit.Checkpoint
 	text, err := readSome(file, 4<<10)
 	if err == nil {
-		c, err = audit.ParseCheckpoint(string(text))
+		c, err = audit.ParseCheckpoint(strings.TrimRight(string(text), "\r\n") + "\n")
 	}
 	if err != nil {
 		return fmt.Errorf("--known %s: %w", file, err)
