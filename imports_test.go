@@ -50,6 +50,7 @@ var mayImport = map[string][]string{
 	"internal/strictyaml":  {},
 	"internal/visible":     {"action"},
 	"internal/watchdog":    {},
+	"internal/witnesstest": {},
 	"internal/sample":      {"proof", "action"},
 }
 

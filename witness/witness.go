@@ -122,7 +122,7 @@ func (k *Keeper) round(ctx context.Context, d Duty) error {
 	if n, err = k.read(d); err != nil || !n.due(d, tip.Size) {
 		return err
 	}
-	_, err = k.attempt(ctx, d, tip, n)
+	_, err = k.attempt(ctx, d, n)
 	return err
 }
 
@@ -143,8 +143,13 @@ func (n note) rest(d Duty) time.Duration {
 	return min(min(d.Every, look)<<min(n.Failures-1, 20), max(d.Every, seldom))
 }
 
-// attempt sends, and keeps what came of it: in the log when that is news.
-func (k *Keeper) attempt(ctx context.Context, d Duty, tip audit.Tip, n note) (failed, err error) {
+// attempt sends, and keeps what came of it: in the log when that is news. The lock is
+// held, so that no older checkpoint comes behind a newer one.
+func (k *Keeper) attempt(ctx context.Context, d Duty, n note) (failed, err error) {
+	tip, err := audit.ReadTip(k.Log, k.Key)
+	if err != nil {
+		return nil, err
+	}
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	failed = d.send(limited, tip, n.Size)
@@ -186,8 +191,8 @@ type Report struct {
 	Since time.Time // since when it had failed before; zero: it had not
 }
 
-// Now sends the checkpoint, whether it is due or not, to a witness after the other.
-func (k *Keeper) Now(ctx context.Context, d Duty, tip audit.Tip) (Report, error) {
+// Now sends the checkpoint to a witness, whether it is due or not.
+func (k *Keeper) Now(ctx context.Context, d Duty) (Report, error) {
 	r := Report{Name: d.Name()}
 	if err := os.MkdirAll(k.Dir, 0o700); err != nil {
 		return r, fmt.Errorf("making the folder of the witnesses: %w", err)
@@ -204,7 +209,7 @@ func (k *Keeper) Now(ctx context.Context, d Duty, tip audit.Tip) (Report, error)
 		return r, err
 	}
 	r.Since = n.Since
-	r.Err, err = k.attempt(ctx, d, tip, n)
+	r.Err, err = k.attempt(ctx, d, n)
 	return r, err
 }
 

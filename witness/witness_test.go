@@ -198,7 +198,7 @@ func (hangs) send(ctx context.Context, _ audit.Tip, _ uint64) error {
 // A note that is damaged costs one sending, no more.
 func TestDamagedNote(t *testing.T) {
 	l, n, f := newLog(t), &news{}, &fake{name: "w"}
-	tip := l.grow(1, "x")
+	l.grow(1, "x")
 	k, d := keeperOf(l, t.TempDir(), n), Duty{f, time.Hour}
 	for i, note := range []string{"", "{", "null", `{"failures":-9}`, strings.Repeat("x", 9<<10)} {
 		if err := os.WriteFile(k.file(d, ".json"), []byte(note), 0o600); err != nil {
@@ -208,7 +208,7 @@ func TestDamagedNote(t *testing.T) {
 			t.Errorf("note %q: sent %v, %v", note, f.got(), err)
 		}
 	}
-	if r, err := k.Now(t.Context(), d, tip); err != nil || r.Err != nil || len(f.got()) != 6 {
+	if r, err := k.Now(t.Context(), d); err != nil || r.Err != nil || len(f.got()) != 6 {
 		t.Errorf("asked for, it is sent again: %+v, %v, %v", r, err, f.got())
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 func auditVerify() *cobra.Command {
 	var key string
-	var known []string
+	var known, witnesses []string
 	cmd := &cobra.Command{
 		Use:   "verify [--key KEY] [FILE...]",
 		Short: "Check that nothing in the log was changed, removed or reordered",
@@ -36,13 +36,17 @@ Exit code 0: all is as it should be; 1: faults, each with its place.`,
 		Example: "  openleash audit verify --key audit.pub audit.log.jsonl kept.checkpoint",
 		RunE: func(cmd *cobra.Command, files []string) error {
 			if len(files) > 0 {
-				return verifyFiles(cmd, files, key, known)
+				return verifyFiles(cmd, files, key, known, witnesses)
+			}
+			if len(witnesses) > 0 {
+				return errors.New("--witness goes with files: audit.log.cosigned, say, beside the log")
 			}
 			return withApp(cmd, func(a *app) error { return a.verifyLog(cmd) })
 		},
 	}
 	cmd.Flags().StringVar(&key, "key", "", "the log's public key, or a file that has it")
 	cmd.Flags().StringArrayVar(&known, "known", nil, "a file with what you know of the log for sure: the three lines \"log\" of a proof, a refusal or an approval")
+	cmd.Flags().StringArrayVar(&witnesses, "witness", nil, "the public key of a witness, or a file that has it: it must have cosigned one of the checkpoints")
 	return cmd
 }
 
@@ -68,9 +72,12 @@ func (a *app) verifyLog(cmd *cobra.Command) error {
 }
 
 // verifyFiles verifies what somebody else has brought.
-func verifyFiles(cmd *cobra.Command, files []string, key string, known []string) (err error) {
+func verifyFiles(cmd *cobra.Command, files []string, key string, known, witnesses []string) (err error) {
 	v := verifier{out: cmd.OutOrStdout()}
 	if v.key, err = readPublicKey(key); err != nil {
+		return err
+	}
+	if err := v.demand(witnesses); err != nil {
 		return err
 	}
 	for _, file := range known {
@@ -148,6 +155,7 @@ type verifier struct {
 	out    io.Writer
 	key    string
 	known  []audit.Checkpoint // that the log has to agree with
+	wanted []*cosigner
 	faults int
 }
 
@@ -163,8 +171,8 @@ func (v *verifier) checkpoint(file string) {
 		return
 	}
 	pieces := audit.SplitKept(text)
-	if len(pieces) < 2 {
-		pieces = []audit.Kept{{Signed: text}} // as it is, so that what is wrong with it is said
+	if len(pieces) == 0 {
+		pieces = []audit.Kept{{}} // an empty file is no checkpoint
 	}
 	var of []audit.Checkpoint
 	for _, piece := range pieces {
@@ -172,6 +180,7 @@ func (v *verifier) checkpoint(file string) {
 		switch {
 		case err == nil:
 			of = append(of, c)
+			v.cosigned(fmt.Sprintf("%s:%d", file, max(piece.Line, 1)), piece.Signed, c)
 		case len(pieces) > 1:
 			v.fault(fmt.Sprintf("%s:%d", file, piece.Line), err.Error())
 		default:
@@ -217,6 +226,7 @@ func (v *verifier) receipt(file string) {
 		var r audit.Receipt
 		if r, err = audit.OpenReceipt(text, v.key); err == nil {
 			v.known = append(v.known, r.Checkpoint)
+			v.cosigned(file, r.Signed, r.Checkpoint)
 			fmt.Fprintf(v.out, "%s: entry %d is in the log %s:\n%s\n", file, r.Seq, r.Checkpoint.Origin, visible.JSONText(string(r.Line)))
 			return
 		}
@@ -249,6 +259,9 @@ func (v *verifier) log(file string, seq uint64, hash string) error {
 }
 
 func (v *verifier) end() error {
+	for _, w := range v.wanted {
+		w.tell(v)
+	}
 	if v.faults > 0 {
 		fmt.Fprintf(v.out, "FAULTS: %d\n", v.faults)
 		return exitCode(1)

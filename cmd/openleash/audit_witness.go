@@ -21,7 +21,7 @@ func auditWitness() *cobra.Command {
 		Short: "Send the log's latest checkpoint to its witnesses, now",
 		Long: `Sends the checkpoint of the log as it is now to every witness of the configuration
 (log: {witnesses: …}), or to one, and tells what came of each: a file by its path, a
-webhook by its scheme and host. OpenLeash does so by itself as the log moves, as often as
+webhook by its scheme and host, a witness that cosigns by the name in its key. OpenLeash does so by itself as the log moves, as often as
 the configuration says; this command is for when you want to know.
 
 Exit code 0: all have it; 1: some have not.`,
@@ -37,7 +37,7 @@ Exit code 0: all have it; 1: some have not.`,
 // served from here: a secret is not in the environment.
 func (a *app) duties() (list []witness.Duty, err error) {
 	for _, w := range a.config.Log.Witnesses {
-		one, bad := w.open()
+		one, bad := w.open(audit.CosignedFile(a.home.AuditLog()))
 		if bad != nil {
 			err = errors.Join(err, bad)
 			continue
@@ -47,9 +47,13 @@ func (a *app) duties() (list []witness.Duty, err error) {
 	return list, err
 }
 
-func (w WitnessConfig) open() (witness.Witness, error) {
-	if w.File != "" {
+// open prepares a witness; what it cosigns is kept in the file.
+func (w WitnessConfig) open(cosigned string) (witness.Witness, error) {
+	switch {
+	case w.File != "":
 		return witness.NewFile(w.File), nil
+	case w.Witness != "":
+		return witness.NewTLog(w.Witness, w.Key, cosigned)
 	}
 	hook := witness.NewWebhook(w.Webhook, nil)
 	headers, err := expand(w.Headers, "witness "+hook.Name()+": headers")
@@ -121,7 +125,7 @@ func (a *app) sendNow(cmd *cobra.Command, duties []witness.Duty, tip audit.Tip) 
 	out, failed := cmd.OutOrStdout(), false
 	fmt.Fprintf(out, "%s: %d entries\n", tip.Origin, tip.Size)
 	for _, d := range duties {
-		r, err := a.keeper(nil).Now(cmd.Context(), d, tip)
+		r, err := a.keeper(nil).Now(cmd.Context(), d)
 		if err != nil {
 			return err
 		}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"path/filepath"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/internal/home"
 	"github.com/openleash/openleash-go/internal/strictyaml"
 	"github.com/openleash/openleash-go/witness"
@@ -17,11 +19,14 @@ type LogConfig struct {
 	Witnesses []WitnessConfig
 }
 
-// WitnessConfig is one of them: a file, or a webhook.
+// WitnessConfig is one of them: a file, a webhook, or a witness as c2sp.org/tlog-witness
+// has it.
 type WitnessConfig struct {
 	File    string            // to which checkpoints are appended …
 	Webhook string            // … or an address to which they are posted
 	Headers map[string]string // sent with them; ${NAME} is taken from our environment (expand)
+	Witness string            // … or the submission prefix of a witness
+	Key     string            // with its public key
 	Every   time.Duration     // at most so often. Default 1m
 }
 
@@ -35,7 +40,7 @@ func readLog(d *strictyaml.Doc, n *yaml.Node, h home.Home) (c LogConfig) {
 	if n := f["witnesses"]; n != nil && n.Tag != "!!null" {
 		for _, item := range d.List(n, "witnesses") {
 			w := readWitness(d, item, h)
-			if what := w.File + w.Webhook; seen[what] && what != "" {
+			if what := w.File + w.Webhook + w.Witness; seen[what] && what != "" {
 				d.Errorf(item, "witnesses: this one stands there already")
 			} else {
 				seen[what] = true
@@ -47,21 +52,41 @@ func readLog(d *strictyaml.Doc, n *yaml.Node, h home.Home) (c LogConfig) {
 }
 
 func readWitness(d *strictyaml.Doc, n *yaml.Node, h home.Home) (w WitnessConfig) {
-	f := d.Fields(n, "log.witnesses", "file", "webhook", "headers", "every")
+	f := d.Fields(n, "log.witnesses", "file", "webhook", "headers", "witness", "key", "every")
 	if w.File, _ = d.String(f["file"], "file"); w.File != "" && !filepath.IsAbs(w.File) {
 		w.File = filepath.Join(h.Dir, w.File)
 	}
 	w.Webhook = readAddress(d, f["webhook"], "webhook")
 	w.Headers = readVariables(d, f["headers"], "headers")
+	w.Witness = readAddress(d, f["witness"], "witness")
+	w.Key, _ = d.String(f["key"], "key")
 	w.Every = readEvery(d, f["every"])
-	switch {
-	case n.Kind != yaml.MappingNode:
-	case (w.File == "") == (w.Webhook == ""):
-		d.Errorf(n, "witnesses: want either file (a path) or webhook (an address)")
-	case w.File != "" && len(w.Headers) > 0:
-		d.Errorf(f["headers"], "headers: goes with webhook")
+	if n.Kind == yaml.MappingNode {
+		w.check(d, n, f)
 	}
 	return w
+}
+
+// check says what does not go together.
+func (w WitnessConfig) check(d *strictyaml.Doc, n *yaml.Node, f map[string]*yaml.Node) {
+	kinds := 0
+	for _, kind := range []string{w.File, w.Webhook, w.Witness} {
+		if kind != "" {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		d.Errorf(n, "witnesses: want one of file (a path), webhook (an address) and witness (an address, with key)")
+	}
+	if f["headers"] != nil && w.Webhook == "" {
+		d.Errorf(f["headers"], "headers: goes with webhook")
+	}
+	if f["key"] != nil && w.Witness == "" {
+		d.Errorf(f["key"], "key: goes with witness")
+	}
+	if _, err := audit.ParseCosigner(w.Key); w.Witness != "" && err != nil {
+		d.Errorf(cmp.Or(f["key"], n), "key: %v", err)
+	}
 }
 
 // readAddress reads where checkpoints are sent to.

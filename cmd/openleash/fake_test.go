@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/openleash/openleash-go/internal/oauthtest"
+	"github.com/openleash/openleash-go/internal/witnesstest"
 )
 
 // fakeServer is an MCP server of a few lines, on raw JSON-RPC, with bad manners
@@ -251,6 +252,20 @@ func keeper() {
 		must(errors.Join(err, f.Close()))
 		fmt.Println(r.Method, r.URL.Path, r.Header.Get("Authorization"))
 	})))
+}
+
+// cosigns is a witness (c2sp.org/tlog-witness): it prints its public key and its address,
+// and knows the logs whose keys it is given, a line each.
+func cosigns() {
+	w := witnesstest.New("witness.example/w1")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(err)
+	fmt.Printf("%s\nhttp://%s\n", w.Key(), l.Addr())
+	go http.Serve(l, w) //nolint:errcheck // it ends with us
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		must(w.Know(in.Text()))
+		fmt.Println("known")
+	}
 }
 
 // authServer is a server that wants a login, with its authorization server; the

@@ -17,6 +17,7 @@ func TestMain(m *testing.M) {
 		"squatter":   squatter,
 		"get":        get,
 		"keeper":     keeper,
+		"cosigner":   cosigns,
 		"authserver": authServer,
 		"xdg-open":   consent, // what openleash login opens: Linux and BSD
 		"open":       consent, // macOS
