@@ -36,8 +36,9 @@ func (f *File) send(ctx context.Context, tip audit.Tip, _ uint64) error {
 	}
 	done := make(chan error, 1)
 	go func() {
-		done <- f.append(tip)
+		err := f.append(tip)
 		<-f.busy
+		done <- err
 	}()
 	select {
 	case err := <-done:
