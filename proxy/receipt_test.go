@@ -167,3 +167,14 @@ func TestReceiptOfAMessageThatWantsInput(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What comes of a held call through a task has no receipt: the host gets it in an answer
+// of ours.
+func TestNoReceiptOfATask(t *testing.T) {
+	p := newRealProxy(t, askAll)
+	p.Receipts = true
+	h, _, id := approvedTask(t, p, atStdio)
+	if raw := h.become(id, "completed"); !strings.Contains(string(raw), "done plainly") || strings.Contains(string(raw), ReceiptKey) {
+		t.Errorf("%s", raw)
+	}
+}
