@@ -563,7 +563,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			prefixes = []string{""}
 		case "agent ":
 			prefixes = []string{"agents.NAME."}
-		case "limits", "approvals", "log":
+		case "limits", "approvals", "log", "log.witnesses":
 			prefixes = []string{text(call.Args[1]) + "."}
 		case "oauth":
 			prefixes = []string{"mcpServers.NAME.oauth."}

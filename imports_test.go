@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"portal":          {"draft", "authz", "policy", "identity", "approvals", "audit", "proof", "action"},
 	"store/sqlite":    {"authz", "policy", "identity", "approvals", "audit", "proof", "action"},
 	"store/storetest": {"authz", "policy", "identity", "approvals", "audit", "proof", "action"},
+	"witness":         {"audit"},
 	"cmd/openleash":   {"*"},
 	"configs":         {},
 
@@ -50,6 +51,7 @@ var mayImport = map[string][]string{
 	"internal/strictyaml":  {},
 	"internal/visible":     {"action"},
 	"internal/watchdog":    {},
+	"internal/witnesstest": {},
 	"internal/sample":      {"proof", "action"},
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type Receipt struct {
 	Seq        uint64
 	Line       []byte // without its newline
 	Checkpoint Checkpoint
+	Signed     []byte // the checkpoint with its signatures, witnesses' among them
 }
 
 // ReceiptHead is the first line of every receipt.
@@ -29,16 +31,13 @@ const ReceiptHead = "c2sp.org/tlog-proof@v1\n"
 // maxReceipt bounds one: a line in base64, 63 hashes, a checkpoint.
 const maxReceipt = maxLine/3*4 + maxNote + 8<<10
 
-// Prove makes the receipt of a line of the log in that file, by its last checkpoint.
+// Prove makes the receipt of a line of the log in that file, by its last checkpoint, or
+// by one that witnesses have cosigned, if one has the line.
 func Prove(log string, line Sequenced, key string) ([]byte, error) {
-	signed, err := os.ReadFile(CheckpointFile(log))
-	if err != nil {
-		return nil, fmt.Errorf("reading the audit log's checkpoint: %w", err)
-	}
-	c, err := OpenCheckpoint(signed, key)
+	signed, c, err := checkpointOver(log, line.Seq, key)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("the checkpoint %s: %w", CheckpointFile(log), err)
+		return nil, err
 	case line.Seq == 0 || line.Seq > c.Size:
 		return nil, fmt.Errorf("the last checkpoint is of %d lines, and this is line %d: try again in a second", c.Size, line.Seq)
 	}
@@ -55,6 +54,21 @@ func Prove(log string, line Sequenced, key string) ([]byte, error) {
 		return nil, fmt.Errorf("the tree %s does not lead from line %d to the checkpoint: %w. Stop OpenLeash, remove the tree, and it is made again at the next start", TreeFile(log), line.Seq, err)
 	}
 	return receipt(line, proof, signed), nil
+}
+
+// checkpointOver is the checkpoint that a line is best proved by.
+func checkpointOver(log string, seq uint64, key string) (signed []byte, c Checkpoint, err error) {
+	cosigned, err := os.ReadFile(CosignedFile(log))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, c, fmt.Errorf("reading the audit log's cosigned checkpoints: %w", err)
+	}
+	for _, piece := range SplitKept(cosigned) {
+		if c, err = OpenCheckpoint(piece.Signed, key); err == nil && c.Size >= seq {
+			return piece.Signed, c, nil
+		}
+	}
+	tip, err := ReadTip(log, key)
+	return tip.Signed, tip.Checkpoint, err
 }
 
 func receipt(line Sequenced, proof tlog.RecordProof, signed []byte) []byte {
@@ -84,7 +98,7 @@ func OpenReceipt(text []byte, key string) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	r := Receipt{uint64(index) + 1, line, c}
+	r := Receipt{uint64(index) + 1, line, c, []byte(signed)}
 	if r.Seq > c.Size {
 		return Receipt{}, fmt.Errorf("it is for line %d, and its checkpoint is of %d", r.Seq, c.Size)
 	}

@@ -459,7 +459,7 @@ type powered struct {
 	off    bool // from now on nothing reaches the disk
 }
 
-const block = 64 // bytes; small, so that a line has several
+const sector = 64 // bytes; small, so that a line has several
 
 func (p *powered) into(s *Sequencer) {
 	s.fsync = func(f *os.File) error {
@@ -478,7 +478,7 @@ func (p *powered) lose(t *testing.T, r *rand.Rand) {
 	now := read(p.path)
 	left := slices.Clone(p.synced)
 	for at := len(left); at < len(now); {
-		end := min(len(now), (at/block+1)*block)
+		end := min(len(now), (at/sector+1)*sector)
 		switch r.IntN(3) {
 		case 0:
 			at = len(now) // the rest was not even made

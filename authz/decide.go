@@ -400,9 +400,7 @@ func (s *Service) claims(a attempt, ans Answer, d policy.Decision) proof.Claims 
 			c.Audience = "mcp:" + a.call.Server
 		}
 	}
-	if s.cfg.Log != nil {
-		c.Log = s.cfg.Log.Latest().Text()
-	}
+	c.Log = s.Checkpoint()
 	if ap := ans.Approval; ap != nil {
 		c.Approval = &proof.Approval{ID: ap.ID, By: ap.AnsweredBy, At: timestamp(ap.AnsweredAt)}
 	}

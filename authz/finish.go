@@ -24,6 +24,11 @@ type Outcome struct {
 // Finish records what came of an allowed call. The result need not wait for
 // it: what a killed process has not written, the next one records as unknown (Lost).
 func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
+	s.finisher.add(s.finished(who, call, ans, o))
+}
+
+// finished is what Finish writes.
+func (s *Service) finished(who Caller, call *Call, ans Answer, o Outcome) finished {
 	ms := o.Duration.Milliseconds()
 	e := audit.Entry{
 		TS: timestamp(s.cfg.Now()), Event: "outcome", ActorType: "agent", ActorID: who.Agent.Name,
@@ -42,7 +47,7 @@ func (s *Service) Finish(who Caller, call *Call, ans Answer, o Outcome) {
 	if done.settled != nil {
 		done.entry.Limits = ans.marks.released(ans.Charges, done.settled.Release)
 	}
-	s.finisher.add(done)
+	return done
 }
 
 // Lost records that nobody knows what came of an allowed call, whose decision is given:
@@ -62,6 +67,7 @@ func (s *Service) Lost(ctx context.Context, d audit.Entry) error {
 type finished struct {
 	entry   audit.Entry
 	settled *Settlement
+	told    chan<- error // has room for one, and hears whether it is on disk; nil: nobody waits
 }
 
 // released lists what is given back, for the log.
@@ -77,6 +83,7 @@ func (m marks) released(charges []policy.Charge, limits []string) (list []audit.
 // finisher writes outcomes behind the calls, in their order.
 type finisher struct {
 	commit  func(context.Context, Batch) error
+	hurry   chan struct{} // somebody waits
 	closing chan struct{}
 	done    chan struct{}
 	err     error // the last failure; owned by run until done
@@ -98,7 +105,7 @@ const (
 )
 
 func startFinisher(commit func(context.Context, Batch) error) *finisher {
-	f := &finisher{commit: commit, closing: make(chan struct{}), done: make(chan struct{})}
+	f := &finisher{commit: commit, hurry: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	f.changed.L = &f.mu
 	go f.run()
 	return f
@@ -110,9 +117,23 @@ func (f *finisher) add(e finished) {
 	for len(f.pending) >= finishQueue && !f.closed {
 		f.changed.Wait()
 	}
-	if !f.closed {
-		f.pending = append(f.pending, e)
-		f.changed.Broadcast()
+	if f.closed {
+		e.tell(errors.New("OpenLeash ends"))
+		return
+	}
+	f.pending = append(f.pending, e)
+	f.changed.Broadcast()
+	if e.told != nil {
+		select {
+		case f.hurry <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (e finished) tell(err error) {
+	if e.told != nil {
+		e.told <- err
 	}
 }
 
@@ -121,8 +142,13 @@ func (f *finisher) run() {
 	defer close(f.done)
 	for f.await() {
 		f.linger()
-		if err := f.commit(context.Background(), batchOf(f.take())); err != nil {
+		done := f.take()
+		err := f.commit(context.Background(), batchOf(done))
+		if err != nil {
 			f.err = err
+		}
+		for _, d := range done {
+			d.tell(err)
 		}
 	}
 }
@@ -157,10 +183,11 @@ func (f *finisher) take() []finished {
 	return done
 }
 
-// linger lets outcomes gather, until close.
+// linger lets outcomes gather, until somebody waits for one, or close.
 func (f *finisher) linger() {
 	select {
 	case <-time.After(gather):
+	case <-f.hurry:
 	case <-f.closing:
 	}
 }

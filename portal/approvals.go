@@ -124,6 +124,7 @@ type approvalPage struct {
 	DenialSticks string
 	Refused      time.Time
 	Standing     standingPart
+	Log          string // the log's latest checkpoint
 }
 
 // toolInfo is what the server says of its tool: not believed.
@@ -171,6 +172,7 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
 		Over: overLimits(req.Overshoots), Limits: roomRows(review.Limits), Last: newSinceLast(review.Last, req), Versions: newVersionsPiece(req, review, base.Now),
 		Tool: describeTool(req), Look: visible.LookAt(req.Foreign()...), MaxReason: maxReason, DenialSticks: span(p.Service.DenialSticks()),
+		Log: p.Service.Checkpoint(),
 	}
 	if until := req.AnsweredAt.Add(p.Service.DenialSticks()); req.Status == approvals.Denied && base.Now.Before(until) {
 		data.Refused = until

@@ -41,7 +41,7 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, l line) ru
 		p.renew(ctx, c, call)
 		ans = p.authorize(ctx, who, req, call) // again, with what the owner said
 	}
-	done := p.finisher(who, call, ans)
+	done, wrap := p.withReceipt(who, call, ans)
 	switch {
 	case ctx.Err() != nil:
 		if ans.Outcome == policy.Allow {
@@ -49,7 +49,7 @@ func (p *Proxy) decide(ctx context.Context, who authz.Caller, c call, l line) ru
 		}
 		return ruling{} // the host has gone; nothing is forwarded, nobody is answered
 	case ans.Outcome == policy.Allow:
-		return ruling{forward: c.withProof(ans.Proof), done: done, wrap: p.stateWrapper(who, ans)}
+		return ruling{forward: c.withProof(ans.Proof), done: done, wrap: wrap}
 	case ans.Code.Waits():
 		return ruling{reply: p.sendAway(who, c, call, ans, l)} // it may come back
 	default:
@@ -90,12 +90,17 @@ func (p *Proxy) refuseUntranslated(ctx context.Context, who authz.Caller, c call
 func (p *Proxy) finisher(who authz.Caller, call *authz.Call, ans authz.Answer) func([]byte, failure) {
 	start := time.Now()
 	return func(response []byte, f failure) {
-		o := authz.Outcome{Status: f.status, Detail: f.detail, Unsent: f.unsent, Duration: time.Since(start)}
-		if response != nil {
-			o.Status, o.ResultHash = outcomeOf(response)
-		}
-		p.Service.Finish(who, call, ans, o)
+		p.Service.Finish(who, call, ans, outcome(response, f, start))
 	}
+}
+
+// outcome is what came of a call that was forwarded at start.
+func outcome(response []byte, f failure, start time.Time) authz.Outcome {
+	o := authz.Outcome{Status: f.status, Detail: f.detail, Unsent: f.unsent, Duration: time.Since(start)}
+	if response != nil {
+		o.Status, o.ResultHash = outcomeOf(response)
+	}
+	return o
 }
 
 // outcomeOf reads from a response how the call went, and the hash of its

@@ -74,6 +74,10 @@ type Config struct {
 	// PoliciesChanged then has to be called when other policies are in force.
 	HideDenied bool
 
+	// Receipts puts a signed receipt of the outcome into each result of a governed call,
+	// which waits for the outcome to be on disk.
+	Receipts bool
+
 	Log zerolog.Logger
 }
 

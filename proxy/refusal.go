@@ -29,6 +29,7 @@ type refusalInfo struct {
 	Arguments  json.RawMessage `json:"arguments,omitempty"` // to call again with
 	Attempts   int             `json:"attempts,omitempty"`  // how often it was told to call again
 	kinInfo
+	Log  string `json:"log,omitempty"` // the audit log's latest checkpoint, of a request's
 	Next string `json:"next"`
 }
 
@@ -47,7 +48,7 @@ func (p *Proxy) refusalInfo(c call, ans authz.Answer) refusalInfo {
 		info.ActionHash = ans.ActionHash.String()
 	}
 	if ans.Approval != nil {
-		info.Approval = ans.Approval.ID
+		info.Approval, info.Log = ans.Approval.ID, p.Service.Checkpoint()
 		if p.Portal != "" {
 			info.URL = p.Portal + "/approvals/" + ans.Approval.ID
 		}

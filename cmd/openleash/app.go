@@ -194,7 +194,7 @@ func (a *app) openService() (err error) {
 	})
 	a.service, err = authz.New(authz.Config{
 		Store: a.store, Owner: a.owner, Policies: a.policies, Key: a.key, Log: a.sequencer, MaskKey: a.maskKey,
-		Protect:      authz.NewProtection([]string{a.home.Dir, a.config.Policies}, []int{a.config.port()}),
+		Protect:      authz.NewProtection(append(a.config.witnessFiles(), a.home.Dir, a.config.Policies), []int{a.config.port()}),
 		OpenPerAgent: a.config.OpenPerAgent, Process: a.process,
 	})
 	return err
@@ -326,6 +326,7 @@ func (a *app) started(as string) {
 	a.record("start", detail)
 	a.running = as
 	a.run(a.seeToTheDead)
+	a.run(a.serveWitnesses)
 	if err := a.policies.Err(); err != nil { // it was found broken before there was a service
 		a.recordReload(audit.Entry{Event: "policy.rejected", ActorType: "system", ActorID: "openleash", PolicyHash: a.policyHash(), Reason: err.Error()})
 	}

@@ -60,9 +60,10 @@ func (a *app) showApproval(cmd *cobra.Command, id string, full, asJSON bool) err
 		if pinned != nil {
 			d.ToolState = pinned.State()
 		}
+		d.Log = a.checkpointText()
 		return printJSON(cmd.OutOrStdout(), d)
 	}
-	p := &approvalPrinter{w: cmd.OutOrStdout(), full: full, more: "openleash approvals show " + r.ID + " --full", r: r, now: now, pinned: pinned}
+	p := &approvalPrinter{log: a.checkpointText(), w: cmd.OutOrStdout(), full: full, more: "openleash approvals show " + r.ID + " --full", r: r, now: now, pinned: pinned}
 	p.print(review)
 	return nil
 }
@@ -84,6 +85,7 @@ type detailedApproval struct {
 	Versions   []versionView         `json:"former_versions,omitempty"`
 	Last       string                `json:"last_approved,omitempty"`
 	Changes    []changeView          `json:"changes_since,omitempty"`
+	Log        string                `json:"log,omitempty"` // the audit log's latest checkpoint
 }
 
 type limitRoomView struct {
@@ -133,6 +135,7 @@ type approvalPrinter struct {
 	more string // the command that shows the whole of a value that is cut
 	r    approvals.Request
 	now  time.Time
+	log  string // the audit log's latest checkpoint
 
 	pinned *authz.Versions // the definitions of the tool; nil: none is kept
 }
@@ -153,9 +156,19 @@ func (p *approvalPrinter) print(review authz.Review) {
 	p.tool()
 	p.earlier(review.Earlier)
 	p.since(review.Last)
+	p.witness()
 	if r.At(p.now) == approvals.Pending {
 		fmt.Fprintf(p.w, "\nopenleash approvals approve %s%s\nopenleash approvals deny %s --reason TEXT\n", r.ID, versionFlag(r), r.ID)
 	}
+}
+
+// witness shows what the audit log is now: whoever keeps it can tell later.
+func (p *approvalPrinter) witness() {
+	if p.log == "" {
+		return
+	}
+	p.heading("The audit log, as it is now (for openleash audit verify --known FILE)")
+	fmt.Fprint(p.w, p.log) // to be copied as it is
 }
 
 func (p *approvalPrinter) heading(s string) { fmt.Fprintf(p.w, "\n%s\n", s) }

@@ -59,6 +59,15 @@ func (a *app) currentCheckpoint(ctx context.Context) ([]byte, error) {
 	return a.markedBy(ctx, seq)
 }
 
+// checkpointText is the last checkpoint, its three lines; empty when there is none.
+func (a *app) checkpointText() string {
+	tip, err := audit.ReadTip(a.home.AuditLog(), a.logKey.Public())
+	if err != nil {
+		return "" // what is wrong with it is said by whoever signs
+	}
+	return tip.Text()
+}
+
 func auditProve() *cobra.Command {
 	return &cobra.Command{
 		Use:   "prove ID",

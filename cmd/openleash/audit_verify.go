@@ -21,7 +21,7 @@ import (
 
 func auditVerify() *cobra.Command {
 	var key string
-	var known []string
+	var known, witnesses []string
 	cmd := &cobra.Command{
 		Use:   "verify [--key KEY] [FILE...]",
 		Short: "Check that nothing in the log was changed, removed or reordered",
@@ -39,13 +39,17 @@ Exit code 0: all is as it should be; 1: faults, each with its place.`,
 		Example: "  openleash audit verify --key audit.pub audit.log.jsonl kept.checkpoint",
 		RunE: func(cmd *cobra.Command, files []string) error {
 			if len(files) > 0 {
-				return verifyFiles(cmd, files, key, known)
+				return verifyFiles(cmd, files, key, known, witnesses)
+			}
+			if len(witnesses) > 0 {
+				return errors.New("--witness goes with files: audit.log.cosigned, say, beside the log")
 			}
 			return withApp(cmd, func(a *app) error { return a.verifyLog(cmd) })
 		},
 	}
 	cmd.Flags().StringVar(&key, "key", "", "the log's public key, or a file that has it")
-	cmd.Flags().StringArrayVar(&known, "known", nil, "a file with what you know of the log for sure: the three lines of a proof's claim \"log\"")
+	cmd.Flags().StringArrayVar(&known, "known", nil, "a file with what you know of the log for sure: the three lines \"log\" of a proof, a refusal or an approval")
+	cmd.Flags().StringArrayVar(&witnesses, "witness", nil, "the public key of a witness, or a file that has it: it must have cosigned one of the checkpoints")
 	return cmd
 }
 
@@ -102,9 +106,12 @@ func exists(file string) bool {
 }
 
 // verifyFiles verifies what somebody else has brought.
-func verifyFiles(cmd *cobra.Command, files []string, key string, known []string) (err error) {
+func verifyFiles(cmd *cobra.Command, files []string, key string, known, witnesses []string) (err error) {
 	v := verifier{out: cmd.OutOrStdout()}
 	if v.key, err = readPublicKey(key); err != nil {
+		return err
+	}
+	if err := v.demand(witnesses); err != nil {
 		return err
 	}
 	for _, file := range known {
@@ -194,6 +201,7 @@ type verifier struct {
 	key    string
 	known  []audit.Checkpoint // that the log has to agree with
 	stumps []audit.Stump
+	wanted []*cosigner
 	faults int
 }
 
@@ -203,16 +211,44 @@ func (v *verifier) fault(file, reason string) {
 }
 
 func (v *verifier) checkpoint(file string) {
-	signed, err := readSome(file, 64<<10)
-	if err == nil {
-		var c audit.Checkpoint
-		if c, err = audit.OpenCheckpoint(signed, v.key); err == nil {
-			v.known = append(v.known, c)
-			fmt.Fprintf(v.out, "%s: a checkpoint of %s, of its first %d entries\n", file, c.Origin, c.Size)
-			return
+	text, err := readSome(file, maxKept)
+	if err != nil {
+		v.fault(file, err.Error())
+		return
+	}
+	pieces := audit.SplitKept(text)
+	if len(pieces) == 0 {
+		pieces = []audit.Kept{{}} // an empty file is no checkpoint
+	}
+	var of []audit.Checkpoint
+	for _, piece := range pieces {
+		c, err := audit.OpenCheckpoint(piece.Signed, v.key)
+		switch {
+		case err == nil:
+			of = append(of, c)
+			v.cosigned(fmt.Sprintf("%s:%d", file, max(piece.Line, 1)), piece.Signed, c)
+		case len(pieces) > 1:
+			v.fault(fmt.Sprintf("%s:%d", file, piece.Line), err.Error())
+		default:
+			v.fault(file, err.Error())
 		}
 	}
-	v.fault(file, err.Error())
+	v.known = append(v.known, of...)
+	v.tell(file, of)
+}
+
+// maxKept bounds a file of checkpoints; one a minute for a year has 130 MB.
+const maxKept = 256 << 20
+
+// tell says what a file knows.
+func (v *verifier) tell(file string, of []audit.Checkpoint) {
+	switch n := len(of); n {
+	case 0:
+	case 1:
+		fmt.Fprintf(v.out, "%s: a checkpoint of %s, of its first %d entries\n", file, of[0].Origin, of[0].Size)
+	default:
+		fmt.Fprintf(v.out, "%s: %d checkpoints of %s, the last of its first %d entries\n", file, n, of[0].Origin, of[n-1].Size)
+	}
 }
 
 func (v *verifier) stump(file string) {
@@ -233,7 +269,7 @@ func (v *verifier) trust(file string) error {
 	var c audit.Checkpoint
 	text, err := readSome(file, 4<<10)
 	if err == nil {
-		c, err = audit.ParseCheckpoint(string(text))
+		c, err = audit.ParseCheckpoint(strings.TrimRight(string(text), "\r\n") + "\n")
 	}
 	if err != nil {
 		return fmt.Errorf("--known %s: %w", file, err)
@@ -249,6 +285,7 @@ func (v *verifier) receipt(file string) {
 		var r audit.Receipt
 		if r, err = audit.OpenReceipt(text, v.key); err == nil {
 			v.known = append(v.known, r.Checkpoint)
+			v.cosigned(file, r.Signed, r.Checkpoint)
 			fmt.Fprintf(v.out, "%s: entry %d is in the log %s:\n%s\n", file, r.Seq, r.Checkpoint.Origin, visible.JSONText(string(r.Line)))
 			return
 		}
@@ -297,6 +334,9 @@ func (v *verifier) scope(files []string, r audit.Report) string {
 }
 
 func (v *verifier) end() error {
+	for _, w := range v.wanted {
+		w.tell(v)
+	}
 	if v.faults > 0 {
 		fmt.Fprintf(v.out, "FAULTS: %d\n", v.faults)
 		return exitCode(1)

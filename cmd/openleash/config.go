@@ -56,6 +56,9 @@ type Config struct {
 	// OpenPerAgent (approvals: open_per_agent) is how many requests of one agent may
 	// wait for their owner. Default 50.
 	OpenPerAgent int
+	// Receipts (receipts) puts a signed receipt of the outcome into each result of a
+	// governed call. Default: false.
+	Receipts bool
 	// Log (log) is how the audit log is kept.
 	Log LogConfig
 	// Servers are the upstream MCP servers (mcpServers), by name.
@@ -131,7 +134,7 @@ var comment = regexp.MustCompile(`(?m)^\s*#.*$`)
 func withoutComments(s string) string { return comment.ReplaceAllString(s, "") }
 
 func (c *Config) read(d *strictyaml.Doc, h home.Home) {
-	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "agents", "list", "tools", "limits", "approvals", "log", "mcpServers", "mapping")
+	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "agents", "list", "tools", "limits", "approvals", "receipts", "log", "mcpServers", "mapping")
 	if s, ok := d.String(f["listen"], "listen"); ok {
 		c.Listen = s
 		if err := loopback(s); err != nil {
@@ -181,7 +184,8 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 			}
 		}
 	}
-	c.Log.read(d, f["log"])
+	c.Receipts, _ = d.Bool(f["receipts"], "receipts")
+	c.Log.read(d, f["log"], h)
 	if n := f["mcpServers"]; n != nil && n.Tag != "!!null" { // null: all of them are comments
 		c.readServers(d, n)
 	}

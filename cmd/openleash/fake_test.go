@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/openleash/openleash-go/internal/oauthtest"
+	"github.com/openleash/openleash-go/internal/witnesstest"
 )
 
 // fakeServer is an MCP server of a few lines, on raw JSON-RPC, with bad manners
@@ -233,6 +235,37 @@ func get() {
 	fmt.Println(resp.StatusCode)
 	_, err = io.Copy(os.Stdout, resp.Body)
 	must(err)
+}
+
+// keeper is somebody who keeps checkpoints: it prints its address and, for each that is
+// posted, what came with it, and appends them to a file.
+func keeper() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(err)
+	fmt.Printf("http://%s\n", l.Addr())
+	must(http.Serve(l, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		f, err := os.OpenFile(os.Args[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		must(err)
+		_, err = io.Copy(f, r.Body)
+		must(err)
+		_, err = f.WriteString("\n")
+		must(errors.Join(err, f.Close()))
+		fmt.Println(r.Method, r.URL.Path, r.Header.Get("Authorization"))
+	})))
+}
+
+// cosigns is a witness (c2sp.org/tlog-witness): it prints its public key and its address,
+// and knows the logs whose keys it is given, a line each.
+func cosigns() {
+	w := witnesstest.New("witness.example/w1")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(err)
+	fmt.Printf("%s\nhttp://%s\n", w.Key(), l.Addr())
+	go http.Serve(l, w) //nolint:errcheck // it ends with us
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		must(w.Know(in.Text()))
+		fmt.Println("known")
+	}
 }
 
 // authServer is a server that wants a login, with its authorization server; the

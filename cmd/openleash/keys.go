@@ -40,7 +40,7 @@ What they know of revocation is as fresh as the document.`,
 				return err
 			})
 		},
-	})
+	}, keysVerify())
 	return cmd
 }
 

@@ -22,6 +22,8 @@ func TestMain(m *testing.M) {
 		"sleeper":    sleeper,
 		"squatter":   squatter,
 		"get":        get,
+		"keeper":     keeper,
+		"cosigner":   cosigns,
 		"authserver": authServer,
 		"xdg-open":   consent, // what openleash login opens: Linux and BSD
 		"open":       consent, // macOS

@@ -26,7 +26,7 @@ func (a *app) newProxy(s Server) (*proxy.Proxy, error) {
 	p := proxy.New(proxy.Config{
 		Name: s.Name, Service: a.service, Mapping: proxy.NewMapping(a.config.Mapping, profile),
 		Hold: hold, HoldFor: a.config.AgentHold, Portal: a.config.portal(), Limits: a.config.limits(), Log: a.log,
-		Places: s.places(), HideDenied: a.config.HideDenied, Pins: cmp.Or(s.Pins, a.config.Pins),
+		Places: s.places(), HideDenied: a.config.HideDenied, Pins: cmp.Or(s.Pins, a.config.Pins), Receipts: a.config.Receipts,
 	})
 	a.proxies.add(p)
 	a.run(func(ctx context.Context) {

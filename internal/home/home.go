@@ -72,6 +72,9 @@ func (h Home) Data() string { return filepath.Join(h.Dir, "data") }
 // Running is where the processes that govern leave word of themselves.
 func (h Home) Running() string { return filepath.Join(h.Data(), "running") }
 
+// Witnesses is where is noted what the log's witnesses were sent.
+func (h Home) Witnesses() string { return filepath.Join(h.Data(), "witnesses") }
+
 // AuditLog is the log file.
 func (h Home) AuditLog() string { return filepath.Join(h.Data(), "audit.log.jsonl") }
 
