@@ -12,8 +12,8 @@ import (
 )
 
 // File is a file elsewhere, on another disk or a share, to which checkpoints are
-// appended, one after the other. Nothing in it is changed or removed, so it may be one
-// that can only grow. Before each, what it knows is held against the log.
+// appended, one after the other. No checkpoint in it is changed or removed, so it may be
+// one that can only grow. Before each, what it knows is held against the log.
 type File struct {
 	Path string
 	busy chan struct{} // a share that has gone may hold a write up for ever

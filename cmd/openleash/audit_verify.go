@@ -26,14 +26,16 @@ func auditVerify() *cobra.Command {
 		Use:   "verify [--key KEY] [FILE...]",
 		Short: "Check that nothing in the log was changed, removed or reordered",
 		Long: `Without FILE, checks the log of this installation: its chain, its end against the
-store, its lines against the last checkpoint.
+store, its lines against the last checkpoint, what witnesses have cosigned, and the
+files of the configuration that checkpoints are kept in.
 
 With FILE, checks these files and needs nothing else: a log with all its segments,
 checkpoints of it, receipts of its entries, the stump of what was removed, in any
-order. Checkpoints, receipts and stumps need --key, the log's public key or a file that
-has it (openleash audit key prints it). The more checkpoints you have kept, the more is
-found: a log whose end was cut off, or that was written anew, shows only against somebody
-who knew it before.
+order; a file of checkpoints may have many, as a witness keeps them. All but the log
+need --key, the log's public key or a file that has it (openleash audit key prints it).
+With --witness, that witness must have cosigned one of them. The more checkpoints you have
+kept, the more is found: a log whose end was cut off, or that was written anew, shows
+only against somebody who knew it before.
 
 Exit code 0: all is as it should be; 1: faults, each with its place.`,
 		Example: "  openleash audit verify --key audit.pub audit.log.jsonl kept.checkpoint",
@@ -67,6 +69,11 @@ func (a *app) verifyLog(cmd *cobra.Command) error {
 	if seq > 0 {
 		a.markedBy(ctx, seq)
 		v.checkpoint(audit.CheckpointFile(a.home.AuditLog()))
+	}
+	for _, file := range append(a.config.witnessFiles(), audit.CosignedFile(a.home.AuditLog())) {
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			v.checkpoint(file)
+		}
 	}
 	if err := v.own(a.home.AuditLog(), seq, "sha256:"+hex.EncodeToString(hash[:])); err != nil {
 		return err
