@@ -11,8 +11,17 @@ import (
 // the line's bytes are.
 type About struct {
 	TS, Event, ActorType, ActorID, Decision, PolicyID []byte
-	DecisionID, RuleID, Code, OwnerID, Server, Tool   []byte
-	ApprovalID, Outcome, DurationMS                   []byte
+	DecisionID, RuleID, Code, OwnerID, AgentID        []byte
+	Server, Tool, ApprovalID, Outcome, DurationMS     []byte
+}
+
+// Agent is whom a line is about: the agent that did it, or with whose call or token
+// somebody else did something.
+func (a *About) Agent() []byte {
+	if string(a.ActorType) == "agent" {
+		return a.ActorID
+	}
+	return a.AgentID
 }
 
 // member is where a member's value goes; nil: it is not looked for.
@@ -38,6 +47,8 @@ func (a *About) member(name []byte) *[]byte {
 		return &a.Code
 	case "owner_id":
 		return &a.OwnerID
+	case "agent_id":
+		return &a.AgentID
 	case "server":
 		return &a.Server
 	case "tool":

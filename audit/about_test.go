@@ -70,7 +70,7 @@ func FuzzReadAbout(f *testing.F) {
 
 func TestQueryMatches(t *testing.T) {
 	line := []byte(`{"seq":7,"prev":"sha256:00","ts":"2026-11-26T22:52:13.288Z","event":"approval.denied","actor_id":"cli:ann","decision":null,` +
-		`"decision_id":"d1","reason":"Not \"Now\", über","owner_id":"o1","server":"fake","tool":"echo"}`)
+		`"decision_id":"d1","reason":"Not \"Now\", über","owner_id":"o1","agent_id":"bot","server":"fake","tool":"echo"}`)
 	at := time.Date(2026, 11, 26, 22, 52, 13, 288e6, time.UTC)
 	for _, test := range []struct {
 		name string
@@ -79,6 +79,7 @@ func TestQueryMatches(t *testing.T) {
 	}{
 		{"nobody's", Query{}, false},
 		{"an agent's", Query{Scope: Whole(), Agent: "bot"}, true},
+		{"another agent's", Query{Scope: Whole(), Agent: "cli:ann"}, false},
 		{"no owner", Query{Scope: OwnedBy("")}, false},
 		{"the owner's", Query{Scope: OwnedBy("o1")}, true},
 		{"another owner's", Query{Scope: OwnedBy("o2")}, false},

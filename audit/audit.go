@@ -77,6 +77,7 @@ type Entry struct {
 	Reason        string `json:"reason,omitempty"`
 	Code          string `json:"code,omitempty"`
 	OwnerID       string `json:"owner_id,omitempty"`
+	AgentID       string `json:"agent_id,omitempty"` // whom it is about, where the actor is somebody else
 	Server        string `json:"server,omitempty"`
 	Tool          string `json:"tool,omitempty"`
 	ActionHash    string `json:"action_hash,omitempty"`

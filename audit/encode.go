@@ -33,7 +33,7 @@ func (e *Entry) append(b []byte) []byte {
 	}
 	for _, m := range []struct{ head, value string }{
 		{`,"decision_id":`, e.DecisionID}, {`,"matched_rule_id":`, e.MatchedRuleID}, {`,"reason":`, e.Reason}, {`,"code":`, e.Code},
-		{`,"owner_id":`, e.OwnerID}, {`,"server":`, e.Server}, {`,"tool":`, e.Tool}, {`,"action_hash":`, e.ActionHash},
+		{`,"owner_id":`, e.OwnerID}, {`,"agent_id":`, e.AgentID}, {`,"server":`, e.Server}, {`,"tool":`, e.Tool}, {`,"action_hash":`, e.ActionHash},
 		{`,"intent_hash":`, e.IntentHash}, {`,"call_hash":`, e.CallHash}, {`,"policy_hash":`, e.PolicyHash},
 		{`,"shadow_decision":`, e.ShadowDecision}, {`,"shadow_policy_id":`, e.ShadowPolicyID}, {`,"shadow_rule_id":`, e.ShadowRuleID},
 		{`,"approval_id":`, e.ApprovalID}, {`,"grant_id":`, e.GrantID}, {`,"approver":`, e.Approver}, {`,"outcome":`, e.Outcome},

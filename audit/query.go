@@ -61,18 +61,14 @@ type Page struct {
 	Next uint64
 }
 
-// Matches reports whether a line is one of those that are looked for. Of a line that no
-// agent wrote it does not say whether it is about the call of one: the line does not.
+// Matches reports whether a line is one of those that are looked for.
 func (q *Query) Matches(line []byte) bool {
 	a, _ := ReadAbout(line)
 	owner, err := q.Scope.Owner()
 	if err != nil || owner != "" && len(a.OwnerID) > 0 && string(a.OwnerID) != owner {
 		return false
 	}
-	if string(a.ActorType) == "agent" && !is(a.ActorID, q.Agent) {
-		return false
-	}
-	return q.eventIs(string(a.Event)) && is(a.Decision, q.Decision) && is(a.DecisionID, q.DecisionID) &&
+	return is(a.Agent(), q.Agent) && q.eventIs(string(a.Event)) && is(a.Decision, q.Decision) && is(a.DecisionID, q.DecisionID) &&
 		is(a.Server, q.Server) && is(a.Tool, q.Tool) && q.inTime(string(a.TS)) && q.contains(line)
 }
 

@@ -53,7 +53,7 @@ func answerEntry(r approvals.Request, by string, approve bool, reason string, no
 	return audit.Entry{
 		TS: timestamp(now), Event: event, ActorType: "owner", ActorID: by,
 		ActionType: filled(r.Action.ActionType), ActionID: filled(r.Action.ActionID), PolicyID: filled(r.PolicyID),
-		DecisionID: r.DecisionID, MatchedRuleID: r.RuleID, Reason: reason, OwnerID: r.OwnerID,
+		DecisionID: r.DecisionID, MatchedRuleID: r.RuleID, Reason: reason, OwnerID: r.OwnerID, AgentID: r.AgentID,
 		Server: r.Server, Tool: r.Tool, ActionHash: r.ActionHash.String(), IntentHash: r.IntentHash.String(),
 		ApprovalID: r.ID, Approver: by,
 	}

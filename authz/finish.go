@@ -57,7 +57,7 @@ func (s *Service) Lost(ctx context.Context, d audit.Entry) error {
 	return s.Record(ctx, audit.Entry{
 		Event: "outcome", ActorType: "system", ActorID: "openleash",
 		ActionType: d.ActionType, ActionID: d.ActionID, PolicyID: d.PolicyID, SignatureValid: d.SignatureValid, DecisionID: d.DecisionID,
-		OwnerID: d.OwnerID, Server: d.Server, Tool: d.Tool, ActionHash: d.ActionHash, Outcome: "unknown", Process: d.Process, TraceID: d.TraceID,
+		OwnerID: d.OwnerID, AgentID: d.ActorID, Server: d.Server, Tool: d.Tool, ActionHash: d.ActionHash, Outcome: "unknown", Process: d.Process, TraceID: d.TraceID,
 		Detail: "the process that had this call was ended before it wrote what came of it: look before you repeat it",
 	})
 }

@@ -128,7 +128,8 @@ func (s *Service) grantEntry(event string, g approvals.Grant, by string, now tim
 	r := g.Request
 	return audit.Entry{
 		TS: timestamp(now), Event: event, ActorType: "owner", ActorID: by, ActionType: filled(r.Action.ActionType),
-		PolicyID: filled(r.PolicyID), DecisionID: r.DecisionID, MatchedRuleID: r.RuleID, OwnerID: r.OwnerID, Server: r.Server, Tool: r.Tool, ActionHash: r.ActionHash.String(), IntentHash: r.IntentHash.String(), ApprovalID: r.ID,
+		PolicyID: filled(r.PolicyID), DecisionID: r.DecisionID, MatchedRuleID: r.RuleID, OwnerID: r.OwnerID, AgentID: r.AgentID,
+		Server: r.Server, Tool: r.Tool, ActionHash: r.ActionHash.String(), IntentHash: r.IntentHash.String(), ApprovalID: r.ID,
 		Approver: g.GivenBy, GrantID: g.ID, Detail: fmt.Sprintf("agent %s, %s: %s", r.AgentID, g.Terms(), maskText(s.withoutSecrets(g).What())),
 	}
 }

@@ -115,7 +115,7 @@ func named(charges []Charged, limits []string) error {
 func (s *Service) releaseEntry(r Release, reason string, now time.Time) audit.Entry {
 	e := audit.Entry{
 		TS: timestamp(now), Event: "limit.released", ActorType: "owner", ActorID: r.By, ActionID: filled(r.Charges[0].ActionID),
-		DecisionID: r.DecisionID, OwnerID: s.cfg.Owner.ID, Reason: reason,
+		DecisionID: r.DecisionID, OwnerID: s.cfg.Owner.ID, AgentID: r.Charges[0].AgentID, Reason: reason,
 	}
 	var kept []string
 	for _, c := range r.Charges {

@@ -61,7 +61,7 @@ func TestRelease(t *testing.T) {
 			entries := r.entries(t)
 			want := audit.Entry{
 				TS: "2026-11-22T12:00:00.000Z", Event: "limit.released", ActorType: "owner", ActorID: "cli:ann", ActionID: &ans.ActionID,
-				DecisionID: ans.DecisionID, OwnerID: r.Owner().ID, Reason: "it never arrived",
+				DecisionID: ans.DecisionID, OwnerID: r.Owner().ID, AgentID: "bot", Reason: "it never arrived",
 				Limits: []audit.Limit{{ID: "p/daily", Key: "[]", Amount: 100, Max: 100, Released: true}, {ID: "p/calls", Key: `["bot"]`, Amount: 1, Max: 1, Released: true}},
 			}
 			if diff := cmp.Diff(want, entries[len(entries)-1]); diff != "" {

@@ -210,7 +210,7 @@ func TestHostileTLogWitnesses(t *testing.T) {
 		"bad request":             {say(400, "", "hidden"), "want its cosignature, got 400"},
 		"accepted":                {say(202, "", w.Cosign(tip.Text(), time.Now())), "want its cosignature, got 202"},
 		"redirect": {func(out http.ResponseWriter, r *http.Request) {
-			http.Redirect(out, r, "https://elsewhere.example/hidden", 308)
+			http.Redirect(out, r, "https://elsewhere.example/hidden", http.StatusPermanentRedirect)
 		}, "308, a redirect to"},
 		"slow": {func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-r.Context().Done() }, "no answer within"},
 	} {

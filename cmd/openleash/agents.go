@@ -32,7 +32,7 @@ func (a *app) newToken(cmd *cobra.Command, name string) error {
 	}
 	token, hash := identity.NewToken("ola_")
 	// The log first: a token that is not recorded must not exist.
-	e := audit.Entry{Event: "agent.token", ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID, Detail: "new token for agent " + name}
+	e := audit.Entry{Event: "agent.token", ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID, AgentID: name, Detail: "new token"}
 	if err := a.service.Record(ctx, e); err != nil {
 		return err
 	}

@@ -306,7 +306,7 @@ func (a *app) recordNewAgent(ctx context.Context, name string) error {
 	if err != nil || slices.ContainsFunc(agents, func(known identity.Agent) bool { return known.Name == name }) {
 		return err
 	}
-	return a.service.Record(ctx, audit.Entry{Event: "agent.created", ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID, Detail: "agent " + name})
+	return a.service.Record(ctx, audit.Entry{Event: "agent.created", ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID, AgentID: name})
 }
 
 // started notes that the program begins its work, and by which groups it decides;

@@ -43,6 +43,8 @@ func subject(e audit.Entry) string {
 		return e.Server + " · " + e.Tool
 	case e.ActionType != nil:
 		return *e.ActionType
+	case e.AgentID != "":
+		return e.AgentID
 	default:
 		return e.Detail
 	}

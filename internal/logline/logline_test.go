@@ -15,6 +15,7 @@ func TestRead(t *testing.T) {
 		{`{"event":"outcome","outcome":"tool_error","server":"s","tool":"t","detail":"gone"}`, "bad", "s · t", "tool error", "gone"},
 		{`{"event":"approval.denied","reason":"not now"}`, "bad", "", "", "not now"},
 		{`{"event":"limit.released","limits":[{"id":"shop/each"}],"reason":"never came"}`, "", "shop/each", "", "never came"},
+		{`{"event":"agent.token","agent_id":"bot","detail":"new token"}`, "", "bot", "", "new token"},
 		{`{"event":"start","detail":"openleash start"}`, "", "openleash start", "", ""},
 		{`{"event":"something.new","ts":"2026-11-26T22:52:13.288Z"}`, "", "", "", ""},
 	} {

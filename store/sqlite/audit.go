@@ -125,16 +125,12 @@ func (s *Store) SetSequenced(ctx context.Context, ids []int64, lines []audit.Seq
 	if len(ids) == 0 {
 		return nil
 	}
-	index, err := s.index(ctx, lines)
-	if err != nil {
-		return fmt.Errorf("sequencing: %w", err)
-	}
-	behind := false
-	err = s.write(ctx, func(t *tx) error {
+	added, behind := index(lines), false
+	err := s.write(ctx, func(t *tx) error {
 		if err := t.sequence(s.seen.Load(), ids, lines); err != nil {
 			return err
 		}
-		ok, err := t.addIndex(index)
+		ok, err := t.addIndex(added)
 		behind = !ok
 		return err
 	})

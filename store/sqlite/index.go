@@ -138,19 +138,14 @@ type indexedBlock struct {
 	term         []byte // used again and again
 }
 
-// index reads lines, and who is the agent of what others did about its calls.
-func (s *Store) index(ctx context.Context, lines []audit.Sequenced) (*indexed, error) {
+// index reads lines.
+func index(lines []audit.Sequenced) *indexed {
 	x := &indexed{first: lines[0].Seq, last: lines[len(lines)-1].Seq}
-	callers := map[string]string{} // of the decisions among these lines
 	for _, l := range lines {
 		about, _ := audit.ReadAbout(l.Line)
-		agent, err := s.agentOf(ctx, about, callers)
-		if err != nil {
-			return nil, err
-		}
-		x.block(l.Seq).add(l.Seq, about, agent)
+		x.block(l.Seq).add(l.Seq, about)
 	}
-	return x, nil
+	return x
 }
 
 // block is the part for the block of a line.
@@ -164,14 +159,14 @@ func (x *indexed) block(seq uint64) *indexedBlock {
 	return b
 }
 
-func (b *indexedBlock) add(seq uint64, about audit.About, agent string) {
+func (b *indexedBlock) add(seq uint64, about audit.About) {
 	at := int(seq % blockLines)
 	b.mark(at, "owner=", about.OwnerID)
 	b.mark(at, "event=", about.Event)
 	if family, _, dotted := bytes.Cut(about.Event, []byte(".")); dotted {
 		b.mark(at, "event=", family)
 	}
-	b.markUnlessEmpty(at, "agent=", []byte(agent))
+	b.markUnlessEmpty(at, "agent=", about.Agent())
 	b.markUnlessEmpty(at, "decision=", about.Decision)
 	b.markUnlessEmpty(at, "server=", about.Server)
 	b.markUnlessEmpty(at, "tool=", about.Tool)
@@ -200,48 +195,6 @@ func (b *indexedBlock) markUnlessEmpty(at int, kind string, value []byte) {
 	if len(value) > 0 {
 		b.mark(at, kind, value)
 	}
-}
-
-// agentOf is the agent that did it, or about whose call it was done: an answer to its
-// request, a release of what it was charged, what became of it when a process was killed.
-func (s *Store) agentOf(ctx context.Context, about audit.About, callers map[string]string) (agent string, err error) {
-	switch {
-	case string(about.ActorType) == "agent":
-		callers[string(about.DecisionID)] = string(about.ActorID)
-		return string(about.ActorID), nil
-	case len(about.ApprovalID) > 0:
-		return s.asker(ctx, string(about.ApprovalID))
-	case len(about.DecisionID) == 0:
-		return "", nil
-	}
-	if agent, ok := callers[string(about.DecisionID)]; ok {
-		return agent, nil
-	}
-	return s.caller(ctx, string(about.DecisionID))
-}
-
-// asker is the agent whose request it is.
-func (s *Store) asker(ctx context.Context, approvalID string) (string, error) {
-	agent, err := one(ctx, s, errNone, readText, "SELECT agent_id FROM approvals WHERE id = ?", approvalID)
-	if errors.Is(err, errNone) {
-		err = nil
-	}
-	return agent, err
-}
-
-// caller is the agent that was given a decision, if that is indexed.
-func (s *Store) caller(ctx context.Context, decisionID string) (string, error) {
-	upto, err := one(ctx, s, errNone, readID, selectIndexed)
-	if err != nil {
-		return "", err
-	}
-	q := audit.Query{Scope: audit.Whole(), Event: "decision", DecisionID: decisionID, From: uint64(upto), Limit: 1}
-	page, err := s.Search(ctx, q)
-	if err != nil || len(page.Lines) == 0 {
-		return "", err
-	}
-	about, _ := audit.ReadAbout(page.Lines[0].Line)
-	return string(about.ActorID), nil
 }
 
 const selectIndexed = "SELECT upto FROM log_indexed"
@@ -400,10 +353,7 @@ func (s *Store) indexSome(ctx context.Context) (more bool, err error) {
 	if err != nil || len(lines) == 0 {
 		return false, err
 	}
-	x, err := s.index(ctx, lines)
-	if err != nil {
-		return false, err
-	}
+	x := index(lines)
 	err = s.write(ctx, func(t *tx) error {
 		_, err := t.addIndex(x) // not ok: another process was faster
 		return err

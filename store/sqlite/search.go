@@ -129,26 +129,12 @@ func (x *search) scan(ctx context.Context) error {
 			return err
 		}
 		for _, l := range lines {
-			meant, err := x.isMeant(ctx, l)
-			if err != nil {
-				return err
-			}
-			if x.take(l, meant); x.full() {
+			if x.take(l, x.q.Matches(l.Line)); x.full() {
 				return nil
 			}
 		}
 	}
 	return nil
-}
-
-// isMeant looks at a line that is not indexed.
-func (x *search) isMeant(ctx context.Context, l audit.Sequenced) (bool, error) {
-	if !x.q.Matches(l.Line) || x.q.Agent == "" {
-		return x.q.Matches(l.Line), nil
-	}
-	about, _ := audit.ReadAbout(l.Line)
-	agent, err := x.store.agentOf(ctx, about, map[string]string{})
-	return agent == x.q.Agent, err
 }
 
 // between reads some of the lines from one to another, in the order of the search.
