@@ -321,10 +321,14 @@ func (v *verifier) report(files []string, report audit.Report) {
 	if len(v.known) == 0 && len(v.stumps) == 0 && report.Entries > 0 {
 		fmt.Fprintln(v.out, "No checkpoint was given: whether the end was cut off, or the log was written anew, is not known.")
 	}
+	older := 0
 	for _, c := range v.known {
 		if c.Size < report.Removed {
-			fmt.Fprintf(v.out, "The checkpoint of the first %d entries could not be compared: they were removed.\n", c.Size)
+			older++
 		}
+	}
+	if older > 0 {
+		fmt.Fprintf(v.out, "%s could not be compared, being of fewer entries than the %d that were removed.\n", count(older, "checkpoint"), report.Removed)
 	}
 }
 
