@@ -115,23 +115,41 @@ func (p *process) load(window int, stop func() bool) int {
 
 const allowAll = "version: 1\ndefault: allow\nrules: []\n"
 
-// kills ends a process in the middle of its work, again and again, on one home.
-func kills(t *testing.T, times int) {
+// kills ends one of several processes in the middle of its work, again and again, on one
+// home. The others go on.
+func kills(t *testing.T, times, processes int) {
 	in := newInstallation(t, allowAll)
 	for i := range times {
-		p := in.stdio(t, "local")
-		after := rand.IntN(40) // answers; then at any moment
-		loaded := make(chan int)
-		go func() { loaded <- p.load(16, func() bool { return false }) }()
-		if !eventually(func() bool { return p.answers() > after || p.ended() }) || p.ended() {
-			t.Fatalf("it does not answer: %s", p.all())
+		var hosts []*process
+		for n := range processes {
+			hosts = append(hosts, in.stdio(t, fmt.Sprintf("host%d", n)))
+		}
+		var enough atomic.Bool
+		sent := make([]int, processes)
+		var loads sync.WaitGroup
+		for n, p := range hosts {
+			loads.Go(func() { sent[n] = p.load(16, enough.Load) })
+		}
+		victim, after := hosts[0], rand.IntN(40) // answers; then at any moment
+		if !eventually(func() bool { return victim.answers() > after || victim.ended() }) || victim.ended() {
+			t.Fatalf("it does not answer: %s", victim.all())
 		}
 		time.Sleep(time.Duration(rand.IntN(10_000)) * time.Microsecond)
-		if err := p.cmd.Process.Kill(); err != nil {
+		if err := victim.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		<-p.exited
-		<-loaded
+		<-victim.exited
+		enough.Store(true)
+		loads.Wait()
+		for n, p := range hosts[1:] {
+			if !eventually(func() bool { return p.answers() == sent[n+1] }) || strings.Contains(p.output(), `rror"`) {
+				t.Fatalf("%d calls sent to one that lives, %d answered: %.3000s", sent[n+1], p.answers(), p.all())
+			}
+			if err := p.stdin.Close(); err != nil {
+				t.Error(err)
+			}
+			<-p.exited
+		}
 		in.whole(t, i+1)
 	}
 }
@@ -152,7 +170,12 @@ func TestKeysExport(t *testing.T) {
 // and the log is whole.
 func TestKills(t *testing.T) {
 	t.Parallel()
-	kills(t, 10)
+	kills(t, 10, 1)
+}
+
+func TestKillsAmongThree(t *testing.T) {
+	t.Parallel()
+	kills(t, 4, 3)
 }
 
 // Two processes on one home share everything: what one holds another sees, the

@@ -13,7 +13,9 @@ import (
 
 // Hundreds of kills, minutes of holding, three hosts at once: `make soak`.
 
-func TestSoakKills(t *testing.T) { kills(t, 200) }
+func TestSoakKills(t *testing.T) { kills(t, 200, 1) }
+
+func TestSoakKillsAmongThree(t *testing.T) { kills(t, 200, 3) }
 
 func TestSoakStoppedSequencer(t *testing.T) { stops(t, 60) }
 
