@@ -309,10 +309,10 @@ func (a *app) recordNewAgent(ctx context.Context, name string) error {
 	return a.service.Record(ctx, audit.Entry{Event: "agent.created", ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID, AgentID: name})
 }
 
-// started notes that the program begins its work, and by which groups it decides;
+// started notes that the program begins its work, on which log, and by which groups it decides;
 // close notes the end.
 func (a *app) started(as string) {
-	detail := as + ", " + version()
+	detail := as + ", " + version() + ", log " + a.logKey.Origin()
 	if a.config.Hash != "" {
 		detail += ", configuration " + a.config.Hash
 	}
