@@ -2,11 +2,16 @@ package authz_test
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
 )
 
@@ -18,6 +23,77 @@ rules:
     action: "*"
     when: {match: {path: $.payload.arguments.n, op: lt, value: 1000000}}
 `
+
+// BenchmarkSequenced is what sequencing the log costs whole decisions: policy, proof, what
+// is on disk, and the outcome.
+func BenchmarkSequenced(b *testing.B) {
+	for _, writers := range []int{1, 64} {
+		var alone float64
+		for _, sequenced := range []bool{false, true} {
+			b.Run(fmt.Sprintf("writers=%d/sequenced=%t", writers, sequenced), func(b *testing.B) {
+				r := newRoom(b, allowSmall, func(c *authz.Config) {
+					if sequenced {
+						c.Log = sequencing(b, c.Store.(audit.Store))
+					}
+				})
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var wg sync.WaitGroup
+				b.ResetTimer()
+				for range writers {
+					wg.Go(func() {
+						for left.Add(-1) >= 0 {
+							bought(b, r)
+						}
+					})
+				}
+				wg.Wait()
+				b.StopTimer()
+				rate := float64(b.N) / b.Elapsed().Seconds()
+				b.ReportMetric(rate, "/s")
+				if sequenced {
+					b.ReportMetric(rate/alone, "of-unsequenced")
+				}
+				alone = rate
+			})
+		}
+	}
+}
+
+// sequencing runs a sequencer until the benchmark ends.
+func sequencing(b *testing.B, store audit.Store) *audit.Sequencer {
+	dir := b.TempDir()
+	key, err := audit.LoadOrCreateKey(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	log := audit.NewSequencer(store, filepath.Join(dir, "audit.log.jsonl"), key, audit.Keeping{})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- log.Run(ctx) }()
+	b.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	})
+	return log
+}
+
+// bought is one decision and its outcome.
+func bought(b *testing.B, r *room) {
+	args, err := action.Parse([]byte(`{"n":3,"text":"bread, milk, and the tea that Ann likes"}`), action.Limits{})
+	if err != nil {
+		b.Error(err)
+	}
+	req := action.Request{ActionType: "mcp.s.echo", Payload: action.ObjectValue(action.Member{Key: "arguments", Value: args})}
+	call := &authz.Call{Server: "s", Tool: "echo", Arguments: args, Info: action.ObjectValue()}
+	ans, err := r.Authorize(context.Background(), r.who, req, call)
+	if err != nil || ans.Code != authz.Allowed {
+		b.Errorf("%+v, %v", ans, err)
+	}
+	r.Finish(r.who, call, ans, authz.Outcome{Status: "ok"})
+}
 
 // BenchmarkAuthorize is a decision with an argument rule, a proof and the
 // durable log: alone, and with others to share the disk's sync with; and the same with
