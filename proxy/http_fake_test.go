@@ -237,8 +237,12 @@ func send(ctx context.Context, method, url, body string, headers ...string) (*ht
 			req.Header.Add(headers[i], headers[i+1])
 		}
 	}
-	return http.DefaultClient.Do(req)
+	return ownClient.Do(req)
 }
+
+// ownClient has connections of its own: a httptest.Server that closes, closes those of
+// the default client, whoever uses them just then.
+var ownClient = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
 
 func do(t *testing.T, method, url, body string, headers ...string) httpReply {
 	t.Helper()

@@ -464,9 +464,15 @@ func (l *raceLog) sticks(denied, next approvals.Request) {
 	}
 }
 
+// superseded: an older approval lets nothing through after the denial of a newer request
+// (the older one has expired then, in its time). Who has begun to decide before the denial
+// was given did so in another hour, where time has passed meanwhile.
 func (l *raceLog) superseded(denied, older approvals.Request) {
 	at, spent := l.decided[older.RedeemedBy]
-	if said, answered := l.answers[denied.ID]; spent && answered && at > said {
+	if !spent || instantOf(l.entries[at]).Before(denied.AnsweredAt) {
+		return
+	}
+	if said, answered := l.answers[denied.ID]; answered && at > said {
 		l.w.broken("decision %s allows by %s, and the newer %s had been denied", older.RedeemedBy, older.ID, denied.ID)
 	}
 }
