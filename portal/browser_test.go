@@ -224,7 +224,7 @@ func TestBrowserPhone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/", "/approvals/" + r.ID, "/approvals/" + r.ID + "/rule", "/grants", "/tools", toolShown, "/limits", "/policies", "/playground"} {
+	for _, path := range []string{"/", "/approvals/" + r.ID, "/approvals/" + r.ID + "/rule", "/grants", "/tools", toolShown, "/limits", "/policies", "/playground", "/audit", "/audit?agent=bot", "/audit/1"} {
 		err := chromedp.Do(ctx, chromedp.Navigate(w.browse()+path), chromedp.WaitVisible(chromedp.CSS("main h1")))
 		if err != nil {
 			t.Fatal(path, err)
