@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/openleash/openleash-go/internal/jsontext"
 )
 
 const (
@@ -92,7 +94,7 @@ func checkRest(line, rest []byte) error {
 	switch {
 	case !bytes.HasPrefix(rest, []byte(`,"`)) && !bytes.Equal(rest, []byte("}")):
 		return errors.New(`after "prev": want the entry's members`)
-	case bytes.IndexByte(line, '\n') >= 0 || !json.Valid(line) || line[len(line)-1] != '}':
+	case bytes.IndexByte(line, '\n') >= 0 || !jsontext.Valid(line) || line[len(line)-1] != '}':
 		return errors.New("the line is not one JSON object")
 	case repeats(rest):
 		return errors.New(`"seq" or "prev" comes a second time`)

@@ -322,17 +322,41 @@ func FuzzVerifySeesChange(f *testing.F) {
 	})
 }
 
+// BenchmarkVerify is of short lines, and of such as decisions have.
 func BenchmarkVerify(b *testing.B) {
 	const n = 10000
-	log := file(text(chain(b, n)))
-	b.SetBytes(int64(len(log)))
-	for b.Loop() {
-		r, err := Verify(strings.NewReader(log), n, "")
-		if err != nil || r.Faults != nil {
-			b.Fatal(r, err)
-		}
+	text := func(s string) *string { return &s }
+	decided, err := Encode(Entry{
+		TS: "2026-11-26T22:52:13.288Z", Event: "decision", ActorType: "agent", ActorID: "bot", ActionType: text("purchase"), ActionID: text("8e3bdb7c-3a53-4b8e-9d0b-0123456789ab"),
+		Decision: text("ALLOW"), PolicyID: text("shop"), ProofKID: text("k4.pid.9ShR3xc8-qVJ_di0tc9nx0IDIqbatdeM2mqLFBJsKRHs"), DecisionID: "0e3bdb7c-3a53-4b8e-9d0b-0123456789ab",
+		MatchedRuleID: "buy", Reason: `Allowed by rule "buy".`, Code: "ALLOWED", OwnerID: "ac2dec16-3a53-4b8e-9d0b-0123456789ab", Server: "shop", Tool: "order",
+		ActionHash: sum([32]byte{1}), IntentHash: sum([32]byte{2}), CallHash: sum([32]byte{3}), PolicyHash: sum([32]byte{4}), Process: "QK7WN7T2U55BCEHMC7QNFUPOFC",
+		RequestedAt: "2026-11-26T22:52:13.288Z", Payload: []byte(`{"amount_minor":4000,"arguments":{"price":40,"shop":"shop.example","text":"two of the blue ones, please, as soon as they are there"},"currency":"EUR"}`),
+	})
+	if err != nil {
+		b.Fatal(err)
 	}
-	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+	for name, e := range map[string][]byte{"short": entry(b, 1), "decisions": decided} {
+		b.Run(name, func(b *testing.B) {
+			var log []byte
+			var hash [32]byte
+			for i := range n {
+				l, err := place(uint64(i+1), hash, e)
+				if err != nil {
+					b.Fatal(err)
+				}
+				log, hash = append(append(log, l.Line...), '\n'), l.Hash
+			}
+			b.SetBytes(int64(len(log)))
+			for b.Loop() {
+				r, err := Verify(bytes.NewReader(log), n, "")
+				if err != nil || r.Faults != nil {
+					b.Fatal(r, err)
+				}
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+		})
+	}
 }
 
 func TestEncodeBounded(t *testing.T) {
