@@ -21,7 +21,7 @@ const (
 	grace     = time.Second            // a store may be busy for that long
 	passLimit = 10 * time.Second       // a pass that takes longer goes on with the next
 	chunk     = 500                    // entries at a time
-	atHand    = 20                     // chunks that are kept, so that the store is not asked for them again
+	atOnce    = 8                      // chunks in a pass: their lines are at hand for file and tree
 	attempts  = 20                     // at giving places, before it counts as a failure
 )
 
@@ -52,6 +52,7 @@ type Sequencer struct {
 
 	// What follows belongs to the goroutine in Run.
 
+	behind  bool        // the last pass has left entries to the next, which is due at once
 	failing time.Time   // when what Err would report began; zero: all is well
 	looked  time.Time   // when the file was last found complete and synced
 	synced  bool        // everything that we know of in the file is on disk
@@ -154,7 +155,16 @@ func (s *Sequencer) Run(ctx context.Context) error {
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), passLimit)
 	defer cancel()
-	return s.sit(last, s.pass)
+	return s.sit(last, s.finish)
+}
+
+// finish does passes until nothing is left.
+func (s *Sequencer) finish(ctx context.Context) error {
+	for {
+		if err := s.pass(ctx); err != nil || !s.behind {
+			return err
+		}
+	}
 }
 
 // sit takes the one seat for as long as do runs. While another process has it,
@@ -194,7 +204,9 @@ func (s *Sequencer) work(ctx context.Context) error {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), passLimit)
 		s.note(s.pass(limited))
 		cancel()
-		s.pause(ctx)
+		if !s.behind {
+			s.pause(ctx)
+		}
 	}
 	return nil
 }
@@ -221,14 +233,14 @@ func sleep(ctx context.Context, d time.Duration) {
 // pass gives places to what was committed, brings the file up to the store and signs
 // what it is then.
 func (s *Sequencer) pass(ctx context.Context) error {
-	fresh, err := s.sequence(ctx)
+	fresh, more, err := s.sequence(ctx)
 	if err == nil && (len(fresh) > 0 || time.Since(s.looked) > lookAfter) {
 		err = s.complete(ctx, fresh)
 	}
 	if err == nil {
 		err = s.mark(ctx, fresh)
 	}
-	if err != nil {
+	if s.behind = more && err == nil; err != nil {
 		s.looked, s.left = time.Time{}, nil // what failed may have been done
 		return err
 	}
@@ -236,22 +248,17 @@ func (s *Sequencer) pass(ctx context.Context) error {
 	return nil
 }
 
-// sequence gives the committed entries their places, in the store only, and
-// returns the last lines that it made. If we crash after it, the store knows the
-// lines and the next pass writes them.
-func (s *Sequencer) sequence(ctx context.Context) (fresh []Sequenced, err error) {
-	for {
+// sequence gives committed entries their places, in the store only, and returns the
+// lines that it made; there are more when they came faster than that. If we crash after
+// it, the store knows the lines and the next pass writes them.
+func (s *Sequencer) sequence(ctx context.Context) (fresh []Sequenced, more bool, err error) {
+	for len(fresh) < atOnce*chunk && size(fresh) < 4*MaxBatch {
 		lines, err := s.advance(ctx)
-		if err != nil || len(lines) == 0 {
-			return fresh, err
-		}
-		if len(fresh) > atHand*chunk || size(fresh) > 4*MaxBatch {
-			fresh = nil // so many need not be kept at hand: the store has them
-		}
-		if fresh = append(fresh, lines...); len(lines) < chunk && size(lines) < MaxBatch {
-			return fresh, nil
+		if fresh = append(fresh, lines...); err != nil || len(lines) < chunk && size(lines) < MaxBatch {
+			return fresh, false, err
 		}
 	}
+	return fresh, true, nil
 }
 
 // advance gives the first entries their places. A commit that was under way when we

@@ -243,6 +243,34 @@ func TestSequencerManyEntries(t *testing.T) {
 	whole(t, m, path, n)
 }
 
+// However fast entries come, the file has them soon: a pass takes so many, and the next
+// the rest.
+func TestSequencerTakesSoManyAtOnce(t *testing.T) {
+	m, path := newLog(t, chunk)
+	s := NewSequencer(m, path, testKey, Keeping{})
+	e, given := entry(t, 1), 0
+	m.fail = func(step string) (error, error) {
+		if step == "SetSequenced" && given < 3*atOnce {
+			given++
+			for range chunk {
+				m.pending = append(m.pending, e)
+			}
+		}
+		return nil, nil
+	}
+	err := s.sit(t.Context(), func(ctx context.Context) error {
+		err := s.pass(ctx)
+		if c := checkpointOf(t, path); c.Size != atOnce*chunk || !s.behind {
+			t.Errorf("after a pass %d lines are in the file, want %d, and that there are more", c.Size, atOnce*chunk)
+		}
+		return errors.Join(err, s.finish(ctx))
+	})
+	if err != nil || s.behind {
+		t.Fatal(err)
+	}
+	whole(t, m, path, (1+3*atOnce)*chunk)
+}
+
 // Each step fails, or fails although it was done, or is done in part; the
 // process goes on or crashes. The file is then what the store has.
 func TestSequencerRecovers(t *testing.T) {
