@@ -21,7 +21,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -57,19 +56,27 @@ type server struct {
 // is told to the caller, any other becomes 500 and is told to our log only.
 type handler func(r *http.Request) (any, error)
 
+// access is who may use a route.
+type access string
+
+const (
+	anybody access = "anybody" // nobody is asked who he is
+)
+
 type route struct {
 	method, path string
+	access       access
 	handle       handler
 }
 
 // routes is every URL of the API, as openapi.yaml has them.
 func (s *server) routes() []route {
 	return []route{
-		{"GET", "/v1/health", s.health},
-		{"GET", "/v1/public-keys", s.publicKeys},
-		{"GET", "/v1/installation", s.installation},
-		{"POST", "/v1/verify-proof", s.verifyProof},
-		{"POST", "/v1/playground/run", s.playground},
+		{"GET", "/v1/health", anybody, s.health},
+		{"GET", "/v1/public-keys", anybody, s.publicKeys},
+		{"GET", "/v1/installation", anybody, s.installation},
+		{"POST", "/v1/verify-proof", anybody, s.verifyProof},
+		{"POST", "/v1/playground/run", anybody, s.playground},
 	}
 }
 
@@ -89,29 +96,32 @@ func New(c Config) (http.Handler, error) {
 	}
 	s := &server{c}
 	mux := http.NewServeMux()
-	allowed := map[string][]string{"/v1/openapi.yaml": {"GET", "HEAD"}}
 	for _, rt := range s.routes() {
-		mux.Handle(rt.method+" "+rt.path, s.serve(rt.handle))
-		allowed[rt.path] = append(allowed[rt.path], rt.method)
-		if rt.method == "GET" {
-			allowed[rt.path] = append(allowed[rt.path], "HEAD")
-		}
+		mux.Handle(rt.method+" "+rt.path, s.serve(rt))
 	}
 	mux.HandleFunc("GET /v1/openapi.yaml", serveSpec)
-	mux.Handle("/", noRoute(allowed))
+	mux.Handle("/", noRoute(mux))
 	return door.Body(door.Carries{MediaType: "application/json", Bytes: maxBody}, mux), nil
 }
 
+var methods = []string{"DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"}
+
 // noRoute answers what no route has taken: 405 where the path is right, else 404.
-func noRoute(allowed map[string][]string) http.HandlerFunc {
+func noRoute(mux *http.ServeMux) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		methods, known := allowed[r.URL.Path]
-		if !known {
+		var takes []string
+		for _, method := range methods {
+			other := r.Clone(r.Context())
+			other.Method = method
+			if _, pattern := mux.Handler(other); pattern != "/" {
+				takes = append(takes, method)
+			}
+		}
+		if len(takes) == 0 {
 			door.JSONError(w, http.StatusNotFound, "NOT_FOUND", "There is no "+r.Method+" "+r.URL.Path+". GET /v1/openapi.yaml tells what there is.")
 			return
 		}
-		slices.Sort(methods)
-		list := strings.Join(slices.Compact(methods), ", ")
+		list := strings.Join(takes, ", ")
 		w.Header().Set("Allow", list)
 		door.JSONError(w, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", r.URL.Path+" takes "+list+".")
 	}
@@ -123,9 +133,9 @@ func serveSpec(w http.ResponseWriter, _ *http.Request) {
 }
 
 // serve is the one way from a handler's answer to the wire.
-func (s *server) serve(handle handler) http.HandlerFunc {
+func (s *server) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		answer, err := handle(r)
+		answer, err := rt.handle(r)
 		if err != nil {
 			s.refuse(w, r, err)
 			return
