@@ -92,6 +92,10 @@ type Request struct {
 	HeldUntil time.Time // a call waits for it until then; zero: none
 	NearTo    string    // a request that was denied a short time before it, in other words; empty: none
 
+	// What the agent says for it, beside the action: nothing is decided by that.
+	Justification string
+	Context       action.Value // an object; Missing: none
+
 	Round       Round  // open for the next message of the call
 	Rounds      int    // how many messages have run after the first
 	ContinuedBy string // the decision of the latest of them
@@ -100,7 +104,7 @@ type Request struct {
 // Foreign is all in it that the agent, the server or the policy's author has written.
 func (r Request) Foreign() []action.Value {
 	names := action.ArrayValue(action.StringValue(r.Server), action.StringValue(r.Tool), action.StringValue(r.Reason))
-	return []action.Value{r.Action.Value(), names, r.ToolInfo.Get("description"), r.ToolInfo.Get("annotations")}
+	return []action.Value{r.Action.Value(), names, r.ToolInfo.Get("description"), r.ToolInfo.Get("annotations"), action.StringValue(r.Justification), r.Context}
 }
 
 // An Overshoot is one limit that an action is over.

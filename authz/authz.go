@@ -104,6 +104,7 @@ type Answer struct {
 	Charges     []policy.Charge    // what it has reserved: Finish says what came of it
 	Replaces    int                // the version of the request that this call has replaced; 0: none
 	Granted     *approvals.Request // approved and not used yet: this call in other words; nil: none
+	Repeated    bool               // it was given before, for the same action
 
 	legs  int   // how often the call has come back
 	marks marks // what the log does not keep of it
@@ -125,6 +126,8 @@ const (
 	ToolRefused        Code = "TOOL_REFUSED"   // the owner has refused its definition
 	StepUpUnavailable  Code = "STEP_UP_UNAVAILABLE"
 	DepositUnavailable Code = "DEPOSIT_UNAVAILABLE"
+	AgentRevoked       Code = "AGENT_INACTIVE"    // the agent was revoked, or waits for its owner
+	ActionReused       Code = "ACTION_ID_REUSED"  // the action's id was another action's
 	Protected          Code = "PROTECTED"         // the arguments reach into OpenLeash itself
 	ArgumentsRefused   Code = "ARGUMENTS_REFUSED" // no action could be made of the arguments
 	PolicyInvalid      Code = "POLICY_INVALID"    // no valid policy is in force
@@ -218,6 +221,9 @@ func (s *Service) Authorize(ctx context.Context, who Caller, req action.Request,
 	if code, reason := s.unable(); code != "" {
 		return s.refuse(ctx, a, code, reason)
 	}
+	if code, reason := s.notActive(ctx, who); code != "" {
+		return s.refuse(ctx, a, code, reason)
+	}
 	if a.record == nil {
 		return s.refuse(ctx, a, ArgumentsRefused, tooMuch)
 	}
@@ -283,8 +289,21 @@ func (s *Service) unable() (Code, string) {
 // overtaken reports whether a commit failed only because what the decision
 // looked at has changed.
 func overtaken(err error) bool {
-	return errors.Is(err, ErrOpen) || errors.Is(err, approvals.ErrSpent) ||
+	return errors.Is(err, ErrOpen) || errors.Is(err, ErrAsked) || errors.Is(err, approvals.ErrSpent) ||
 		errors.Is(err, approvals.ErrExpired) || errors.Is(err, approvals.ErrAnswered) || errors.Is(err, approvals.ErrWithdrawn) || overtakenByKin(err)
+}
+
+// notActive says why an agent may do nothing, when that is so: a session of its host may
+// be older than its revocation.
+func (s *Service) notActive(ctx context.Context, who Caller) (Code, string) {
+	now, err := s.cfg.Store.AgentByName(ctx, who.Agent.Name)
+	switch {
+	case err != nil && !errors.Is(err, identity.ErrNotFound):
+		return StoreUnavailable, "the agents cannot be read" + because(err)
+	case err != nil || now.ID != who.Agent.ID || now.Status != identity.Active:
+		return AgentRevoked, "the agent " + who.Agent.Name + " is not active: its owner has revoked it, or has not confirmed it"
+	}
+	return "", ""
 }
 
 func because(err error) string {

@@ -35,13 +35,16 @@ type attempt struct {
 	looked     bool             // own was looked for
 	kin        kin              // of a call that is not known yet
 
+	signed *Signed // nil: it came over MCP
+	was    string  // the decision that is kept of the signed request's action; empty: none
+
 	shadow   policy.Decision // what would be decided with the policies in the shadow
 	shadowed bool            // there are such policies
 }
 
 func (s *Service) newAttempt(who Caller, req action.Request, call *Call) attempt {
 	a := attempt{who: who, req: req, call: call, decisionID: uuid.NewString(), process: s.cfg.Process, now: s.cfg.Now().UTC()}
-	a.req.AgentID, a.req.SubjectID = who.Agent.Name, s.cfg.Owner.ID
+	a.req.AgentID, a.req.SubjectID = who.Agent.Name, who.Agent.OwnerID
 	if call != nil {
 		a.intent = action.IntentHash(who.Agent.Name, call.Server, call.Tool, call.Arguments)
 		a.callHash = action.CallHash(call.Tool, call.Arguments)
@@ -147,6 +150,9 @@ func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, 
 		return d.Within(full)
 	}
 	d := ask()
+	if a.signed != nil && a.signed.Asking != nil && d.Needed() == policy.Allow {
+		return s.refuse(ctx, a, DecisionChanged, "the policies allow it by now, without an approval: authorize it again")
+	}
 	if d.Outcome != policy.RequireApproval {
 		return s.conclude(ctx, book, a, d, round)
 	}
@@ -172,6 +178,11 @@ func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, 
 		if code, reason := s.leg(ctx, &a); code != "" {
 			return s.refuse(ctx, a, code, reason)
 		}
+		if open, err = s.deniedAlike(ctx, a); err != nil {
+			return s.refuse(ctx, a, StoreUnavailable, "the approvals cannot be read"+because(err))
+		}
+	}
+	if open == nil {
 		if a.grant, err = s.standing(ctx, a, d); err != nil {
 			return s.refuse(ctx, a, StoreUnavailable, "the grants cannot be read"+because(err))
 		}
@@ -235,6 +246,7 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 	b.Hold = a.hold(ans)
 	s.reserve(a, &ans, &b, d)
 	minted := s.mint(a, ans, d.Decision)
+	b.Nonce, b.Asked = a.nonce(), a.asked(ans, b, minted)
 	entry := a.entry(ans, book.Hash, minted)
 	entry.Reason = a.marks.told(ans.Reason, d.Decision)
 	entry.Limits = a.marks.limits(d, b.Reserve != nil)
@@ -296,12 +308,20 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 			useGrant(*a.grant, r, ans, b)
 			return
 		}
+		if a.onlyAsks() {
+			ans.Code = ApprovalRequired
+			return
+		}
 		a.put(r, ans, b, Quota{s.cfg.OpenPerAgent, openBytes})
 		return
 	}
 	ans.Approval = open
 	switch open.At(a.now) {
 	case approvals.Approved:
+		if !a.mayRedeem(*open) {
+			ans.Code, ans.Reason = ApprovalRequired, "the owner has approved it: send the approval token with it"
+			return
+		}
 		redemption := a.redemption(*open)
 		b.Redeem = &redemption
 		ans.Outcome, ans.Code = policy.Allow, Allowed
@@ -315,7 +335,10 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 		ans.Outcome, ans.Code = policy.Deny, ApprovalDenied
 		ans.Reason = open.Denial()
 	default:
-		ans.Code, b.Join = ApprovalRequired, a.join(*open)
+		ans.Code = ApprovalRequired
+		if !a.onlyAsks() {
+			b.Join = a.join(*open)
+		}
 	}
 }
 
@@ -336,7 +359,7 @@ func (s *Service) outdated(open approvals.Request, a *attempt, ans *Answer, d po
 
 func (s *Service) newRequest(a *attempt, ans *Answer) approvals.Request {
 	r := approvals.Request{
-		ID: uuid.NewString(), OwnerID: s.cfg.Owner.ID, AgentID: a.who.Agent.Name, DecisionID: a.decisionID,
+		ID: uuid.NewString(), OwnerID: a.who.Agent.OwnerID, AgentID: a.who.Agent.Name, DecisionID: a.decisionID,
 		Action: a.req, ActionHash: ans.ActionHash, IntentHash: a.intent,
 		PolicyID: ans.PolicyID, RuleID: ans.RuleID, Reason: ans.Reason,
 		Status: approvals.Pending, CreatedAt: a.now, ExpiresAt: a.now.Add(s.cfg.RequestTTL),
@@ -344,6 +367,9 @@ func (s *Service) newRequest(a *attempt, ans *Answer) approvals.Request {
 	}
 	if a.call != nil {
 		r.Server, r.Tool, r.ToolInfo = a.call.Server, a.call.Tool, a.call.Info
+	}
+	if a.signed != nil && a.signed.Asking != nil {
+		r.Justification, r.Context = a.signed.Asking.Justification, a.signed.Asking.Context
 	}
 	return r
 }
@@ -354,8 +380,9 @@ const defaultProofTTL = 300 * time.Second
 // minting is a proof in the making. It is signed while the disk syncs the
 // decision, and leaves only with a decision that is on disk.
 type minting struct {
-	kid  string // empty: no proof is wanted
-	done chan minted
+	kid    string // empty: no proof is wanted
+	claims proof.Claims
+	done   chan minted
 }
 
 type minted struct {
@@ -370,11 +397,10 @@ func (s *Service) mint(a attempt, ans Answer, d policy.Decision) minting {
 		m.done <- minted{}
 		return m
 	}
-	m.kid = s.cfg.Key.ID
+	m.kid, m.claims = s.cfg.Key.ID, s.cfg.Key.Complete(s.claims(a, ans, d))
 	go func() {
-		c := s.claims(a, ans, d)
-		token, err := s.cfg.Key.Sign(c)
-		m.done <- minted{token, c.Expires, err}
+		token, err := s.cfg.Key.Sign(m.claims)
+		m.done <- minted{token, m.claims.Expires, err}
 	}()
 	return m
 }
@@ -387,7 +413,7 @@ func (s *Service) claims(a attempt, ans Answer, d policy.Decision) proof.Claims 
 		IssuedAt: issued, Expires: issued.Add(orDefault(d.ProofTTL, defaultProofTTL)), ID: uuid.NewString(),
 		Decision: policy.Allow.String(), DecisionID: a.decisionID,
 		ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: ans.ActionHash.String(),
-		PolicyID: d.PolicyID, AgentID: a.who.Agent.Name, OwnerType: s.cfg.Owner.Type, OwnerID: s.cfg.Owner.ID,
+		PolicyID: d.PolicyID, AgentID: a.who.Agent.Name, OwnerType: a.who.Agent.OwnerType, OwnerID: a.who.Agent.OwnerID,
 		TrustProfile: a.req.RelyingParty.TrustProfile,
 	}
 	if d.RuleID != "" {
@@ -421,7 +447,7 @@ func (s *Service) refuse(ctx context.Context, a attempt, code Code, reason strin
 	}
 	entry := a.entry(ans, bookHash, minting{})
 	entry.Reason = a.marks.refusal(code, reason)
-	if err := s.commit(ctx, Batch{Entries: []audit.Entry{entry}}); err != nil {
+	if err := s.commit(ctx, Batch{Nonce: a.nonce(), Entries: []audit.Entry{entry}}); err != nil {
 		return ans, fmt.Errorf("recording the refusal %s: %w", code, err)
 	}
 	return ans, nil

@@ -33,7 +33,7 @@ func (s *Service) finished(who Caller, call *Call, ans Answer, o Outcome) finish
 	e := audit.Entry{
 		TS: timestamp(s.cfg.Now()), Event: "outcome", ActorType: "agent", ActorID: who.Agent.Name,
 		ActionType: filled(ans.ActionType), ActionID: filled(ans.ActionID), PolicyID: filled(ans.PolicyID),
-		SignatureValid: who.SignatureValid, DecisionID: ans.DecisionID, OwnerID: s.cfg.Owner.ID,
+		SignatureValid: who.SignatureValid, DecisionID: ans.DecisionID, OwnerID: who.Agent.OwnerID,
 		ActionHash: ans.ActionHash.String(), Outcome: o.Status, DurationMS: &ms, Detail: ans.marks.came(o), Unsent: o.Unsent,
 		Process: s.cfg.Process,
 	}

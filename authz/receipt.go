@@ -28,7 +28,7 @@ func (s *Service) FinishWithReceipt(who Caller, call *Call, ans Answer, o Outcom
 			return "", fmt.Errorf("waiting for the outcome to be recorded: %w", ctx.Err())
 		}
 		r := proof.Receipt{
-			At: at, AgentID: who.Agent.Name, OwnerID: s.cfg.Owner.ID, DecisionID: ans.DecisionID,
+			At: at, AgentID: who.Agent.Name, OwnerID: who.Agent.OwnerID, DecisionID: ans.DecisionID,
 			ActionID: ans.ActionID, ActionType: ans.ActionType, ActionHash: ans.ActionHash.String(),
 			ResultHash: result.String(), Outcome: o.Status, Log: s.Checkpoint(),
 		}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -64,6 +66,62 @@ type Batch struct {
 	Grant *approvals.Grant
 	// Withdraw takes back what was given. Condition: something of it is unspent.
 	Withdraw *approvals.Withdrawal
+	// Nonce is spent by the signed request that this batch is of. Condition: it is
+	// not spent yet (ErrReplayed). It is looked at before all others.
+	Nonce *Nonce
+	// Asked keeps what was decided for a signed request. Condition: what is kept of
+	// that agent and action id is as it was seen (ErrAsked).
+	Asked *Asked
+	// Reported notes that an agent has told what came of a decision. Condition: it
+	// has not yet (ErrReported).
+	Reported string
+	// Invite, Challenge, Enrol and Agent change who the agents are; their conditions
+	// stand with their types.
+	Invite    *identity.Invite
+	Challenge *identity.Challenge
+	Enrol     *identity.Enrolment
+	Agent     *identity.AgentChange
+}
+
+// A Nonce is what makes a signed request one of its kind.
+type Nonce struct {
+	Hash  [16]byte // of the agent's id and the nonce
+	Now   int64    // Unix milliseconds
+	Until int64    // from then on the request is refused for its time
+}
+
+// Asked is what was decided on the action of a signed request.
+type Asked struct {
+	AgentID    string // the agent's name
+	ActionID   string
+	ActionHash action.Hash
+	DecisionID string
+	ActionType string
+	PolicyID   string
+	Outcome    string
+	// Claims are those of the proof of an ALLOW that is given again, as JSON; {} when it
+	// had none. nil: it is not given again.
+	Claims   []byte
+	Reported bool // the agent has told what came of it
+	Now      int64
+	Until    int64  // it is kept until then
+	Was      string // the decision that was kept before; empty: none
+}
+
+// Errors of signed requests.
+var (
+	ErrReplayed = errors.New("the nonce was used already")
+	ErrAsked    = errors.New("the same action was asked for meanwhile")
+	ErrReported = errors.New("what came of the decision was told already")
+	ErrNotAsked = errors.New("nothing is known of it")
+)
+
+// AskedReader finds what signed requests have asked for.
+type AskedReader interface {
+	// Asked returns what is kept of an agent's action. ErrNotAsked.
+	Asked(ctx context.Context, agent, actionID string) (Asked, error)
+	// AskedBy is Asked by the decision.
+	AskedBy(ctx context.Context, decisionID string) (Asked, error)
 }
 
 // Redemption spends the grant of one request.
@@ -148,12 +206,15 @@ var ErrOpen = errors.New("an open request for this intent exists")
 
 // Store is what the service needs of the store. Commit fails with ErrOpen, a
 // LimitError, a QuotaError, ErrChargesChanged, ErrPinsChanged, approvals.ErrSpent, ErrExpired,
-// ErrAnswered, ErrWithdrawn, ErrNotFound, ErrReplaced, ErrHeld when a condition does not hold; any
+// ErrAnswered, ErrWithdrawn, ErrNotFound, ErrReplaced, ErrHeld, ErrReplayed, ErrAsked, ErrReported, or
+// one of identity's errors when a condition does not hold; any
 // other error means that nothing may be allowed.
 type Store interface {
 	approvals.Reader
 	approvals.GrantReader
 	LimitReader
 	PinReader
+	AskedReader
+	identity.AgentReader
 	Commit(ctx context.Context, b Batch) error
 }

@@ -13,6 +13,9 @@
 // A link is good once, until its time; a session until its time or its end; a
 // token until it is replaced or its agent revoked. Asking for one that is not
 // good gives [ErrNotFound], whatever the reason.
+//
+// An agent proves itself by its token or by an Ed25519 key, with which it signs its
+// requests (agents.go). Its name is unique among those that are not revoked.
 package identity
 
 import (
@@ -29,17 +32,6 @@ type Owner struct {
 	ID   string // UUID
 	Type string // "user"
 	Name string
-}
-
-// Agent acts for an owner. Its Name is its agent_id on the wire.
-type Agent struct {
-	ID        string // agent_principal_id, UUID
-	Name      string
-	OwnerID   string
-	OwnerType string
-	Status    string   // ACTIVE, REVOKED
-	TokenHash [32]byte // sha256 of its bearer token; zero: it has none
-	CreatedAt time.Time
 }
 
 // Session is an owner signed in to the portal.
@@ -88,9 +80,7 @@ type Store interface {
 	EnsureOwner(ctx context.Context, name string) (Owner, error)
 	// EnsureAgent returns the agent of that name, making it at first use.
 	EnsureAgent(ctx context.Context, name string, owner Owner) (Agent, error)
-	Agents(ctx context.Context) ([]Agent, error)
-	SetAgentToken(ctx context.Context, name string, hash [32]byte) error
-	AgentByToken(ctx context.Context, hash [32]byte) (Agent, error)
+	AgentReader
 
 	// One-time sign-in links: single use, and the session that they become.
 	PutLink(ctx context.Context, hash [32]byte, owner Owner, until time.Time) error

@@ -57,8 +57,7 @@ func publicOf(private ed25519.PrivateKey) ed25519.PublicKey {
 // Sign issues a token for c; KeyID, Issuer and Purpose are set by Sign. What
 // Verify would refuse is not signed.
 func (k *Key) Sign(c Claims) (token string, err error) {
-	c.KeyID, c.Issuer, c.Purpose = k.ID, issuer, purpose
-	c.IssuedAt, c.NotBefore, c.Expires = milliseconds(c.IssuedAt), milliseconds(c.NotBefore), milliseconds(c.Expires)
+	c = k.Complete(c)
 	if err := c.check(); err != nil {
 		return "", fmt.Errorf("signing a proof: %w", err)
 	}
@@ -73,6 +72,14 @@ func (k *Key) Sign(c Claims) (token string, err error) {
 		return "", fmt.Errorf("signing a proof: %d bytes, at most %d are verified", len(token), maxToken)
 	}
 	return token, nil
+}
+
+// Complete returns claims as Sign writes them. Signed again they have the same token:
+// Ed25519 takes nothing at random (RFC 8032).
+func (k *Key) Complete(c Claims) Claims {
+	c.KeyID, c.Issuer, c.Purpose = k.ID, issuer, purpose
+	c.IssuedAt, c.NotBefore, c.Expires = milliseconds(c.IssuedAt), milliseconds(c.NotBefore), milliseconds(c.Expires)
+	return c
 }
 
 // signToken makes a v4.public token (PASETO, Version4, 4.4: Sign). It is the one

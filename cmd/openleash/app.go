@@ -302,8 +302,8 @@ func (a *app) caller(ctx context.Context, agent string) (authz.Caller, error) {
 
 // recordNewAgent comes before the agent does: one that is not recorded must not exist.
 func (a *app) recordNewAgent(ctx context.Context, name string) error {
-	agents, err := a.store.Agents(ctx)
-	if err != nil || slices.ContainsFunc(agents, func(known identity.Agent) bool { return known.Name == name }) {
+	_, err := a.store.AgentByName(ctx, name)
+	if !errors.Is(err, identity.ErrNotFound) {
 		return err
 	}
 	return a.service.Record(ctx, audit.Entry{Event: "agent.created", ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID, AgentID: name})

@@ -31,7 +31,11 @@ func (s *Store) Commit(ctx context.Context, b authz.Batch) error {
 			return s.explain(err)
 		}
 	}
-	return s.explain(s.writer.do(ctx, &job{run: all(steps), entries: entries}))
+	err = s.explain(s.writer.do(ctx, &job{run: all(steps), entries: entries}))
+	if err == nil && (b.Enrol != nil || b.Agent != nil) {
+		err = s.known.changed()
+	}
+	return err
 }
 
 func encode(entries []audit.Entry) ([][]byte, error) {
@@ -60,10 +64,12 @@ func all(steps []func(*tx) error) func(*tx) error {
 
 // prepare lists what b does beside its entries.
 func prepare(b authz.Batch) ([]func(*tx) error, error) {
-	steps, err := prepareApprovals(b)
+	steps := append(prepareAsked(b), prepareAgents(b)...)
+	requests, err := prepareApprovals(b)
 	if err != nil {
 		return nil, err
 	}
+	steps = append(steps, requests...)
 	limits, err := prepareLimits(b)
 	if b.Pins != nil {
 		limits = append(limits, func(t *tx) error { return t.pin(*b.Pins) })

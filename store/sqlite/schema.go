@@ -376,6 +376,74 @@ CREATE TABLE log_indexed (
 	upto INTEGER NOT NULL
 ) STRICT;
 INSERT INTO log_indexed (upto) VALUES (0);
+`, `
+-- Agents that have keys. The name is unique among those that are not revoked.
+CREATE TABLE agents_keyed (
+	n            INTEGER PRIMARY KEY,
+	id           TEXT NOT NULL UNIQUE,
+	name         TEXT NOT NULL,
+	owner_id     TEXT NOT NULL REFERENCES owners (id),
+	status       TEXT NOT NULL CHECK (status IN ('PENDING', 'ACTIVE', 'REVOKED')),
+	token_hash   BLOB UNIQUE CHECK (length(token_hash) = 32),
+	key          BLOB CHECK (length(key) = 32),
+	attributes   TEXT, -- a JSON object
+	webhook_url  TEXT NOT NULL DEFAULT '',
+	webhook_secret TEXT NOT NULL DEFAULT '',
+	webhook_auth TEXT NOT NULL DEFAULT '',
+	created_at   INTEGER NOT NULL,
+	revoked_at   INTEGER,
+	CHECK ((status = 'REVOKED') = (revoked_at IS NOT NULL))
+) STRICT;
+INSERT INTO agents_keyed (n, id, name, owner_id, status, token_hash, created_at, revoked_at)
+	SELECT n, id, name, owner_id, status, token_hash, created_at, CASE status WHEN 'REVOKED' THEN created_at END FROM agents;
+DROP TABLE agents;
+ALTER TABLE agents_keyed RENAME TO agents;
+CREATE UNIQUE INDEX agents_name ON agents (name) WHERE status <> 'REVOKED';
+CREATE INDEX agents_owner ON agents (owner_id, name);
+
+CREATE TABLE invites (
+	id         TEXT PRIMARY KEY,
+	owner_id   TEXT NOT NULL REFERENCES owners (id),
+	hash       BLOB NOT NULL CHECK (length(hash) = 32),
+	agent      TEXT NOT NULL,
+	until      INTEGER NOT NULL,
+	used_by    TEXT NOT NULL DEFAULT '' -- an agent's id
+) STRICT, WITHOUT ROWID;
+CREATE TABLE challenges (
+	id         TEXT PRIMARY KEY,
+	bytes      BLOB NOT NULL CHECK (length(bytes) = 32),
+	agent      TEXT NOT NULL,
+	key        BLOB NOT NULL CHECK (length(key) = 32),
+	owner_id   TEXT NOT NULL REFERENCES owners (id),
+	until      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The nonces of signed requests, as long as such a request could be accepted; and what
+-- signed requests have asked for, so that the same is known when it comes again. Both
+-- are tidied from the oldest on.
+CREATE TABLE nonces (
+	n     INTEGER PRIMARY KEY,
+	hash  BLOB NOT NULL UNIQUE CHECK (length(hash) = 16),
+	until INTEGER NOT NULL
+) STRICT;
+CREATE TABLE asked (
+	n           INTEGER PRIMARY KEY,
+	agent_id    TEXT NOT NULL,
+	action_id   TEXT NOT NULL,
+	action_hash BLOB NOT NULL CHECK (length(action_hash) = 32),
+	decision_id TEXT NOT NULL UNIQUE,
+	action_type TEXT NOT NULL,
+	policy_id   TEXT NOT NULL,
+	outcome     TEXT NOT NULL,
+	claims      BLOB, -- of the proof of an ALLOW that is given again; {}: it had none
+	reported    INTEGER NOT NULL DEFAULT 0,
+	until       INTEGER NOT NULL,
+	UNIQUE (agent_id, action_id)
+) STRICT;
+
+-- What an agent says for a request, beside the action.
+ALTER TABLE approvals ADD COLUMN justification TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN context BLOB; -- canonical; NULL: none
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

@@ -24,6 +24,11 @@ var undoing = map[int]string{
 		CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id) WHERE status = 'PENDING'`,
 	11: `DROP INDEX approvals_denied`,
 	12: `DROP TABLE log_indexed; DROP TABLE log_ids; DROP TABLE log_blocks; DROP INDEX log_index_block; DROP TABLE log_index`,
+	13: `ALTER TABLE approvals DROP COLUMN context; ALTER TABLE approvals DROP COLUMN justification; DROP TABLE asked; DROP TABLE nonces; DROP TABLE challenges; DROP TABLE invites;
+		CREATE TABLE agents_before (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, owner_id TEXT NOT NULL REFERENCES owners (id),
+			status TEXT NOT NULL, token_hash BLOB UNIQUE, created_at INTEGER NOT NULL) STRICT;
+		INSERT INTO agents_before SELECT n, id, name, owner_id, status, token_hash, created_at FROM agents;
+		DROP TABLE agents; ALTER TABLE agents_before RENAME TO agents`,
 }
 
 // undo makes the schema what it was at a version.

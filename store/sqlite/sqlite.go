@@ -33,7 +33,7 @@
 //	write.lock, .gate          the turn to write to the database
 //	openleash.journal.lock, …  the turn to append to the journal
 //	sequencer.lock             the seat of the log's sequencer
-//	agents.changes             a byte for each change of an agent's token
+//	agents.changes             a byte for each change of an agent
 //
 // The folder is made 0700, the files 0600. The schema is in schema.go; a newer
 // program brings an older file up to date when it opens it, an older program
@@ -76,7 +76,7 @@ type Store struct {
 	reader  *reader
 	journal *journal
 	seen    atomic.Pointer[seen] // of the journal, by Unsequenced
-	tokens  *tokens
+	known   *known
 	watch   *watch
 	indexer *indexer
 }
@@ -88,7 +88,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
-	s := &Store{path: filepath.Join(dir, "openleash.db"), tokens: newTokens(dir)}
+	s := &Store{path: filepath.Join(dir, "openleash.db"), known: newKnown(dir)}
 	if err := s.open(ctx, dir); err != nil {
 		return nil, fmt.Errorf("opening store: %w", s.explain(err))
 	}

@@ -1,0 +1,96 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+
+	"github.com/openleash/openleash-go/authz"
+)
+
+// prepareAsked lists what b does for the signed request that it is of.
+func prepareAsked(b authz.Batch) (steps []func(*tx) error) {
+	if n := b.Nonce; n != nil {
+		steps = append(steps, func(t *tx) error { return t.spendNonce(*n) })
+	}
+	if a := b.Asked; a != nil {
+		steps = append(steps, func(t *tx) error { return t.keepAsked(*a) })
+	}
+	if id := b.Reported; id != "" {
+		steps = append(steps, func(t *tx) error { return t.report(id) })
+	}
+	return steps
+}
+
+// tidyEach is how many of the oldest rows go when one is added, if their time has
+// passed: more than are added, so that what a flood has left goes with time.
+const tidyEach = 4
+
+func (t *tx) spendNonce(n authz.Nonce) error {
+	if _, err := t.exec("DELETE FROM nonces WHERE n IN (SELECT n FROM nonces ORDER BY n LIMIT ?) AND until <= ?", tidyEach, n.Now); err != nil {
+		return err
+	}
+	added, err := t.exec("INSERT INTO nonces (hash, until) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING", n.Hash[:], n.Until)
+	if err == nil && added == 0 {
+		err = authz.ErrReplayed
+	}
+	return err
+}
+
+const selectAsked = `SELECT agent_id, action_id, action_hash, decision_id, action_type, policy_id, outcome, claims, reported, until FROM asked`
+
+func readAsked(scan scan) (a authz.Asked, err error) {
+	var hash []byte
+	err = scan(&a.AgentID, &a.ActionID, &hash, &a.DecisionID, &a.ActionType, &a.PolicyID, &a.Outcome, &a.Claims, &a.Reported, &a.Until)
+	copy(a.ActionHash[:], hash)
+	return a, err
+}
+
+// keepAsked puts what was decided in the place of what was kept of the action.
+func (t *tx) keepAsked(a authz.Asked) error {
+	if _, err := t.exec("DELETE FROM asked WHERE n IN (SELECT n FROM asked ORDER BY n LIMIT ?) AND until <= ?", tidyEach, a.Now); err != nil {
+		return err
+	}
+	if a.Was != "" {
+		n, err := t.exec("DELETE FROM asked WHERE agent_id = ? AND action_id = ? AND decision_id = ?", a.AgentID, a.ActionID, a.Was)
+		if err == nil && n != 1 {
+			err = authz.ErrAsked
+		}
+		if err != nil {
+			return err
+		}
+	}
+	n, err := t.exec(`INSERT INTO asked (agent_id, action_id, action_hash, decision_id, action_type, policy_id, outcome, claims, until)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (agent_id, action_id) DO NOTHING`,
+		a.AgentID, a.ActionID, a.ActionHash[:], a.DecisionID, a.ActionType, a.PolicyID, a.Outcome, a.Claims, a.Until)
+	if err == nil && n == 0 {
+		err = authz.ErrAsked
+	}
+	return err
+}
+
+func (t *tx) report(decisionID string) error {
+	n, err := t.exec("UPDATE asked SET reported = 1 WHERE decision_id = ? AND reported = 0", decisionID)
+	if err == nil && n == 0 {
+		err = authz.ErrReported
+	}
+	return err
+}
+
+// Asked returns what is kept of an agent's action.
+func (s *Store) Asked(ctx context.Context, agent, actionID string) (authz.Asked, error) {
+	a, err := one(ctx, s, errNone, readAsked, selectAsked+" WHERE agent_id = ? AND action_id = ?", agent, actionID)
+	return a, notAsked(err)
+}
+
+// AskedBy returns what is kept of the action of a decision.
+func (s *Store) AskedBy(ctx context.Context, decisionID string) (authz.Asked, error) {
+	a, err := one(ctx, s, errNone, readAsked, selectAsked+" WHERE decision_id = ?", decisionID)
+	return a, notAsked(err)
+}
+
+func notAsked(err error) error {
+	if errors.Is(err, errNone) {
+		return authz.ErrNotAsked
+	}
+	return err
+}
