@@ -26,6 +26,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/door"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
@@ -42,6 +43,7 @@ type Config struct {
 	Key      *proof.Key               // signs the answer to /v1/installation
 	Keys     func() []proof.PublicKey // all keys that were ever used; nil: only Key
 	Policies *policy.Keeper           // nil: health says that no policy is in force
+	Service  *authz.Service           // decides
 	LogErr   func() error             // why the log cannot be written; nil: it can
 	Version  string
 	Now      func() time.Time // nil: time.Now
@@ -61,6 +63,7 @@ type access string
 
 const (
 	anybody access = "anybody" // nobody is asked who he is
+	agents  access = "agent"   // who signs the request (signed.go)
 )
 
 type route struct {
@@ -77,13 +80,24 @@ func (s *server) routes() []route {
 		{"GET", "/v1/installation", anybody, s.installation},
 		{"POST", "/v1/verify-proof", anybody, s.verifyProof},
 		{"POST", "/v1/playground/run", anybody, s.playground},
+
+		{"POST", "/v1/agents/registration-challenge", anybody, s.registrationChallenge},
+		{"POST", "/v1/agents/register", anybody, s.register},
+		{"GET", "/v1/agents/register-with-invite", anybody, s.howToRegister},
+		{"POST", "/v1/agents/register-with-invite", anybody, s.registerInvited},
+
+		{"POST", "/v1/authorize", agents, s.signed(s.authorize)},
+		{"GET", "/v1/agent/self", agents, s.signed(s.self)},
+		{"POST", "/v1/agent/approval-requests", agents, s.signed(s.askOwner)},
+		{"GET", "/v1/agent/approval-requests/{id}", agents, s.signed(s.approvalRequest)},
+		{"POST", "/v1/agent/outcomes", agents, s.signed(s.reportOutcome)},
 	}
 }
 
 // New returns the handler of everything below /v1/.
 func New(c Config) (http.Handler, error) {
-	if c.Key == nil {
-		return nil, errors.New("api: a key is needed")
+	if c.Key == nil || c.Service == nil {
+		return nil, errors.New("api: a key and a service are needed")
 	}
 	if c.Now == nil {
 		c.Now = time.Now

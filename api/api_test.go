@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/store/sqlite"
@@ -57,7 +58,17 @@ func config(t *testing.T) Config {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { keeper.Close() })
-	return Config{Key: key, Policies: keeper, Version: "v1.2.3", Now: func() time.Time { return now }}
+	owner, err := store.EnsureOwner(t.Context(), "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := func() time.Time { return now }
+	service, err := authz.New(authz.Config{Store: store, Owner: owner, Policies: keeper, Key: key, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { service.Close() })
+	return Config{Key: key, Policies: keeper, Service: service, Version: "v1.2.3", Now: clock}
 }
 
 func newAPI(t *testing.T, c Config) http.Handler {

@@ -29,6 +29,7 @@ type playgroundDecision struct {
 }
 
 type obligation struct {
+	ID      string          `json:"obligation_id"`
 	Type    string          `json:"type"`
 	Status  string          `json:"status"`
 	Details json.RawMessage `json:"details_json"`
@@ -127,19 +128,11 @@ func actionIn(body action.Value) (action.Request, error) {
 }
 
 func describe(req action.Request, d policy.Decision) playgroundDecision {
-	p := playgroundDecision{
+	return playgroundDecision{
 		ActionID: req.ActionID, Decision: d.Outcome.String(), Result: d.Outcome.String(),
 		PolicyID: textOrNull(d.PolicyID), MatchedRuleID: textOrNull(d.RuleID), Reason: d.Reason,
-		Obligations: []obligation{}, Errors: append([]string{}, d.Errors...),
+		Obligations: obligationsOf(d.Obligations), Errors: append([]string{}, d.Errors...),
 	}
-	for _, o := range d.Obligations {
-		details := json.RawMessage("{}")
-		if o.Params.Kind() != action.Missing {
-			details = o.Params.Canonical()
-		}
-		p.Obligations = append(p.Obligations, obligation{Type: o.Type, Status: "PENDING", Details: details})
-	}
-	return p
 }
 
 func textOrNull(s string) *string {

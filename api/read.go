@@ -33,25 +33,44 @@ func badField(name, format string, args ...any) *fault {
 
 // readObject reads a body that must be one JSON object with no other keys than known.
 func readObject(r *http.Request, known ...string) (action.Value, error) {
+	body, err := readBody(r)
+	if err != nil {
+		return action.Value{}, err
+	}
+	v, err := parseObject(body, action.Limits{Bytes: maxBody})
+	if err != nil {
+		return v, err
+	}
+	return v, onlyKnown(v, known)
+}
+
+// readBody reads a body whole.
+func readBody(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(r.Body)
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return action.Value{}, &fault{status: http.StatusRequestEntityTooLarge, Code: "BODY_TOO_LARGE",
+		return nil, &fault{status: http.StatusRequestEntityTooLarge, Code: "BODY_TOO_LARGE",
 			Message: fmt.Sprintf("The body is too large; at most %d bytes are accepted here.", tooLarge.Limit)}
 	case err != nil:
-		return action.Value{}, badRequest("BODY_INCOMPLETE", "The body did not arrive whole.")
-	case len(body) == 0:
+		return nil, badRequest("BODY_INCOMPLETE", "The body did not arrive whole.")
+	}
+	return body, nil
+}
+
+// parseObject reads one JSON object.
+func parseObject(body []byte, limits action.Limits) (action.Value, error) {
+	if len(body) == 0 {
 		return action.Value{}, badRequest("MISSING_BODY", "Send a JSON object as the body.")
 	}
-	v, err := action.Parse(body, action.Limits{Bytes: maxBody})
+	v, err := action.Parse(body, limits)
 	if err != nil {
 		return action.Value{}, badRequest("INVALID_JSON", "The body is not acceptable JSON: %v.", err)
 	}
 	if v.Kind() != action.Object {
 		return action.Value{}, badRequest("INVALID_JSON", "The body must be a JSON object.")
 	}
-	return v, onlyKnown(v, known)
+	return v, nil
 }
 
 // onlyKnown refuses keys that would be ignored: a misspelt expectation would
@@ -75,4 +94,25 @@ func optionalString(v action.Value, name string) (string, error) {
 	default:
 		return "", badField(name, "want a string")
 	}
+}
+
+// optionalBool reads a switch that may be left out.
+func optionalBool(v action.Value, name string) (bool, error) {
+	switch field := v.Get(name); field.Kind() {
+	case action.Missing, action.Null:
+		return false, nil
+	case action.Bool:
+		return field.IsTrue(), nil
+	default:
+		return false, badField(name, "want true or false")
+	}
+}
+
+// oneOf reads a word of some.
+func oneOf(v action.Value, name string, words []string) (string, error) {
+	word, err := optionalString(v, name)
+	if err == nil && !slices.Contains(words, word) {
+		err = badField(name, "want one of %v, got %.40q", words, word)
+	}
+	return word, err
 }

@@ -107,7 +107,7 @@ type AgentReader interface {
 	// Agents lists an owner's agents by name, revoked ones too; "" means all owners'.
 	Agents(ctx context.Context, ownerID string) ([]Agent, error)
 	Agent(ctx context.Context, id string) (Agent, error)
-	// AgentByName returns the one of that name that is not revoked.
+	// AgentByName returns the one of that name that is not revoked, or the last that was.
 	AgentByName(ctx context.Context, name string) (Agent, error)
 	AgentByToken(ctx context.Context, hash [32]byte) (Agent, error) // ACTIVE ones only
 	Challenge(ctx context.Context, id string) (Challenge, error)

@@ -255,7 +255,7 @@ func withAgent(cmd *cobra.Command, name string, do func(*app, identity.Agent) er
 	return withApp(cmd, func(a *app) error {
 		agent, err := a.store.AgentByName(cmd.Context(), name)
 		if errors.Is(err, identity.ErrNotFound) {
-			return withHint(fmt.Errorf("there is no agent %q, or it is revoked", name), "openleash agents list")
+			return withHint(fmt.Errorf("there is no agent %q", name), "openleash agents list")
 		}
 		if err != nil {
 			return err

@@ -24,7 +24,7 @@ import (
 // pages is the side door: portal and API. mcp, when not nil, serves /mcp and /sse.
 func (a *app) pages(mcp http.Handler) (http.Handler, error) {
 	v1, err := api.New(api.Config{
-		Key: a.key, Keys: a.publicKeys, Policies: a.policies, LogErr: a.sequencer.Err, Version: version(), Log: a.log,
+		Key: a.key, Keys: a.publicKeys, Policies: a.policies, Service: a.service, LogErr: a.sequencer.Err, Version: version(), Log: a.log,
 	})
 	if err != nil {
 		return nil, err

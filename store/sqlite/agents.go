@@ -87,10 +87,10 @@ func (s *Store) Agent(ctx context.Context, id string) (identity.Agent, error) {
 	return one(ctx, s, identity.ErrNotFound, readAgent, selectAgents+" WHERE a.id = ?", id)
 }
 
-// AgentByName finds the agent of that name that is not revoked.
+// AgentByName finds the agent of that name: the one that is not revoked, or the last.
 func (s *Store) AgentByName(ctx context.Context, name string) (identity.Agent, error) {
 	return s.known.find("name "+name, func() (identity.Agent, error) {
-		return one(ctx, s, identity.ErrNotFound, readAgent, selectAgents+" WHERE a.name = ? AND a.status <> 'REVOKED'", name)
+		return one(ctx, s, identity.ErrNotFound, readAgent, selectNamed, name)
 	})
 }
 
@@ -179,8 +179,20 @@ func (t *tx) enrol(e identity.Enrolment) error {
 			return err
 		}
 	}
+	if e.Agent.Status == identity.Pending {
+		waiting, err := inTx(t, errNone, readID, "SELECT count(*) FROM agents WHERE status = 'PENDING'")
+		if err == nil && waiting >= maxPending {
+			err = identity.ErrTooMany
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return t.insertAgent(e.Agent)
 }
+
+// maxPending is how many agents may wait for their owners: anybody can have one wait.
+const maxPending = 100
 
 func (t *tx) insertAgent(a identity.Agent) error {
 	var attributes any

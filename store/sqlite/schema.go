@@ -399,7 +399,9 @@ INSERT INTO agents_keyed (n, id, name, owner_id, status, token_hash, created_at,
 DROP TABLE agents;
 ALTER TABLE agents_keyed RENAME TO agents;
 CREATE UNIQUE INDEX agents_name ON agents (name) WHERE status <> 'REVOKED';
+CREATE INDEX agents_named ON agents (name);
 CREATE INDEX agents_owner ON agents (owner_id, name);
+CREATE INDEX agents_pending ON agents (created_at) WHERE status = 'PENDING';
 
 CREATE TABLE invites (
 	id         TEXT PRIMARY KEY,

@@ -23,7 +23,9 @@ const (
 )
 
 // bytes is what the row takes, as its agent's quota counts it.
-func (r approvalRow) bytes() int { return len(r.action) + len(r.toolInfo) + len(r.over) + len(r.Justification) + len(r.context) }
+func (r approvalRow) bytes() int {
+	return len(r.action) + len(r.toolInfo) + len(r.over) + len(r.Justification) + len(r.context)
+}
 
 // prepareWaiting lists what b does to requests that wait, and to who waits for them.
 func prepareWaiting(b authz.Batch) (steps []func(*tx) error, err error) {
