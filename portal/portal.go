@@ -136,6 +136,10 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("POST /tools/answer", p.signedIn(p.answerTool))
 	mux.Handle("GET /audit", p.signedIn(p.audit))
 	mux.Handle("GET /audit/{seq}", p.signedIn(p.auditLine))
+	mux.Handle("GET /agents", p.signedIn(p.agents))
+	mux.Handle("POST /agents/invite", p.signedIn(p.inviteAgent))
+	mux.Handle("POST /agents/{id}/confirm", p.signedIn(p.confirmAgent))
+	mux.Handle("POST /agents/{id}/revoke", p.signedIn(p.revokeAgent))
 	mux.Handle("GET /policies", p.signedIn(p.policies))
 	mux.Handle("GET /playground", p.signedIn(p.playground))
 
