@@ -13,7 +13,7 @@ import (
 // another has taken the name.
 func TestRevokedInTheMiddle(t *testing.T) {
 	r := newRoom(t, allowSmall)
-	if ans := r.call(t, "buy", `{"amount":1}`); ans.Outcome != policy.Allow {
+	if ans := r.call(t, "buy", `{"n":1}`); ans.Outcome != policy.Allow {
 		t.Fatalf("%+v", ans)
 	}
 	if err := r.RevokeAgent(t.Context(), "cli:ann", r.who.Agent); err != nil {
@@ -21,7 +21,7 @@ func TestRevokedInTheMiddle(t *testing.T) {
 	}
 	refused := func(when string) {
 		t.Helper()
-		if ans := r.call(t, "buy", `{"amount":1}`); ans.Outcome != policy.Deny || ans.Code != authz.AgentRevoked {
+		if ans := r.call(t, "buy", `{"n":1}`); ans.Outcome != policy.Deny || ans.Code != authz.AgentRevoked {
 			t.Errorf("%s: %s %s", when, ans.Outcome, ans.Code)
 		}
 	}
@@ -36,7 +36,7 @@ func TestRevokedInTheMiddle(t *testing.T) {
 	}
 	refused("another has the name")
 	r.who.Agent = next
-	if ans := r.call(t, "buy", `{"amount":1}`); ans.Outcome != policy.Allow {
+	if ans := r.call(t, "buy", `{"n":1}`); ans.Outcome != policy.Allow {
 		t.Errorf("who has the name now: %s %s", ans.Outcome, ans.Code)
 	}
 	entries := r.entries(t)
