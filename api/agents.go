@@ -252,7 +252,7 @@ var agentEndpoints = map[string]string{
 	"verify_proof": "/v1/verify-proof", "public_keys": "/v1/public-keys", "openapi": "/v1/openapi.yaml",
 }
 
-var sdks = map[string]string{"python": "openleash-sdk", "typescript": "@openleash/sdk", "go": "github.com/openleash/openleash-go/sdk/go"}
+var sdks = map[string]string{"python": "openleash-sdk"}
 
 // registerInvited makes the agent of an invite, active at once.
 func (s *server) registerInvited(r *http.Request) (any, error) {

@@ -1,9 +1,12 @@
 package api
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -81,21 +84,74 @@ func TestSpecFitsTheAnswers(t *testing.T) {
 		{"post", "/v1/playground/run", "", playgroundBody(`"many"`)},
 		{"post", "/v1/playground/run", "", `{}`},
 	}
-	answered := map[string]bool{}
+	samples := agentSamples(t, c, h)
 	for _, tt := range tests {
-		w := ask(h, strings.ToUpper(tt.method), tt.path+tt.query, tt.body)
-		answered[tt.path] = answered[tt.path] || w.Code == 200
-		response := at(t, doc, "paths", tt.path, tt.method, "responses", fmt.Sprint(w.Code))
+		samples = append(samples, sample{tt.method, tt.path, ask(h, strings.ToUpper(tt.method), tt.path+tt.query, tt.body)})
+	}
+	answered := map[string]bool{}
+	for _, x := range samples {
+		operation := x.method + " " + x.path
+		answered[operation] = answered[operation] || x.answer.Code == 200
+		response := at(t, doc, "paths", x.path, x.method, "responses", fmt.Sprint(x.answer.Code))
 		schema := at(t, resolve(t, doc, response), "content", "application/json", "schema")
-		if err := fits(t, doc, schema, answerOf(t, w), "$"); err != nil {
-			t.Errorf("%s %s = %d %s: %v", tt.method, tt.path+tt.query, w.Code, w.Body, err)
+		if err := fits(t, doc, schema, answerOf(t, x.answer), "$"); err != nil {
+			t.Errorf("%s = %d %s: %v", operation, x.answer.Code, x.answer.Body, err)
 		}
 	}
-	for path := range at(t, doc, "paths") {
-		if !answered[path] {
-			t.Errorf("no answer of %s was compared", path)
+	for path, item := range at(t, doc, "paths") {
+		for method := range item.(map[string]any) {
+			if !answered[method+" "+path] {
+				t.Errorf("no answer of %s %s was compared", method, path)
+			}
 		}
 	}
+}
+
+// sample is a real answer of an operation.
+type sample struct {
+	method, path string
+	answer       *httptest.ResponseRecorder
+}
+
+// agentSamples are what an agent sees from its registration on.
+func agentSamples(t *testing.T, c Config, h http.Handler) (list []sample) {
+	add := func(method, path string, w *httptest.ResponseRecorder) map[string]any {
+		list = append(list, sample{method, path, w})
+		v, _ := answerOf(t, w).(map[string]any)
+		return v
+	}
+	_, key, _ := ed25519.GenerateKey(nil)
+	bot := &signer{t, h, "bot", c.Service.Owner().ID, key}
+	add("get", "/v1/agents/register-with-invite", ask(h, "GET", "/v1/agents/register-with-invite?invite_id=a&invite_token=b", ""))
+	add("post", "/v1/agents/register-with-invite", bot.redeem(c))
+	add("post", "/v1/agents/register-with-invite", bot.redeem(c)) // the name is taken
+	other := map[string]any{"agent_id": "other", "agent_pubkey_b64": bot.spki()}
+	ch := add("post", "/v1/agents/registration-challenge", ask(h, "POST", "/v1/agents/registration-challenge", jsonOf(other)))
+	random, err := base64.StdEncoding.DecodeString(ch["challenge_b64"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other["challenge_id"], other["signature_b64"] = ch["challenge_id"], base64.StdEncoding.EncodeToString(ed25519.Sign(key, random))
+	add("post", "/v1/agents/register", ask(h, "POST", "/v1/agents/register", jsonOf(other)))
+	add("get", "/v1/agent/self", bot.do("GET", "/v1/agent/self", ""))
+	add("get", "/v1/agent/self", ask(h, "GET", "/v1/agent/self", ""))
+
+	small, large := bot.purchase(400), bot.purchase(9000)
+	a := add("post", "/v1/authorize", bot.do("POST", "/v1/authorize", jsonOf(small)))
+	add("post", "/v1/authorize", bot.do("POST", "/v1/authorize", jsonOf(small))) // again
+	dry := bot.purchase(400)
+	dry["dry_run"], dry["trace"] = true, true
+	add("post", "/v1/authorize", bot.do("POST", "/v1/authorize", jsonOf(dry)))
+	add("post", "/v1/agent/outcomes", bot.do("POST", "/v1/agent/outcomes", jsonOf(map[string]any{"decision_id": a["decision_id"], "status": "ok"})))
+	waits := add("post", "/v1/authorize", bot.do("POST", "/v1/authorize", jsonOf(large)))
+	r := add("post", "/v1/agent/approval-requests", bot.do("POST", "/v1/agent/approval-requests", jsonOf(map[string]any{"decision_id": waits["decision_id"], "action": large})))
+	id := r["approval_request_id"].(string)
+	if _, err := c.Service.Answer(t.Context(), "portal:ann", id, true, ""); err != nil {
+		t.Fatal(err)
+	}
+	add("get", "/v1/agent/approval-requests/{id}", bot.do("GET", "/v1/agent/approval-requests/"+id, ""))
+	add("get", "/v1/agent/approval-requests/{id}", bot.do("GET", "/v1/agent/approval-requests/none", ""))
+	return list
 }
 
 func answerOf(t *testing.T, w *httptest.ResponseRecorder) any {
