@@ -41,12 +41,20 @@ browser:
 	./scripts/chromium
 	go test -tags browser -count=1 -run Browser ./portal
 
-# Real hosts and real servers, pinned in e2e/package-lock.json (1 GB installed).
-e2e: e2e/node_modules/.package-lock.json
+# Real hosts and real servers, pinned in e2e/package-lock.json (1 GB installed), and the
+# public Python SDK, pinned in e2e/requirements.txt.
+e2e: e2e/node_modules/.package-lock.json e2e/venv/installed
 	go test -tags e2e -count=1 -timeout 15m -parallel 16 ./e2e # many only wait; e2e/ways_test.go says how many work
 
 e2e/node_modules/.package-lock.json: e2e/package-lock.json
 	cd e2e && npm ci
+
+# Two versions: the older one stands beside, with the same below it.
+e2e/venv/installed: e2e/requirements.txt
+	python3 -m venv --clear e2e/venv
+	e2e/venv/bin/pip install --quiet --requirement e2e/requirements.txt
+	e2e/venv/bin/pip install --quiet --no-deps --target e2e/venv/openleash-0.2.0 openleash-sdk==0.2.0
+	touch e2e/venv/installed
 
 # The official MCP conformance suite, directly and through OpenLeash.
 conformance:

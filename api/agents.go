@@ -28,7 +28,7 @@ type challengeAnswer struct {
 
 // registrationChallenge begins the registration of an agent that has no invite.
 func (s *server) registrationChallenge(r *http.Request) (any, error) {
-	body, err := readObject(r, "agent_id", "agent_pubkey_b64", "owner_type", "owner_id", "agent_attributes_json")
+	body, err := readObject(r, "agent_id", "agent_pubkey_b64", "owner_type", "owner_id", olderOwnerID, "agent_attributes_json")
 	if err != nil {
 		return nil, err
 	}
@@ -78,9 +78,24 @@ func badRegistration(field, format string, args ...any) *fault {
 	return f
 }
 
+// olderOwnerID is owner_id as the public SDKs had it before 0.3.
+const olderOwnerID = "owner_principal_id"
+
+func ownerIDIn(body action.Value) (string, error) {
+	id, err := optionalString(body, "owner_id")
+	if err != nil {
+		return "", err
+	}
+	older, err := optionalString(body, olderOwnerID)
+	if err == nil && id != "" && older != "" {
+		err = badRegistration(olderOwnerID, "owner_id says it already")
+	}
+	return id + older, err // one of them
+}
+
 // ownerIn is the owner for whom an agent wants to act: the installation's, if it does not say.
 func (s *server) ownerIn(r *http.Request, body action.Value) (string, error) {
-	id, err := optionalString(body, "owner_id")
+	id, err := ownerIDIn(body)
 	if err != nil {
 		return "", err
 	}
@@ -116,7 +131,7 @@ func registered(a identity.Agent) agentAnswer {
 
 // register makes the agent that has signed its challenge. It waits for its owner then.
 func (s *server) register(r *http.Request) (any, error) {
-	body, err := readObject(r, "challenge_id", "agent_id", "agent_pubkey_b64", "signature_b64", "owner_type", "owner_id",
+	body, err := readObject(r, "challenge_id", "agent_id", "agent_pubkey_b64", "signature_b64", "owner_type", "owner_id", olderOwnerID,
 		"agent_attributes_json", "webhook_url", "webhook_secret", "webhook_auth_token")
 	if err != nil {
 		return nil, err

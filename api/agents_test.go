@@ -410,3 +410,18 @@ func TestInvites(t *testing.T) {
 		t.Errorf("an invite is good for %s", got)
 	}
 }
+
+// The public SDKs before 0.3 send the owner by another name.
+func TestOwnerByItsOlderName(t *testing.T) {
+	c := config(t)
+	h := newAPI(t, c)
+	bot := &signer{t, h, "bot", c.Service.Owner().ID, ed25519.NewKeyFromSeed(make([]byte, 32))}
+	challenge := func(owner, older any) *httptest.ResponseRecorder {
+		return ask(h, "POST", "/v1/agents/registration-challenge", jsonOf(map[string]any{
+			"agent_id": "bot", "agent_pubkey_b64": bot.spki(), "owner_id": owner, "owner_principal_id": older,
+		}))
+	}
+	want(t, challenge(nil, bot.owner), 200)
+	refused(t, challenge(nil, uuid.NewString()), 400, "INVALID_REQUEST")
+	refused(t, challenge(bot.owner, bot.owner), 400, "INVALID_REQUEST") // one of them is enough
+}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -17,9 +16,9 @@ import (
 
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
-	"github.com/openleash/openleash-go/configs"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/internal/wiring"
 	"github.com/openleash/openleash-go/internal/oauth"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
@@ -32,6 +31,7 @@ type app struct {
 	home      home.Home
 	config    *Config
 	log       zerolog.Logger
+	parts     *wiring.Parts // of which the next ones are
 	store     *sqlite.Store
 	owner     identity.Owner
 	key       *proof.Key
@@ -51,9 +51,6 @@ type app struct {
 	background context.Context // of what open leaves running: sessions, doors
 	end        context.CancelFunc
 	sessions   sync.WaitGroup
-
-	stop       context.CancelFunc // ends the sequencer, which outlives the sessions
-	sequencing sync.WaitGroup
 }
 
 // run runs do beside the rest, until close.
@@ -92,111 +89,24 @@ func (a *app) openParts(ctx context.Context, adjust func(*app) error) (err error
 		return err
 	}
 	a.children = &proxy.Children{Max: a.config.Children}
-	if a.store, err = sqlite.Open(ctx, a.home.Data()); err != nil {
-		return err
-	}
-	if a.owner, err = a.store.EnsureOwner(ctx, userName()); err != nil {
-		return err
-	}
-	if a.key, err = proof.LoadOrCreate(a.home.Keys(), time.Now()); err != nil {
-		return err
-	}
-	if err = a.publishKey(ctx); err != nil {
-		return err
-	}
-	if a.logKey, err = audit.LoadOrCreateKey(a.home.Keys()); err != nil {
-		return err
-	}
-	if a.maskKey, err = authz.LoadOrCreateMaskKey(a.home.Keys()); err != nil {
-		return err
-	}
-	if err = a.firstPolicy(ctx); err != nil {
-		return err
-	}
-	a.policies, err = policy.Open(ctx, a.config.Policies, a.config.Groups, a.store, a.announce)
-	return err
-}
-
-// publishKey makes the key known to the store. The log first: a key that is not recorded
-// signs nothing. The first key of all is that of a new installation, and its owner is new.
-func (a *app) publishKey(ctx context.Context) error {
-	known, err := a.store.Keys(ctx)
+	a.parts, err = wiring.Open(ctx, wiring.Config{
+		Home: a.home, Owner: userName(), Policies: a.config.Policies, Groups: a.config.Groups, Reloaded: a.proxies.policiesChanged, Log: a.log,
+	})
 	if err != nil {
 		return err
 	}
-	key := a.key.Public()
-	if slices.ContainsFunc(known, func(k proof.PublicKey) bool { return k.ID == key.ID }) {
-		return a.store.PutKey(ctx, key) // sees that it has the same bytes
-	}
-	added := []audit.Entry{{
-		Event: "key.added", ActorType: "system", ActorID: "openleash", ProofKID: &key.ID, OwnerID: a.owner.ID, Detail: "public key " + key.SPKI(),
-	}}
-	if len(known) == 0 {
-		added = append(added, audit.Entry{
-			Event: "owner.created", ActorType: "system", ActorID: "openleash", OwnerID: a.owner.ID, Detail: a.owner.Type + " " + a.owner.Name,
-		})
-	}
-	if err := a.commit(ctx, added...); err != nil {
-		return err
-	}
-	return a.store.PutKey(ctx, key)
-}
-
-// commit records what there is no service for, or not yet.
-func (a *app) commit(ctx context.Context, entries ...audit.Entry) error {
-	now := time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
-	for i := range entries {
-		entries[i].TS = now
-	}
-	return a.store.Commit(ctx, authz.Batch{Entries: entries})
-}
-
-// firstPolicy writes the default policy of a new installation.
-func (a *app) firstPolicy(ctx context.Context) error {
-	last, err := a.store.LastPolicies(ctx)
-	if err != nil || last != nil {
-		return err
-	}
-	files, err := os.ReadDir(a.config.Policies)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("reading the policies: %w", err)
-	}
-	if len(files) > 0 {
-		return nil
-	}
-	return writeProfile(a.config.Policies, "balanced")
-}
-
-// writeProfile puts a shipped policy into the folder.
-func writeProfile(dir, name string) error {
-	src, err := configs.FS.ReadFile("policies/" + name + ".yaml")
-	if err != nil {
-		return fmt.Errorf("no shipped policy is named %q", name)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("writing the policy: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name+".yaml"), src, 0o600); err != nil {
-		return fmt.Errorf("writing the policy: %w", err)
-	}
+	p := a.parts
+	a.store, a.owner, a.key, a.logKey, a.maskKey, a.policies = p.Store, p.Owner, p.Key, p.LogKey, p.MaskKey, p.Policies
 	return nil
 }
 
-func (a *app) openService() (err error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	a.stop = cancel
+func (a *app) openService() error {
 	a.process = rand.Text()
-	a.sequencer = audit.NewSequencer(a.store, a.home.AuditLog(), a.logKey, a.keeping())
-	a.sequencing.Go(func() {
-		if err := a.sequencer.Run(ctx); err != nil {
-			a.log.Error().Err(err).Msg("the audit log is behind the store; it is completed at the next start")
-		}
-	})
-	a.service, err = authz.New(authz.Config{
-		Store: a.store, Owner: a.owner, Policies: a.policies, Key: a.key, Log: a.sequencer, MaskKey: a.maskKey,
+	err := a.parts.Start(authz.Config{
 		Protect:      authz.NewProtection(append(a.config.witnessFiles(), a.home.Dir, a.config.Policies), []int{a.config.port()}),
 		OpenPerAgent: a.config.OpenPerAgent, Process: a.process,
-	})
+	}, a.keeping())
+	a.sequencer, a.service = a.parts.Sequencer, a.parts.Service
 	return err
 }
 
@@ -220,72 +130,22 @@ func (p *proxies) policiesChanged() {
 	}
 }
 
-// announce tells of every reload: the hosts whose lists of tools it changes, the
-// program's log and the audit log.
-func (a *app) announce(e policy.Event) {
-	a.proxies.policiesChanged()
-	entry := audit.Entry{Event: "policy.reloaded", ActorType: "system", ActorID: "openleash", PolicyHash: e.Hash}
-	switch {
-	case e.Err != nil:
-		entry.Event, entry.Reason = "policy.rejected", e.Err.Error()
-		a.log.Error().Err(e.Err).Msg("the policies are broken; the last good set stays in force")
-	default:
-		entry.Reason = reloadWords(e)
-		a.log.Info().Str("hash", e.Hash).Strs("changed", e.Changed).Strs("removed", e.Removed).Msg("policies in force")
-	}
-	for _, w := range e.Warnings {
-		a.log.Warn().Msg(w.Error())
-	}
-	if a.service == nil {
-		return // at the start: the start itself is recorded
-	}
-	a.recordReload(entry)
-}
-
-func (a *app) recordReload(e audit.Entry) {
-	if err := a.service.Record(context.Background(), e); err != nil {
-		a.log.Error().Err(err).Msg("a reload could not be recorded")
-	}
-}
-
-func reloadWords(e policy.Event) string {
-	words := ""
-	if len(e.Changed) > 0 {
-		words = fmt.Sprintf("changed: %v", e.Changed)
-	}
-	if len(e.Removed) > 0 {
-		words += fmt.Sprintf(" removed: %v", e.Removed)
-	}
-	return words
-}
-
 // close ends everything in the order in which it leans on each other: sessions
-// and doors, calls' outcomes, the log's last lines, the store. It can be called
-// twice.
+// and doors, then the parts. It can be called twice.
 func (a *app) close() error {
 	a.end()
 	a.sessions.Wait()
-	var errs []error
-	if a.service != nil {
-		err := a.service.Close()
-		errs = append(errs, err, a.depart(err == nil))
+	if a.parts == nil {
+		return nil
+	}
+	return a.parts.Close(func(failed error) error {
+		err := a.depart(failed == nil)
 		if a.running != "" {
 			a.record("stop", a.running) // the last line of what this process did
 			a.running = ""
 		}
-	}
-	if a.stop != nil {
-		a.stop()
-		a.sequencing.Wait()
-	}
-	if a.policies != nil {
-		errs = append(errs, a.policies.Close())
-	}
-	if a.store != nil {
-		errs = append(errs, a.store.Close())
-	}
-	a.policies, a.store = nil, nil
-	return errors.Join(errs...)
+		return err
+	})
 }
 
 // caller is an agent that came over a channel which carries no token.
@@ -327,26 +187,17 @@ func (a *app) started(as string) {
 	a.running = as
 	a.run(a.seeToTheDead)
 	a.run(a.serveWitnesses)
-	if err := a.policies.Err(); err != nil { // it was found broken before there was a service
-		a.recordReload(audit.Entry{Event: "policy.rejected", ActorType: "system", ActorID: "openleash", PolicyHash: a.policyHash(), Reason: err.Error()})
-	}
+	a.parts.RecordBroken()
 }
 
 func (a *app) record(event, detail string) { a.recordOf("", event, detail) }
 
 // recordOf records what has happened with a server.
 func (a *app) recordOf(server, event, detail string) {
-	e := audit.Entry{Event: event, ActorType: "system", ActorID: "openleash", Server: server, Detail: detail, PolicyHash: a.policyHash(), Process: a.process}
+	e := audit.Entry{Event: event, ActorType: "system", ActorID: "openleash", Server: server, Detail: detail, PolicyHash: a.parts.PolicyHash(), Process: a.process}
 	if err := a.service.Record(context.Background(), e); err != nil {
 		a.log.Error().Err(err).Str("event", event).Msg("could not be recorded")
 	}
-}
-
-func (a *app) policyHash() string {
-	if book := a.policies.Current(); book != nil {
-		return book.Hash
-	}
-	return ""
 }
 
 func userName() string {

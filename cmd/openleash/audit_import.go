@@ -62,7 +62,7 @@ func (a *app) importLog(cmd *cobra.Command, files []string) error {
 
 // recordImport comes before the import.
 func (a *app) recordImport(ctx context.Context, r audit.Report) error {
-	return a.commit(ctx, audit.Entry{
+	return a.parts.Record(ctx, audit.Entry{
 		Event: "log.imported", ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID,
 		Detail: fmt.Sprintf("entries %d to %d", r.Removed+1, r.Removed+r.Entries),
 	})

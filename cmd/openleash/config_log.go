@@ -64,7 +64,7 @@ func (a *app) keeping() audit.Keeping {
 
 // recordRemoval comes before the removal: what is not recorded is not removed.
 func (a *app) recordRemoval(ctx context.Context, first, last uint64) error {
-	return a.commit(ctx, audit.Entry{
+	return a.parts.Record(ctx, audit.Entry{
 		Event: "log.removed", ActorType: "system", ActorID: "openleash",
 		Detail: fmt.Sprintf("entries %d to %d, older than %s", first, last, count(int(a.config.Log.Keep/day), "day")),
 	})

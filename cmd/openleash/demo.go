@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/internal/wiring"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/proxy"
 )
@@ -157,7 +158,7 @@ func openDemoApp(ctx context.Context) (*app, error) {
 	a, err := openAppWith(ctx, newLog(io.Discard), func(a *app) error {
 		a.config.Listen = l.Addr().String()
 		a.config.Policies = filepath.Join(a.home.Dir, "demo-policies")
-		return writeProfile(a.config.Policies, "demo")
+		return wiring.WriteProfile(a.config.Policies, "demo")
 	})
 	if err != nil {
 		l.Close()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/openleash/openleash-go/configs"
 	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/internal/wiring"
 )
 
 // profiles are the shipped policies that init offers.
@@ -92,7 +93,7 @@ func chooseProfile(h home.Home, profile string) error {
 	}
 	// The new one first: there is no moment without a policy.
 	if _, err := os.Stat(filepath.Join(c.Policies, profile+".yaml")); errors.Is(err, os.ErrNotExist) {
-		if err := writeProfile(c.Policies, profile); err != nil {
+		if err := wiring.WriteProfile(c.Policies, profile); err != nil {
 			return err
 		}
 	}

@@ -12,49 +12,16 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/openleash/openleash-go/api"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/door"
-	"github.com/openleash/openleash-go/portal"
-	"github.com/openleash/openleash-go/proof"
+	"github.com/openleash/openleash-go/internal/wiring"
 	"github.com/openleash/openleash-go/proxy"
 )
 
 // pages is the side door: portal and API. mcp, when not nil, serves /mcp and /sse.
 func (a *app) pages(mcp http.Handler) (http.Handler, error) {
-	v1, err := api.New(api.Config{
-		Key: a.key, Keys: a.publicKeys, Policies: a.policies, Service: a.service, LogErr: a.sequencer.Err, Version: version(), Log: a.log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	site, err := portal.New(portal.Config{
-		Service: a.service, Store: a.store, Policies: a.policies, LogErr: a.sequencer.Err, Base: a.config.portal(), Log: a.log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/", site)
-	mux.Handle("/v1/", v1)
-	if mcp != nil {
-		for _, at := range []string{"/mcp", "/mcp/", "/sse", "/sse/"} {
-			mux.Handle(at, mcp)
-		}
-	}
-	return door.Guard(door.Config{Port: a.config.port()}, mux), nil
-}
-
-// publicKeys are the keys that proofs verify with; none while it is not known
-// which of them were revoked.
-func (a *app) publicKeys() []proof.PublicKey {
-	keys, err := a.store.Keys(context.Background())
-	if err != nil {
-		a.log.Error().Err(err).Msg("the public keys cannot be read; no proof verifies")
-		return nil
-	}
-	return keys
+	return a.parts.Pages(wiring.Serving{Port: a.config.port(), Base: a.config.portal(), Version: version(), MCP: mcp})
 }
 
 // mcpDoor serves every server of the configuration at /mcp/<name>, all of them at
