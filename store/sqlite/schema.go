@@ -438,6 +438,7 @@ CREATE TABLE asked (
 	policy_id   TEXT NOT NULL,
 	outcome     TEXT NOT NULL,
 	claims      BLOB, -- of the proof of an ALLOW that is given again; {}: it had none
+	grant_id    TEXT NOT NULL, -- the standing grant by which it was allowed
 	reported    INTEGER NOT NULL DEFAULT 0,
 	until       INTEGER NOT NULL,
 	UNIQUE (agent_id, action_id)
