@@ -187,6 +187,9 @@ func (s *Service) again(ctx context.Context, a attempt, kept Asked) (ans Answer,
 		DecisionID: kept.DecisionID, Outcome: policy.Allow, Code: Allowed, Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
 		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: kept.ActionHash, marks: a.marks, Repeated: true,
 	}
+	if d.Outcome != policy.Allow {
+		ans.Reason = "approved before, by the standing grant " + kept.GrantID
+	}
 	kid := ""
 	if string(kept.Claims) != noClaims {
 		if ans.Proof, ans.ProofExpiry, kid = s.signAgain(kept.Claims, a.now); ans.Proof == "" {
@@ -195,7 +198,7 @@ func (s *Service) again(ctx context.Context, a attempt, kept Asked) (ans Answer,
 	}
 	a.decisionID = kept.DecisionID
 	entry := a.entry(ans, book.Hash, minting{kid: kid})
-	entry.Event, entry.Reason = "decision.repeated", a.marks.told(ans.Reason, d)
+	entry.Event, entry.GrantID, entry.Reason = "decision.repeated", kept.GrantID, a.marks.told(ans.Reason, d)
 	if err := s.commit(ctx, Batch{Nonce: a.nonce(), Entries: []audit.Entry{entry}}); err != nil {
 		return a.unrecorded(err), true, err
 	}
