@@ -19,6 +19,7 @@ var mayImport = map[string][]string{
 	"action":          {},
 	"audit":           {},
 	"identity":        {},
+	"owners":          {"identity", "proof", "audit"},
 	"policy":          {"action", "identity"},
 	"proof":           {"action"},
 	"approvals":       {"action"},
@@ -26,10 +27,10 @@ var mayImport = map[string][]string{
 	"draft":           {"action", "policy", "approvals"},
 	"authz":           {"action", "policy", "proof", "audit", "approvals", "identity"},
 	"proxy":           {"authz", "identity", "approvals", "policy", "action"},
-	"api":             {"authz", "policy", "identity", "approvals", "audit", "proof", "action"},
-	"portal":          {"draft", "authz", "policy", "identity", "approvals", "audit", "proof", "action"},
-	"store/sqlite":    {"authz", "policy", "identity", "approvals", "audit", "proof", "action"},
-	"store/storetest": {"authz", "policy", "identity", "approvals", "audit", "proof", "action"},
+	"api":             {"authz", "policy", "identity", "owners", "approvals", "audit", "proof", "action"},
+	"portal":          {"draft", "authz", "policy", "identity", "owners", "approvals", "audit", "proof", "action"},
+	"store/sqlite":    {"authz", "policy", "identity", "owners", "approvals", "audit", "proof", "action"},
+	"store/storetest": {"authz", "policy", "identity", "owners", "approvals", "audit", "proof", "action"},
 	"witness":         {"audit"},
 	"openleashtest":   {"audit", "authz", "proof"},
 	"cmd/openleash":   {"*"},
@@ -55,7 +56,7 @@ var mayImport = map[string][]string{
 	"internal/watchdog":    {},
 	"internal/witnesstest": {},
 	"internal/sample":      {"proof", "action"},
-	"internal/wiring":      {"store/sqlite", "api", "portal", "authz", "policy", "identity", "audit", "proof"},
+	"internal/wiring":      {"store/sqlite", "api", "portal", "authz", "policy", "identity", "owners", "audit", "proof"},
 }
 
 // above are those of internal/ that only these may import.

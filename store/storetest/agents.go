@@ -119,7 +119,7 @@ func testPendingIsBounded(t *testing.T, open Open) {
 		if err == nil {
 			made++
 		} else {
-			wantErr(t, "one too many", err, identity.ErrTooMany)
+			wantErr(t, "one too many", err, identity.ErrManyWait)
 		}
 	}
 	if made != 100 {
