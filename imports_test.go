@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"internal/logline":     {"audit"},
 	"internal/oauth":       {},
 	"internal/oauthtest":   {},
+	"internal/ratelimit":   {},
 	"internal/strictyaml":  {},
 	"internal/visible":     {"action"},
 	"internal/watchdog":    {},
