@@ -5,28 +5,44 @@
 // that nobody knows, trailing data and wrong types are refused, so that no
 // other parser can have seen another request. Every refusal is
 //
-//	{"error":{"code":"INVALID_JSON","message":"…","field_errors":{"token":"…"}}}
+//	{"error":{"code":"INVALID_JSON","message":"…","field_errors":{"token":"…"},"request_id":"…"}}
 //
 // with the status that fits: 400 for what cannot be read, 404 for a route that
-// there is not, 405 (with Allow) for a method that it has not, 413, 415. Fields
-// that do not apply are null or absent as openapi.yaml, which is served at
-// /v1/openapi.yaml, says.
+// there is not, 405 (with Allow) for a method that it has not, 413, 415, 429 (with
+// Retry-After) for who asks too often. Fields that do not apply are null or absent as
+// openapi.yaml, which is served at /v1/openapi.yaml, says; docs/protocol.md lists the
+// codes. A path is read as it is written: one that is written in another way than ours
+// (//, /../, %61, a slash at its end) is another, and there is none.
+//
+// Every answer has an X-Request-Id (internal/door.Number), which also stands in the
+// refusal, and in the log where that says why.
+//
+// What asks nobody who he is writes nothing: not to the store, not to the audit log.
+// Where it costs more than a look, it is counted for each address (internal/ratelimit).
 //
 // The package trusts the door in front of it (internal/door.Guard) for Host and
 // Origin.
 package api
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math"
 	"net/http"
+	"net/url"
+	"path"
+	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/internal/ratelimit"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 )
@@ -37,10 +53,13 @@ const maxBody = 1 << 20
 //go:embed openapi.yaml
 var spec []byte
 
+//go:embed agents.md
+var forAgents []byte
+
 // Config is what the API is made of.
 type Config struct {
 	Key      *proof.Key               // signs the answer to /v1/installation
-	Keys     func() []proof.PublicKey // all keys that were ever used; nil: only Key
+	Keys     func() []proof.PublicKey // all keys that were ever used, none while that is not known; nil: only Key
 	Policies *policy.Keeper           // nil: health says that no policy is in force
 	LogErr   func() error             // why the log cannot be written; nil: it can
 	Version  string
@@ -50,6 +69,8 @@ type Config struct {
 
 type server struct {
 	Config
+	verifications *ratelimit.Limiter // by address
+	trials        *ratelimit.Limiter // by address
 }
 
 // handler answers with a value that becomes JSON, or with an error: a *fault
@@ -74,13 +95,54 @@ func (s *server) routes() []route {
 	return []route{
 		{"GET", "/v1/health", anybody, s.health},
 		{"GET", "/v1/public-keys", anybody, s.publicKeys},
+		{"GET", "/v1/key-document", anybody, s.keyDocument},
+		{"GET", keyPlace, anybody, s.keyDocument},
 		{"GET", "/v1/installation", anybody, s.installation},
-		{"POST", "/v1/verify-proof", anybody, s.verifyProof},
-		{"POST", "/v1/playground/run", anybody, s.playground},
+		{"POST", "/v1/verify-proof", anybody, s.limited(s.verifications, s.verifyProof)},
+		{"POST", playgroundPlace, anybody, s.limited(s.trials, s.playground)},
+		{"GET", "/v1/agents/policy-schema", anybody, s.policySchema},
+		{"GET", agentsPlace, anybody, s.agents},
+		{"GET", "/v1/openapi.yaml", anybody, s.openapi},
 	}
 }
 
-// New returns the handler of everything below /v1/.
+// What programs look for outside /v1.
+const (
+	keyPlace    = "/.well-known/openleash-keys.json"
+	agentsPlace = "/agents.md"
+)
+
+// Before lets v1, which New has made, answer what is the API's, and rest all else. Paths
+// come to v1 as they were sent.
+func Before(v1, rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ours(r) {
+			v1.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
+}
+
+// Refuse is for the door before all (door.Config): programs are refused as the API
+// refuses, people with a sentence.
+func Refuse(w http.ResponseWriter, r *http.Request, status int, code, message string) {
+	if !ours(r) {
+		door.Text(w, status, code, message)
+		return
+	}
+	door.Number(w, r)
+	door.JSONError(w, status, code, message)
+}
+
+// ours reports whether a request is one for the API, also when its path is not written
+// as it should be: then it is for the API to say so.
+func ours(r *http.Request) bool {
+	p := path.Clean("/" + r.URL.Path)
+	return p == "/v1" || strings.HasPrefix(p, "/v1/") || p == keyPlace || p == agentsPlace
+}
+
+// New returns the handler of the API.
 func New(c Config) (http.Handler, error) {
 	if c.Key == nil {
 		return nil, errors.New("api: a key is needed")
@@ -94,14 +156,44 @@ func New(c Config) (http.Handler, error) {
 	if c.LogErr == nil {
 		c.LogErr = func() error { return nil }
 	}
-	s := &server{c}
+	s := &server{Config: c, verifications: ratelimit.New(50, 100, maxAddresses), trials: ratelimit.New(5, 20, maxAddresses)}
 	mux := http.NewServeMux()
 	for _, rt := range s.routes() {
 		mux.Handle(rt.method+" "+rt.path, s.serve(rt))
 	}
-	mux.HandleFunc("GET /v1/openapi.yaml", serveSpec)
 	mux.Handle("/", noRoute(mux))
-	return door.Body(door.Carries{MediaType: "application/json", Bytes: maxBody}, mux), nil
+	return s.numbered(door.Body(door.Carries{MediaType: "application/json", Bytes: maxBody}, mux)), nil
+}
+
+// numbered names the request, and sees to it that it is answered.
+func (s *server) numbered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		door.Number(w, r)
+		defer s.rescue(w, r)
+		if !plain(r.URL) { // ServeMux would redirect it, or take it for another
+			notFound(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// plain reports whether a path is written in the one way in which we read it.
+func plain(u *url.URL) bool {
+	clean := path.Clean(u.Path)
+	return u.EscapedPath() == u.Path && (u.Path == clean || u.Path == clean+"/")
+}
+
+// rescue answers for a handler that has panicked.
+func (s *server) rescue(w http.ResponseWriter, r *http.Request) {
+	switch v := recover(); v {
+	case nil:
+	case http.ErrAbortHandler:
+		panic(v)
+	default:
+		s.Log.Error().Any("panic", v).Bytes("stack", debug.Stack()).Str("path", r.URL.Path).Str("request_id", door.RequestID(w)).Msg("api: request failed")
+		door.JSONError(w, http.StatusInternalServerError, "INTERNAL", "OpenLeash could not do this; its log says why.")
+	}
 }
 
 var methods = []string{"DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"}
@@ -118,18 +210,26 @@ func noRoute(mux *http.ServeMux) http.HandlerFunc {
 			}
 		}
 		if len(takes) == 0 {
-			door.JSONError(w, http.StatusNotFound, "NOT_FOUND", "There is no "+r.Method+" "+r.URL.Path+". GET /v1/openapi.yaml tells what there is.")
+			notFound(w, r)
 			return
 		}
 		list := strings.Join(takes, ", ")
 		w.Header().Set("Allow", list)
-		door.JSONError(w, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", r.URL.Path+" takes "+list+".")
+		door.JSONError(w, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", fmt.Sprintf("%.200q takes %s.", r.URL.Path, list))
 	}
 }
 
-func serveSpec(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/yaml")
-	w.Write(spec)
+func notFound(w http.ResponseWriter, r *http.Request) {
+	door.JSONError(w, http.StatusNotFound, "NOT_FOUND", fmt.Sprintf("There is no %.20q %.200q. GET /v1/openapi.yaml tells what there is.", r.Method, r.URL.EscapedPath()))
+}
+
+// agents tells an agent how to ask.
+func (s *server) agents(*http.Request) (any, error) {
+	return page{mediaType: "text/markdown; charset=utf-8", body: forAgents}, nil
+}
+
+func (s *server) openapi(*http.Request) (any, error) {
+	return page{mediaType: "application/yaml", body: spec}, nil
 }
 
 // serve is the one way from a handler's answer to the wire.
@@ -144,27 +244,45 @@ func (s *server) serve(rt route) http.HandlerFunc {
 	}
 }
 
-// refuse writes an error; what is not meant for the caller goes to the log.
+// refuse writes an error. Of what is not the caller's doing the log says why; what is
+// not meant for the caller stays there.
 func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	var f *fault
-	if !errors.As(err, &f) {
-		s.Log.Error().Err(err).Str("path", r.URL.Path).Msg("api: request failed")
-		f = &fault{status: http.StatusInternalServerError, Code: "INTERNAL", Message: "OpenLeash could not do this; its log says why."}
+	told := fault{status: http.StatusInternalServerError, Code: "INTERNAL", Message: "OpenLeash could not do this; its log says why."}
+	if f := (*fault)(nil); errors.As(err, &f) {
+		told = *f
 	}
-	s.write(w, r, f.status, map[string]*fault{"error": f})
+	told.RequestID = door.RequestID(w)
+	if told.status >= http.StatusInternalServerError {
+		s.Log.Error().Err(err).Str("path", r.URL.Path).Str("request_id", told.RequestID).Msg("api: request failed")
+	}
+	if told.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(told.retry.Seconds()))))
+	}
+	s.write(w, r, told.status, map[string]fault{"error": told})
+}
+
+// A page is an answer that is not a value as JSON.
+type page struct {
+	mediaType string
+	cache     string // Cache-Control; empty: no-store
+	body      []byte
 }
 
 func (s *server) write(w http.ResponseWriter, r *http.Request, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		s.Log.Error().Err(err).Str("path", r.URL.Path).Msg("api: writing answer")
-		door.JSONError(w, http.StatusInternalServerError, "INTERNAL", "OpenLeash could not write its answer; its log says why.")
-		return
+	d, whole := v.(page)
+	if !whole {
+		body, err := json.Marshal(v)
+		if err != nil {
+			s.Log.Error().Err(err).Str("path", r.URL.Path).Str("request_id", door.RequestID(w)).Msg("api: writing answer")
+			door.JSONError(w, http.StatusInternalServerError, "INTERNAL", "OpenLeash could not write its answer; its log says why.")
+			return
+		}
+		d = page{mediaType: "application/json", body: append(body, '\n')}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", d.mediaType)
+	w.Header().Set("Cache-Control", cmp.Or(d.cache, "no-store"))
 	w.WriteHeader(status)
-	w.Write(append(body, '\n')) // the caller may be gone: nobody is left to tell
+	w.Write(d.body) // the caller may be gone: nobody is left to tell
 }
 
 // timestamp writes a time as the wire does: UTC, milliseconds.

@@ -72,6 +72,11 @@ func TestSpecFitsTheAnswers(t *testing.T) {
 	tests := []struct{ method, path, query, body string }{
 		{"get", "/v1/health", "", ""},
 		{"get", "/v1/public-keys", "", ""},
+		{"get", "/v1/key-document", "", ""},
+		{"get", keyPlace, "", ""},
+		{"get", "/v1/agents/policy-schema", "", ""},
+		{"get", agentsPlace, "", ""},
+		{"get", "/v1/openapi.yaml", "", ""},
 		{"get", "/v1/installation", "?challenge=" + strings.Repeat("A", 22), ""},
 		{"get", "/v1/installation", "", ""},
 		{"post", "/v1/verify-proof", "", `{"token":"` + token + `"}`},
@@ -86,7 +91,11 @@ func TestSpecFitsTheAnswers(t *testing.T) {
 		w := ask(h, strings.ToUpper(tt.method), tt.path+tt.query, tt.body)
 		answered[tt.path] = answered[tt.path] || w.Code == 200
 		response := at(t, doc, "paths", tt.path, tt.method, "responses", fmt.Sprint(w.Code))
-		schema := at(t, resolve(t, doc, response), "content", "application/json", "schema")
+		media, _, _ := strings.Cut(w.Header().Get("Content-Type"), ";")
+		schema := at(t, resolve(t, doc, response), "content", media, "schema")
+		if media != "application/json" {
+			continue
+		}
 		if err := fits(t, doc, schema, answerOf(t, w), "$"); err != nil {
 			t.Errorf("%s %s = %d %s: %v", tt.method, tt.path+tt.query, w.Code, w.Body, err)
 		}
@@ -120,6 +129,9 @@ func resolve(t *testing.T, doc, node map[string]any) map[string]any {
 // fits checks a value against the part of JSON Schema that openapi.yaml uses.
 func fits(t *testing.T, doc, schema map[string]any, v any, where string) error {
 	schema = resolve(t, doc, schema)
+	if len(schema) == 0 { // anything
+		return nil
+	}
 	if !slices.Contains(types(schema["type"]), typeOf(v)) {
 		return fmt.Errorf("%s: want %v, got %v", where, schema["type"], v)
 	}
@@ -179,6 +191,7 @@ func types(v any) []string {
 	}
 }
 
+// typeOf is as JSON Schema has it.
 func typeOf(v any) string {
 	switch v.(type) {
 	case nil:

@@ -38,6 +38,8 @@ type playgroundDebug struct {
 	Trace []policy.RuleTrace `json:"trace"`
 }
 
+const playgroundPlace = "/v1/playground/run"
+
 // playgroundID is the id of a policy that was never stored.
 const playgroundID = "playground"
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/openleash/openleash-go/action"
 )
@@ -16,6 +17,8 @@ type fault struct {
 	Code        string            `json:"code"`
 	Message     string            `json:"message"`
 	FieldErrors map[string]string `json:"field_errors,omitempty"`
+	RequestID   string            `json:"request_id,omitempty"` // refuse sets it
+	retry       time.Duration     // after which it can be tried again; zero: whenever
 }
 
 func (f *fault) Error() string { return f.Code + ": " + f.Message }

@@ -37,13 +37,12 @@ func (a *app) pages(mcp http.Handler) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", site)
-	mux.Handle("/v1/", v1)
 	if mcp != nil {
 		for _, at := range []string{"/mcp", "/mcp/", "/sse", "/sse/"} {
 			mux.Handle(at, mcp)
 		}
 	}
-	return door.Guard(door.Config{Port: a.config.port()}, mux), nil
+	return door.Guard(door.Config{Port: a.config.port(), Refuse: api.Refuse}, api.Before(v1, mux)), nil
 }
 
 // publicKeys are the keys that proofs verify with; none while it is not known
