@@ -29,14 +29,9 @@ import (
 	_ "embed"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"net/http"
-	"net/url"
-	"path"
-	"runtime/debug"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -69,8 +64,8 @@ type Config struct {
 
 type server struct {
 	Config
-	verifications *ratelimit.Limiter // by address
-	trials        *ratelimit.Limiter // by address
+	verifications *ratelimit.Limiter // of addresses: signing and verifying
+	trials        *ratelimit.Limiter // of addresses: the playground
 }
 
 // handler answers with a value that becomes JSON, or with an error: a *fault
@@ -95,11 +90,11 @@ func (s *server) routes() []route {
 	return []route{
 		{"GET", "/v1/health", anybody, s.health},
 		{"GET", "/v1/public-keys", anybody, s.publicKeys},
-		{"GET", "/v1/key-document", anybody, s.keyDocument},
-		{"GET", keyPlace, anybody, s.keyDocument},
+		{"GET", "/v1/key-document", anybody, s.limited(s.verifications, maxQuestion, s.keyDocument)},
+		{"GET", keyPlace, anybody, s.limited(s.verifications, maxQuestion, s.keyDocument)},
 		{"GET", "/v1/installation", anybody, s.installation},
-		{"POST", "/v1/verify-proof", anybody, s.limited(s.verifications, s.verifyProof)},
-		{"POST", playgroundPlace, anybody, s.limited(s.trials, s.playground)},
+		{"POST", "/v1/verify-proof", anybody, s.limited(s.verifications, maxQuestion, s.verifyProof)},
+		{"POST", playgroundPlace, anybody, s.limited(s.trials, maxBody, s.playground)},
 		{"GET", "/v1/agents/policy-schema", anybody, s.policySchema},
 		{"GET", agentsPlace, anybody, s.agents},
 		{"GET", "/v1/openapi.yaml", anybody, s.openapi},
@@ -111,36 +106,6 @@ const (
 	keyPlace    = "/.well-known/openleash-keys.json"
 	agentsPlace = "/agents.md"
 )
-
-// Before lets v1, which New has made, answer what is the API's, and rest all else. Paths
-// come to v1 as they were sent.
-func Before(v1, rest http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if ours(r) {
-			v1.ServeHTTP(w, r)
-			return
-		}
-		rest.ServeHTTP(w, r)
-	})
-}
-
-// Refuse is for the door before all (door.Config): programs are refused as the API
-// refuses, people with a sentence.
-func Refuse(w http.ResponseWriter, r *http.Request, status int, code, message string) {
-	if !ours(r) {
-		door.Text(w, status, code, message)
-		return
-	}
-	door.Number(w, r)
-	door.JSONError(w, status, code, message)
-}
-
-// ours reports whether a request is one for the API, also when its path is not written
-// as it should be: then it is for the API to say so.
-func ours(r *http.Request) bool {
-	p := path.Clean("/" + r.URL.Path)
-	return p == "/v1" || strings.HasPrefix(p, "/v1/") || p == keyPlace || p == agentsPlace
-}
 
 // New returns the handler of the API.
 func New(c Config) (http.Handler, error) {
@@ -156,71 +121,17 @@ func New(c Config) (http.Handler, error) {
 	if c.LogErr == nil {
 		c.LogErr = func() error { return nil }
 	}
-	s := &server{Config: c, verifications: ratelimit.New(50, 100, maxAddresses), trials: ratelimit.New(5, 20, maxAddresses)}
+	s := &server{
+		Config:        c,
+		verifications: ratelimit.New(verificationsPerSecond, verificationsAtOnce, maxAddresses),
+		trials:        ratelimit.New(trialsPerSecond, trialsAtOnce, maxAddresses),
+	}
 	mux := http.NewServeMux()
 	for _, rt := range s.routes() {
 		mux.Handle(rt.method+" "+rt.path, s.serve(rt))
 	}
 	mux.Handle("/", noRoute(mux))
 	return s.numbered(door.Body(door.Carries{MediaType: "application/json", Bytes: maxBody}, mux)), nil
-}
-
-// numbered names the request, and sees to it that it is answered.
-func (s *server) numbered(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		door.Number(w, r)
-		defer s.rescue(w, r)
-		if !plain(r.URL) { // ServeMux would redirect it, or take it for another
-			notFound(w, r)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// plain reports whether a path is written in the one way in which we read it.
-func plain(u *url.URL) bool {
-	clean := path.Clean(u.Path)
-	return u.EscapedPath() == u.Path && (u.Path == clean || u.Path == clean+"/")
-}
-
-// rescue answers for a handler that has panicked.
-func (s *server) rescue(w http.ResponseWriter, r *http.Request) {
-	switch v := recover(); v {
-	case nil:
-	case http.ErrAbortHandler:
-		panic(v)
-	default:
-		s.Log.Error().Any("panic", v).Bytes("stack", debug.Stack()).Str("path", r.URL.Path).Str("request_id", door.RequestID(w)).Msg("api: request failed")
-		door.JSONError(w, http.StatusInternalServerError, "INTERNAL", "OpenLeash could not do this; its log says why.")
-	}
-}
-
-var methods = []string{"DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"}
-
-// noRoute answers what no route has taken: 405 where the path is right, else 404.
-func noRoute(mux *http.ServeMux) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		var takes []string
-		for _, method := range methods {
-			other := r.Clone(r.Context())
-			other.Method = method
-			if _, pattern := mux.Handler(other); pattern != "/" {
-				takes = append(takes, method)
-			}
-		}
-		if len(takes) == 0 {
-			notFound(w, r)
-			return
-		}
-		list := strings.Join(takes, ", ")
-		w.Header().Set("Allow", list)
-		door.JSONError(w, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", fmt.Sprintf("%.200q takes %s.", r.URL.Path, list))
-	}
-}
-
-func notFound(w http.ResponseWriter, r *http.Request) {
-	door.JSONError(w, http.StatusNotFound, "NOT_FOUND", fmt.Sprintf("There is no %.20q %.200q. GET /v1/openapi.yaml tells what there is.", r.Method, r.URL.EscapedPath()))
 }
 
 // agents tells an agent how to ask.

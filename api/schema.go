@@ -108,6 +108,7 @@ type form struct {
 	Enum        []any           `json:"enum"`
 	Properties  map[string]form `json:"properties"`
 	Items       *form           `json:"items"`
+	OneOf       []form          `json:"oneOf"`
 	Defs        map[string]form `json:"$defs"`
 }
 
@@ -134,7 +135,9 @@ func (f form) list(into map[string]policyKey, before string) {
 			p.Items.list(into, where+".")
 		}
 		into[where] = key
-		p.list(into, where+".")
+		for _, one := range append(p.OneOf, p) {
+			one.list(into, where+".")
+		}
 	}
 }
 
@@ -152,43 +155,47 @@ func shippedPolicies() (all []policyExample, err error) {
 }
 
 // shippedActionTypes are those that the shipped policies are about and that the shipped
-// profiles map tools to; a pattern (purchase.*) counts as what it begins with.
-func shippedActionTypes() ([]actionType, error) {
+// profiles map tools to.
+func shippedActionTypes() (all []actionType, err error) {
 	usedBy := map[string][]string{}
-	note := func(name string, text []byte) error {
-		var file struct {
-			Rules, Limits []struct{ Action string }
-			Mapping       []struct {
-				ActionType string `yaml:"action_type"`
-			}
-		}
-		if err := yaml.Unmarshal(text, &file); err != nil {
-			return err
-		}
-		var types []string
-		for _, about := range append(file.Rules, file.Limits...) {
-			types = append(types, strings.TrimSuffix(about.Action, ".*"))
-		}
-		for _, m := range file.Mapping {
-			types = append(types, m.ActionType)
-		}
-		for _, t := range types {
-			if t != "" && t != "*" && !slices.Contains(usedBy[t], name) {
+	for _, folder := range []string{"policies", "profiles"} {
+		err := eachShipped(folder, func(name string, text []byte) error {
+			types, err := actionTypesIn(text)
+			for _, t := range types {
 				usedBy[t] = append(usedBy[t], name)
 			}
-		}
-		return nil
-	}
-	for _, folder := range []string{"policies", "profiles"} {
-		if err := eachShipped(folder, note); err != nil {
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
-	var all []actionType
 	for _, t := range slices.Sorted(maps.Keys(usedBy)) {
 		all = append(all, actionType{t, usedBy[t]})
 	}
 	return all, nil
+}
+
+// actionTypesIn are those of one policy or profile, each once. A pattern (purchase.*)
+// counts as what it begins with; a suite has none.
+func actionTypesIn(text []byte) (types []string, err error) {
+	var file struct {
+		Rules, Limits []struct{ Action string }
+		Mapping       []struct {
+			ActionType string `yaml:"action_type"`
+		}
+	}
+	err = yaml.Unmarshal(text, &file)
+	for _, about := range append(file.Rules, file.Limits...) {
+		if about.Action != "*" && about.Action != "" {
+			types = append(types, strings.TrimSuffix(about.Action, ".*"))
+		}
+	}
+	for _, m := range file.Mapping {
+		types = append(types, m.ActionType)
+	}
+	slices.Sort(types)
+	return slices.Compact(types), err
 }
 
 func eachShipped(folder string, do func(name string, text []byte) error) error {

@@ -91,7 +91,7 @@ func TestEveryBodyIsReadStrictly(t *testing.T) {
 		"a key twice": `{"a":1,"a":2}`, "a key twice, deep inside": `{"a":{"b":[{"c":1,"c":2}]}}`, "two values": "{} {}", "a byte-order mark": "\ufeff{}",
 		"not UTF-8": "{\"a\":\"\xff\"}", "a lone surrogate": `{"a":"\ud800"}`, "NUL": "{}\x00", "a comment": "{/**/}", "a comma too many": `{"a":1,}`, "a bare key": "{a:1}",
 		"deep lists": strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "deep objects": strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000),
-		"deep and open": strings.Repeat("[", 500_000), "a number out of range": `{"a":1e999999999999}`,
+		"deep and open": strings.Repeat("[", 50_000), "a number out of range": `{"a":1e999999999999}`,
 	}
 	sweep(t, func(t *testing.T, rt route, path string) {
 		if rt.method == http.MethodGet || rt.method == http.MethodDelete {
