@@ -26,6 +26,7 @@ package api
 
 import (
 	"cmp"
+	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -66,6 +67,7 @@ type server struct {
 	Config
 	verifications *ratelimit.Limiter // of addresses: signing and verifying
 	trials        *ratelimit.Limiter // of addresses: the playground
+	rooms         chan struct{}      // holds one for each trial that is under way
 }
 
 // handler answers with a value that becomes JSON, or with an error: a *fault
@@ -125,6 +127,7 @@ func New(c Config) (http.Handler, error) {
 		Config:        c,
 		verifications: ratelimit.New(verificationsPerSecond, verificationsAtOnce, maxAddresses),
 		trials:        ratelimit.New(trialsPerSecond, trialsAtOnce, maxAddresses),
+		rooms:         make(chan struct{}, maxTrials),
 	}
 	mux := http.NewServeMux()
 	for _, rt := range s.routes() {
@@ -163,7 +166,7 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		told = *f
 	}
 	told.RequestID = door.RequestID(w)
-	if told.status >= http.StatusInternalServerError {
+	if told.status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) { // else the caller has gone
 		s.Log.Error().Err(err).Str("path", r.URL.Path).Str("request_id", told.RequestID).Msg("api: request failed")
 	}
 	if told.retry > 0 {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/openleash/openleash-go/internal/door"
@@ -13,6 +14,7 @@ const (
 	verificationsPerSecond, verificationsAtOnce = 50, 100
 	trialsPerSecond, trialsAtOnce               = 2, 20
 
+	maxTrials    = 4        // policies that are tried at the same time, by whomever
 	maxAddresses = 10_000   // that are counted at a time
 	maxQuestion  = 64 << 10 // bytes about a proof, which has 8 KiB
 )
@@ -26,5 +28,15 @@ func (s *server) limited(by *ratelimit.Limiter, bytes int64, next handler) handl
 		}
 		r.Body = http.MaxBytesReader(nil, r.Body, bytes)
 		return next(r)
+	}
+}
+
+// trying waits until there is room for one more trial; done makes it again.
+func (s *server) trying(ctx context.Context) (done func(), err error) {
+	select {
+	case s.rooms <- struct{}{}:
+		return func() { <-s.rooms }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }

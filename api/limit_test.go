@@ -1,11 +1,13 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,6 +70,39 @@ func TestQuestionIsBounded(t *testing.T) {
 	h := newAPI(t, config(t))
 	body := `{"token":"` + strings.Repeat("a", maxQuestion) + `"}`
 	mustRefuse(t, "a long token", ask(h, "POST", "/v1/verify-proof", body), http.StatusRequestEntityTooLarge)
+}
+
+// The playground tries a few policies at a time, and who waits is served in the end, or
+// leaves.
+func TestTrialsWaitForRoom(t *testing.T) {
+	h, err := New(config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 10 * maxTrials {
+		wg.Go(func() {
+			if w := ask(h, "POST", playgroundPlace, playgroundBody("1")); w.Code != 200 {
+				t.Errorf("= %d %s", w.Code, w.Body)
+			}
+		})
+	}
+	wg.Wait()
+
+	s := &server{rooms: make(chan struct{}, 1)}
+	done, err := s.trying(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if _, err := s.trying(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("no room, and the caller is gone: %v", err)
+	}
+	done()
+	if _, err := s.trying(t.Context()); err != nil {
+		t.Errorf("there is room again: %v", err)
+	}
 }
 
 // A failure is found in the log again: by the number that the caller was told, and that

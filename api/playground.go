@@ -50,6 +50,11 @@ func (s *server) playground(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	done, err := s.trying(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	parsed, err := policyIn(body)
 	if err != nil {
 		return nil, err
