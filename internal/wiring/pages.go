@@ -37,13 +37,12 @@ func (p *Parts) Pages(s Serving) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", site)
-	mux.Handle("/v1/", v1)
 	if s.MCP != nil {
 		for _, at := range []string{"/mcp", "/mcp/", "/sse", "/sse/"} {
 			mux.Handle(at, s.MCP)
 		}
 	}
-	return door.Guard(door.Config{Port: s.Port}, mux), nil
+	return door.Guard(door.Config{Port: s.Port, Refuse: api.Refuse}, api.Before(v1, mux)), nil
 }
 
 // PublicKeys are the keys that proofs verify with; none while it is not known
