@@ -41,6 +41,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/door"
 	"github.com/openleash/openleash-go/internal/ratelimit"
@@ -60,14 +61,15 @@ var forAgents []byte
 
 // Config is what the API is made of.
 type Config struct {
-	Key      *proof.Key               // signs the answer to /v1/installation
-	Keys     func() []proof.PublicKey // all keys that were ever used, none while that is not known; nil: only Key
-	Policies *policy.Keeper           // nil: health says that no policy is in force
-	Service  *authz.Service           // decides
-	Owners   *owners.Service          // who is signed in
-	Cookie   string                   // of the portal's sessions, which are good here too
-	Refused  func(authz.Access) error // records who was not let in; nil: Service does
-	LogErr   func() error             // why the log cannot be written; nil: it can
+	Key      *proof.Key                                             // signs the answer to /v1/installation
+	Keys     func() []proof.PublicKey                               // all keys that were ever used, none while that is not known; nil: only Key
+	Policies *policy.Keeper                                         // nil: health says that no policy is in force
+	Service  *authz.Service                                         // decides
+	Owners   *owners.Service                                        // who is signed in
+	Search   func(context.Context, audit.Query) (audit.Page, error) // in the log
+	Cookie   string                                                 // of the portal's sessions, which are good here too
+	Refused  func(authz.Access) error                               // records who was not let in; nil: Service does
+	LogErr   func() error                                           // why the log cannot be written; nil: it can
 	Version  string
 	Now      func() time.Time // nil: time.Now
 	Log      zerolog.Logger
@@ -141,6 +143,16 @@ func (s *server) routes() []route {
 		{"POST", "/v1/owner/totp/setup", owner, s.setUpTOTP},
 		{"POST", "/v1/owner/totp/confirm", owner, s.confirmTOTP},
 		{"POST", "/v1/owner/totp/disable", owner, s.disableTOTP},
+		{"GET", "/v1/owner/agents", owner, s.ownersAgents},
+		{"PUT", "/v1/owner/agents/{id}", owner, s.setAgent},
+		{"POST", "/v1/owner/agent-invites", owner, s.inviteAgent},
+		{"GET", "/v1/owner/approval-requests", owner, s.ownersRequests},
+		{"GET", "/v1/owner/approval-requests/{id}", owner, s.showRequest},
+		{"POST", "/v1/owner/approval-requests/{id}/approve", owner, s.approve},
+		{"POST", "/v1/owner/approval-requests/{id}/deny", owner, s.deny},
+		{"GET", "/v1/owner/policies", owner, s.policiesInForce},
+		{"GET", "/v1/owner/audit", owner, s.ownersLog},
+
 		{"GET", "/v1/admin/users", admin, s.users},
 		{"POST", "/v1/admin/users", admin, s.addUser},
 		{"PUT", "/v1/admin/users/{id}", admin, s.setUser},
@@ -156,8 +168,8 @@ const (
 
 // New returns the handler of the API.
 func New(c Config) (http.Handler, error) {
-	if c.Key == nil || c.Service == nil || c.Owners == nil {
-		return nil, errors.New("api: a key, a service and the owners are needed")
+	if c.Key == nil || c.Service == nil || c.Owners == nil || c.Search == nil {
+		return nil, errors.New("api: a key, a service, the owners and a log are needed")
 	}
 	if c.Refused == nil {
 		c.Refused = c.Service.Refused

@@ -75,7 +75,7 @@ func config(t testing.TB) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{Key: key, Policies: keeper, Service: service, Owners: people, Cookie: "openleash_8787", Version: "v1.2.3", Now: clock}
+	return Config{Key: key, Policies: keeper, Service: service, Owners: people, Search: store.Search, Cookie: "openleash_8787", Version: "v1.2.3", Now: clock}
 }
 
 func newAPI(t *testing.T, c Config) http.Handler {

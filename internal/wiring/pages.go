@@ -24,7 +24,7 @@ type Serving struct {
 func (p *Parts) Pages(s Serving) (http.Handler, error) {
 	v1, err := api.New(api.Config{
 		Key: p.Key, Keys: p.PublicKeys, Policies: p.Policies, Service: p.Service, LogErr: p.Sequencer.Err,
-		Owners: p.Owners, Cookie: owners.Cookie(strconv.Itoa(s.Port)), Refused: p.Service.Refused, Version: s.Version, Now: p.config.Now, Log: p.config.Log,
+		Owners: p.Owners, Search: p.Store.Search, Cookie: owners.Cookie(strconv.Itoa(s.Port)), Refused: p.Service.Refused, Version: s.Version, Now: p.config.Now, Log: p.config.Log,
 	})
 	if err != nil {
 		return nil, err
