@@ -285,10 +285,10 @@ type ownedPolicy struct {
 	Source string  `json:"policy_yaml"`
 }
 
-// policiesInForce lists what binds the installation's agents, in the order in which it is asked.
-func (s *server) policiesInForce(*http.Request) (any, error) {
+// policiesInForce lists the policies to whose they are: the installation's owner.
+func (s *server) policiesInForce(r *http.Request) (any, error) {
 	list := []ownedPolicy{}
-	if s.Policies != nil && s.Policies.Current() != nil {
+	if sessionOf(r).OwnerID == s.Service.Owner().ID && s.Policies != nil && s.Policies.Current() != nil {
 		book := s.Policies.Current()
 		for _, src := range book.Sources() {
 			list = append(list, newOwnedPolicy(src, book.Policy(src.Name)))
