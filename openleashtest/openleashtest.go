@@ -198,7 +198,7 @@ const by = "test:owner"
 // Approve approves a request, as the owner.
 func (s *Server) Approve(t testing.TB, requestID string) {
 	t.Helper()
-	if _, err := s.parts.Service.Answer(t.Context(), by, requestID, true, ""); err != nil {
+	if err := s.Answer(requestID, true, ""); err != nil {
 		t.Fatalf("openleashtest: approving request %s: %v", requestID, err)
 	}
 }
@@ -206,9 +206,16 @@ func (s *Server) Approve(t testing.TB, requestID string) {
 // Deny denies a request, as the owner.
 func (s *Server) Deny(t testing.TB, requestID, reason string) {
 	t.Helper()
-	if _, err := s.parts.Service.Answer(t.Context(), by, requestID, false, reason); err != nil {
+	if err := s.Answer(requestID, false, reason); err != nil {
 		t.Fatalf("openleashtest: denying request %s: %v", requestID, err)
 	}
+}
+
+// Answer is Approve and Deny for goroutines of a test, which must not end it, and for who
+// wants to see an answer refused.
+func (s *Server) Answer(requestID string, approve bool, reason string) error {
+	_, err := s.parts.Service.Answer(context.Background(), by, requestID, approve, reason)
+	return err
 }
 
 // Confirm lets an agent in that has registered itself, as the owner.
