@@ -725,6 +725,24 @@ func TestTheSameActionAtOnce(t *testing.T) {
 	}
 }
 
+// However many ask for the same at once, each gets an answer.
+func TestTheSameRefusalAtOnce(t *testing.T) {
+	servers := pair(t)
+	bot := servers[0].Agent(t, "bot")
+	for _, kind := range []string{"fly", "pay"} {
+		action := bot.Action(kind, nil)
+		var sends []func() (openleashtest.Response, error)
+		for n := range 24 {
+			sends = append(sends, authorizing(t, servers[n%2], bot.On(servers[n%2]), action))
+		}
+		for _, r := range atOnce(t, sends...) {
+			if d := decision(t, r); r.Status != 200 || d.Decision == "ALLOW" {
+				t.Errorf("%s: %s, want the decision of the policy", kind, r)
+			}
+		}
+	}
+}
+
 // An answer is not given again that the policies would not give.
 func TestARepetitionIsDecidedToo(t *testing.T) {
 	srv := safetyServer(t)
