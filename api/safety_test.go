@@ -119,7 +119,7 @@ func authorizing(t *testing.T, srv *openleashtest.Server, a *openleashtest.Agent
 	return func() (openleashtest.Response, error) { return srv.Try(r) }
 }
 
-func text(t *testing.T, v any) string {
+func text(t testing.TB, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {
