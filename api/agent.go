@@ -78,7 +78,7 @@ func (s *server) askOwner(r *http.Request, q *signedRequest) (any, error) {
 		return nil, err
 	}
 	ans, err := s.Service.AuthorizeSigned(r.Context(), q.who, req, authz.Signed{Nonce: q.take(), Asking: asking})
-	if err := s.told(ans, err); err != nil {
+	if err := s.undecided(ans, err); err != nil {
 		return nil, err
 	}
 	if ans.Approval == nil {

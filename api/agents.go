@@ -229,7 +229,7 @@ func notRegistered(err error) error {
 	switch {
 	case errors.Is(err, identity.ErrNameTaken):
 		return &fault{status: http.StatusConflict, Code: "AGENT_ID_TAKEN", Message: "An agent of this agent_id exists: choose another. Its owner can give it another key, nobody else."}
-	case errors.Is(err, identity.ErrTooMany):
+	case errors.Is(err, identity.ErrManyWait):
 		return &fault{status: http.StatusTooManyRequests, Code: "TOO_MANY_PENDING", Message: "Too many registrations wait: ask the owner for an invite, or try again later."}
 	case errors.Is(err, identity.ErrNotFound):
 		return badRequest("CHALLENGE_NOT_FOUND", "There is no such challenge, or it was used: ask for a new one.")

@@ -425,3 +425,36 @@ func TestOwnerByItsOlderName(t *testing.T) {
 	refused(t, challenge(nil, uuid.NewString()), 400, "INVALID_REQUEST")
 	refused(t, challenge(bot.owner, bot.owner), 400, "INVALID_REQUEST") // one of them is enough
 }
+
+// A standing grant is good for signed requests too: the same purchase, each with an id of
+// its own, so often as the owner has said.
+func TestStandingGrant(t *testing.T) {
+	c := config(t)
+	h := newAPI(t, c)
+	bot := newSigner(t, c, h, "bot")
+	large := bot.purchase(9000)
+	a := want(t, bot.do("POST", "/v1/authorize", jsonOf(large)), 200)
+	request := want(t, bot.do("POST", "/v1/agent/approval-requests", jsonOf(map[string]any{"decision_id": a["decision_id"], "action": large})), 200)
+	hash, err := action.ParseHash(request["action_hash"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Service.Give(t.Context(), "portal:ann", request["approval_request_id"].(string), hash, approvals.Terms{Uses: 3, For: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	second := bot.purchase(9000)
+	for range 2 { // the same again takes no use of it
+		if a := want(t, bot.do("POST", "/v1/authorize", jsonOf(second)), 200); a["result"] != "ALLOW" {
+			t.Fatalf("%v", a)
+		}
+	}
+	if a := want(t, bot.do("POST", "/v1/authorize", jsonOf(bot.purchase(9001))), 200); a["result"] != "REQUIRE_APPROVAL" {
+		t.Errorf("another purchase: %v", a)
+	}
+	if a := want(t, bot.do("POST", "/v1/authorize", jsonOf(bot.purchase(9000))), 200); a["result"] != "ALLOW" {
+		t.Errorf("the third: %v", a)
+	}
+	if a := want(t, bot.do("POST", "/v1/authorize", jsonOf(bot.purchase(9000))), 200); a["result"] != "REQUIRE_APPROVAL" {
+		t.Errorf("the fourth: %v", a)
+	}
+}

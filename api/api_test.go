@@ -17,6 +17,7 @@ import (
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/store/sqlite"
@@ -58,7 +59,7 @@ func config(t *testing.T) Config {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { keeper.Close() })
-	owner, err := store.EnsureOwner(t.Context(), "ann")
+	owner, err := store.EnsureOwner(t.Context(), "alice")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,11 @@ func config(t *testing.T) Config {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { service.Close() })
-	return Config{Key: key, Policies: keeper, Service: service, Version: "v1.2.3", Now: clock}
+	people, err := owners.New(owners.Config{Store: store, Owner: owner, Key: key, Keys: func() []proof.PublicKey { return []proof.PublicKey{key.Public()} }, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{Key: key, Policies: keeper, Service: service, Owners: people, Cookie: "openleash_8787", Version: "v1.2.3", Now: clock}
 }
 
 func newAPI(t *testing.T, c Config) http.Handler {

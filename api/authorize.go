@@ -51,7 +51,7 @@ func (s *server) authorize(r *http.Request, q *signedRequest) (any, error) {
 		return nil, err
 	}
 	ans, err := s.Service.AuthorizeSigned(r.Context(), q.who, req, authz.Signed{Nonce: q.take(), Token: token})
-	if err := s.told(ans, err); err != nil {
+	if err := s.undecided(ans, err); err != nil {
 		return nil, err
 	}
 	answer := decided(ans)
@@ -118,8 +118,8 @@ var statuses = map[authz.Code]int{
 	authz.StoreUnavailable:  http.StatusServiceUnavailable,
 }
 
-// told is the fault that the caller is told of an answer that is none; nil: it is one.
-func (s *server) told(ans authz.Answer, err error) error {
+// undecided is the fault that the caller is told of an answer that is none; nil: it is one.
+func (s *server) undecided(ans authz.Answer, err error) error {
 	if errors.Is(err, authz.ErrReplayed) {
 		return err
 	}

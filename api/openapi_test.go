@@ -88,6 +88,9 @@ func TestSpecFitsTheAnswers(t *testing.T) {
 	for _, tt := range tests {
 		samples = append(samples, sample{tt.method, tt.path, ask(h, strings.ToUpper(tt.method), tt.path+tt.query, tt.body)})
 	}
+	for _, e := range ownersStory(t).said {
+		samples = append(samples, sample{strings.ToLower(e.method), e.route, e.answer})
+	}
 	answered := map[string]bool{}
 	for _, x := range samples {
 		operation := x.method + " " + x.path

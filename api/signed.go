@@ -77,7 +77,7 @@ func unauthorized(code, format string, args ...any) *fault {
 func (s *server) notLetIn(r *http.Request, err error) error {
 	var f *fault
 	if errors.As(err, &f) && f.status == http.StatusUnauthorized {
-		if e := s.Service.Refused(authz.Access{Door: "api", Code: f.Code, Why: "a request that is not signed as it should be", From: door.From(r)}); e != nil {
+		if e := s.Refused(authz.Access{Door: "api", Code: f.Code, Why: "a request that is not signed as it should be", From: door.From(r)}); e != nil {
 			s.Log.Error().Err(e).Msg("api: a refused request could not be recorded")
 		}
 	}

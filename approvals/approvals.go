@@ -101,10 +101,25 @@ type Request struct {
 	ContinuedBy string // the decision of the latest of them
 }
 
+// Says is what the agent says for it, as one object; Missing: nothing.
+func (r Request) Says() action.Value {
+	var says []action.Member
+	if r.Justification != "" {
+		says = append(says, action.Member{Key: "justification", Value: action.StringValue(r.Justification)})
+	}
+	if r.Context.Kind() != action.Missing {
+		says = append(says, action.Member{Key: "context", Value: r.Context})
+	}
+	if says == nil {
+		return action.Value{}
+	}
+	return action.ObjectValue(says...)
+}
+
 // Foreign is all in it that the agent, the server or the policy's author has written.
 func (r Request) Foreign() []action.Value {
 	names := action.ArrayValue(action.StringValue(r.Server), action.StringValue(r.Tool), action.StringValue(r.Reason))
-	return []action.Value{r.Action.Value(), names, r.ToolInfo.Get("description"), r.ToolInfo.Get("annotations"), action.StringValue(r.Justification), r.Context}
+	return []action.Value{r.Action.Value(), names, r.ToolInfo.Get("description"), r.ToolInfo.Get("annotations"), r.Says()}
 }
 
 // An Overshoot is one limit that an action is over.

@@ -22,7 +22,7 @@ import (
 var deeds = regexp.MustCompile(`^(?:` +
 	`approvals?[\s,"']+[\w-]|` +
 	`(?:grants?|limits|tools)[\s,"']+(?:withdraw|revoke|release|accept|refuse|show|list)|` +
-	`audit[\s,"']+(?:tail|mask|prove|search|stats|export|import|witness)|agents?[\s,"']+token|` +
+	`audit[\s,"']+(?:tail|mask|prove|search|stats|export|import|witness)|agents?[\s,"']+(?:token|invite|confirm|rekey|revoke|list|show)|` +
 	`(?:open|start|login|logout|init|limits|approvals|grants|tools)(?:[\s,"']+-|[\s"']*(?:$|[\n;&|)\x60<>#]))` +
 	`)`)
 

@@ -179,12 +179,16 @@ func (s *Service) known(ctx context.Context, a *attempt) (ans Answer, done bool,
 func (s *Service) again(ctx context.Context, a attempt, kept Asked) (ans Answer, done bool, err error) {
 	book := s.cfg.Policies.Current()
 	d := s.ask(book, &a)
-	if d.Outcome != policy.Allow || kept.PolicyID != d.PolicyID {
-		return ans, false, nil
+	stands, err := s.stands(ctx, d, kept)
+	if err != nil || !stands || kept.PolicyID != d.PolicyID {
+		return ans, false, err
 	}
 	ans = Answer{
 		DecisionID: kept.DecisionID, Outcome: policy.Allow, Code: Allowed, Reason: d.Reason, PolicyID: d.PolicyID, RuleID: d.RuleID,
 		Obligations: d.Obligations, ActionID: a.req.ActionID, ActionType: a.req.ActionType, ActionHash: kept.ActionHash, marks: a.marks, Repeated: true,
+	}
+	if d.Outcome != policy.Allow {
+		ans.Reason = "approved before, by the standing grant " + kept.GrantID
 	}
 	kid := ""
 	if string(kept.Claims) != noClaims {
@@ -194,11 +198,21 @@ func (s *Service) again(ctx context.Context, a attempt, kept Asked) (ans Answer,
 	}
 	a.decisionID = kept.DecisionID
 	entry := a.entry(ans, book.Hash, minting{kid: kid})
-	entry.Event, entry.Reason = "decision.repeated", a.marks.told(ans.Reason, d)
+	entry.Event, entry.GrantID, entry.Reason = "decision.repeated", kept.GrantID, a.marks.told(ans.Reason, d)
 	if err := s.commit(ctx, Batch{Nonce: a.nonce(), Entries: []audit.Entry{entry}}); err != nil {
 		return a.unrecorded(err), true, err
 	}
 	return ans, true, nil
+}
+
+// stands reports whether what allowed an action before does so still: the policies alone,
+// or a standing grant.
+func (s *Service) stands(ctx context.Context, d policy.Decision, kept Asked) (bool, error) {
+	if kept.GrantID == "" || d.Outcome == policy.Allow {
+		return d.Outcome == policy.Allow, nil
+	}
+	g, err := s.cfg.Store.Grant(ctx, kept.GrantID)
+	return err == nil && g.WithdrawnAt.IsZero() && d.Needed() == policy.RequireApproval, err
 }
 
 // signAgain makes the proof of claims once more: the same claims have the same signature
@@ -248,6 +262,9 @@ func (a attempt) asked(ans Answer, b Batch, m minting) *Asked {
 		return kept
 	}
 	kept.Claims = []byte(noClaims)
+	if b.UseGrant != nil {
+		kept.GrantID = b.UseGrant.GrantID
+	}
 	if m.kid != "" {
 		kept.Claims, _ = m.claims.MarshalJSON() // fails when signing does, and then nothing is allowed
 	}

@@ -103,7 +103,8 @@ type Asked struct {
 	// Claims are those of the proof of an ALLOW that is given again, as JSON; {} when it
 	// had none. nil: it is not given again.
 	Claims   []byte
-	Reported bool // the agent has told what came of it
+	GrantID  string // the standing grant by which it was allowed; empty: none
+	Reported bool   // the agent has told what came of it
 	Now      int64
 	Until    int64  // it is kept until then
 	Was      string // the decision that was kept before; empty: none

@@ -99,7 +99,7 @@ var (
 	ErrInviteName  = errorString("the invite is for an agent of another name")
 	ErrExpired     = errorString("its time is over")
 	ErrRevoked     = errorString("the agent is revoked")
-	ErrTooMany     = errorString("too many at once: try again later")
+	ErrManyWait    = errorString("too many wait: try again later")
 )
 
 // AgentReader finds agents; the store implements it.

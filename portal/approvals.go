@@ -109,6 +109,7 @@ type approvalPage struct {
 	Title     string // page's; the embedded structs both would else hide it
 	Notice    string // what became of an answer that did not count
 	Arguments []field
+	Says      []field // what the agent says for it
 	Mapped    []field // what the policy was asked about beside the arguments
 	Party     []field
 	Over      []overLimit // the limits that have no room for it
@@ -169,7 +170,7 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 	payload, arguments := req.Action.Payload, req.Action.Payload.Get("arguments")
 	data := approvalPage{
 		page: base, item: newItem(req, base.Now), Title: base.Title, Notice: notice,
-		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty),
+		Arguments: fields(arguments), Mapped: fields(payload, "arguments"), Party: partyFields(req.Action.RelyingParty), Says: fields(req.Says()),
 		Over: overLimits(req.Overshoots), Limits: roomRows(review.Limits), Last: newSinceLast(review.Last, req), Versions: newVersionsPiece(req, review, base.Now),
 		Tool: describeTool(req), Look: visible.LookAt(req.Foreign()...), MaxReason: maxReason, DenialSticks: span(p.Service.DenialSticks()),
 		Log: p.Service.Checkpoint(),

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -58,6 +59,9 @@ func realProxyAt(t testing.TB, dir, policyYAML string, adjust ...func(*authz.Con
 	store := must(sqlite.Open(t.Context(), dir))(t)
 	t.Cleanup(func() { store.Close() })
 	owner := must(store.EnsureOwner(t.Context(), "alice"))(t)
+	for _, name := range []string{"a", "b", "alice", "bob"} {
+		enrol(t, store, owner, someone(name).Agent)
+	}
 	keeper := must(policy.Open(t.Context(), filepath.Join(dir, "policies"), nil, store, func(policy.Event) {}))(t)
 	t.Cleanup(func() { keeper.Close() })
 	config := authz.Config{Store: store, Owner: owner, Policies: keeper, Key: must(proof.NewKey(time.Now()))(t), Protect: authz.NewProtection([]string{dir}, nil)}
@@ -69,6 +73,16 @@ func realProxyAt(t testing.TB, dir, policyYAML string, adjust ...func(*authz.Con
 	p := New(Config{Name: "shop", Service: service, Mapping: NewMapping(nil, nil), Hold: 10 * time.Second, Log: zerolog.Nop(),
 		Limits: action.Limits{Bytes: 1 << 20}})
 	return realProxy{p, store, owner, keeper, filepath.Join(dir, "policies", "main.yaml")}
+}
+
+// enrol makes an agent, if it is not there from an earlier process.
+func enrol(t testing.TB, store *sqlite.Store, owner identity.Owner, a identity.Agent) {
+	t.Helper()
+	a.OwnerID, a.CreatedAt = owner.ID, time.Now()
+	err := store.Commit(t.Context(), authz.Batch{Enrol: &identity.Enrolment{Agent: a, Now: time.Now()}})
+	if err != nil && !errors.Is(err, identity.ErrNameTaken) {
+		t.Fatal(err)
+	}
 }
 
 // reload puts another policy in force, as its owner does: by writing the file.

@@ -50,9 +50,6 @@ func (a *app) newToken(cmd *cobra.Command, name string) error {
 	return nil
 }
 
-// cliActor names who runs the command, for the log.
-func cliActor() string { return "cli:" + userName() }
-
 func agentsInviteCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "invite [NAME]",

@@ -18,8 +18,9 @@ import (
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/home"
-	"github.com/openleash/openleash-go/internal/wiring"
 	"github.com/openleash/openleash-go/internal/oauth"
+	"github.com/openleash/openleash-go/internal/wiring"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/proxy"
@@ -40,6 +41,7 @@ type app struct {
 	policies  *policy.Keeper
 	sequencer *audit.Sequencer
 	service   *authz.Service
+	owners    *owners.Service
 	children  *proxy.Children // the servers' processes of this one
 	bearersMu sync.Mutex
 	bearers   map[string]*oauth.Bearer // of servers over HTTP, by name; guarded by bearersMu
@@ -106,7 +108,7 @@ func (a *app) openService() error {
 		Protect:      authz.NewProtection(append(a.config.witnessFiles(), a.home.Dir, a.config.Policies), []int{a.config.port()}),
 		OpenPerAgent: a.config.OpenPerAgent, Process: a.process,
 	}, a.keeping())
-	a.sequencer, a.service = a.parts.Sequencer, a.parts.Service
+	a.sequencer, a.service, a.owners = a.parts.Sequencer, a.parts.Service, a.parts.Owners
 	return err
 }
 

@@ -152,6 +152,10 @@ func (p *approvalPrinter) print(review authz.Review) {
 	} else {
 		p.value(payload)
 	}
+	if says := r.Says(); says.Kind() != action.Missing {
+		p.heading("What the agent says for it (nothing is decided by that)")
+		p.value(says)
+	}
 	p.limits(review.Limits)
 	p.tool()
 	p.earlier(review.Earlier)

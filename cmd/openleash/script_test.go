@@ -76,7 +76,7 @@ func TestScripts(t *testing.T) {
 			"code": cmdCode,
 			"host": cmdHost, "send": cmdSend, "sendfile": cmdSendFile, "call": cmdCall, "recv": cmdRecv, "answer": cmdAnswer, "says": cmdSays, "silent": cmdSilent,
 			"close": cmdClose, "signal": cmdSignal, "ended": cmdEnded, "protocol": cmdProtocol, "gone": cmdGone, "until": cmdUntil,
-			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "forwarded": cmdForwarded, "unsaid": cmdUnsaid, "specified": cmdSpecified,
+			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "forwarded": cmdForwarded, "unsaid": cmdUnsaid, "specified": cmdSpecified, "agent": cmdAgent,
 		},
 	})
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/openleash/openleash-go/configs"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/home"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/store/sqlite"
@@ -51,6 +52,7 @@ type Parts struct {
 	Policies  *policy.Keeper
 	Sequencer *audit.Sequencer // nil before Start
 	Service   *authz.Service   // nil before Start
+	Owners    *owners.Service  // nil before Start
 
 	config     Config
 	stop       context.CancelFunc // ends the sequencer; nil: it does not run
@@ -172,7 +174,10 @@ func (p *Parts) Start(c authz.Config, keeping audit.Keeping) (err error) {
 		}
 	})
 	c.Store, c.Owner, c.Policies, c.Key, c.MaskKey, c.Log, c.Now = p.Store, p.Owner, p.Policies, p.Key, p.MaskKey, p.Sequencer, p.config.Now
-	p.Service, err = authz.New(c)
+	if p.Service, err = authz.New(c); err != nil {
+		return err
+	}
+	p.Owners, err = owners.New(owners.Config{Store: p.Store, Owner: p.Owner, Key: p.Key, Keys: p.PublicKeys, Wake: p.Sequencer.Wake, Now: p.config.Now})
 	return err
 }
 

@@ -3,9 +3,11 @@ package wiring
 import (
 	"context"
 	"net/http"
+	"strconv"
 
 	"github.com/openleash/openleash-go/api"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/portal"
 	"github.com/openleash/openleash-go/proof"
 )
@@ -22,13 +24,13 @@ type Serving struct {
 func (p *Parts) Pages(s Serving) (http.Handler, error) {
 	v1, err := api.New(api.Config{
 		Key: p.Key, Keys: p.PublicKeys, Policies: p.Policies, Service: p.Service, LogErr: p.Sequencer.Err,
-		Version: s.Version, Now: p.config.Now, Log: p.config.Log,
+		Owners: p.Owners, Cookie: owners.Cookie(strconv.Itoa(s.Port)), Refused: p.Service.Refused, Version: s.Version, Now: p.config.Now, Log: p.config.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	site, err := portal.New(portal.Config{
-		Service: p.Service, Store: p.Store, Policies: p.Policies, LogErr: p.Sequencer.Err, Base: s.Base, Now: p.config.Now, Log: p.config.Log,
+		Service: p.Service, Owners: p.Owners, Store: p.Store, Policies: p.Policies, LogErr: p.Sequencer.Err, Base: s.Base, Now: p.config.Now, Log: p.config.Log,
 	})
 	if err != nil {
 		return nil, err

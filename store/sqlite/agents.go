@@ -160,7 +160,7 @@ func (t *tx) challenge(c identity.Challenge) error {
 		return err
 	}
 	if kept >= maxChallenges {
-		return identity.ErrTooMany
+		return identity.ErrManyWait
 	}
 	_, err = t.exec("INSERT INTO challenges (id, bytes, agent, key, owner_id, until) VALUES (?, ?, ?, ?, ?, ?)",
 		c.ID, c.Bytes[:], c.Agent, []byte(c.Key), c.OwnerID, c.Until.UnixMilli())
@@ -182,7 +182,7 @@ func (t *tx) enrol(e identity.Enrolment) error {
 	if e.Agent.Status == identity.Pending {
 		waiting, err := inTx(t, errNone, readID, "SELECT count(*) FROM agents WHERE status = 'PENDING'")
 		if err == nil && waiting >= maxPending {
-			err = identity.ErrTooMany
+			err = identity.ErrManyWait
 		}
 		if err != nil {
 			return err

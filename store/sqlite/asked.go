@@ -50,11 +50,11 @@ func (t *tx) spendNonce(n authz.Nonce) error {
 	return err
 }
 
-const selectAsked = `SELECT agent_id, action_id, action_hash, decision_id, action_type, policy_id, outcome, claims, reported, until FROM asked`
+const selectAsked = `SELECT agent_id, action_id, action_hash, decision_id, action_type, policy_id, outcome, claims, grant_id, reported, until FROM asked`
 
 func readAsked(scan scan) (a authz.Asked, err error) {
 	var hash []byte
-	err = scan(&a.AgentID, &a.ActionID, &hash, &a.DecisionID, &a.ActionType, &a.PolicyID, &a.Outcome, &a.Claims, &a.Reported, &a.Until)
+	err = scan(&a.AgentID, &a.ActionID, &hash, &a.DecisionID, &a.ActionType, &a.PolicyID, &a.Outcome, &a.Claims, &a.GrantID, &a.Reported, &a.Until)
 	copy(a.ActionHash[:], hash)
 	return a, err
 }
@@ -84,9 +84,9 @@ func (t *tx) keepAsked(a authz.Asked) error {
 
 // insertAsked keeps what was decided, if nothing is kept of the action.
 func (t *tx) insertAsked(a authz.Asked) (bool, error) {
-	n, err := t.exec(`INSERT INTO asked (agent_id, action_id, action_hash, decision_id, action_type, policy_id, outcome, claims, until)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (agent_id, action_id) DO NOTHING`,
-		a.AgentID, a.ActionID, a.ActionHash[:], a.DecisionID, a.ActionType, a.PolicyID, a.Outcome, a.Claims, a.Until)
+	n, err := t.exec(`INSERT INTO asked (agent_id, action_id, action_hash, decision_id, action_type, policy_id, outcome, claims, grant_id, until)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (agent_id, action_id) DO NOTHING`,
+		a.AgentID, a.ActionID, a.ActionHash[:], a.DecisionID, a.ActionType, a.PolicyID, a.Outcome, a.Claims, a.GrantID, a.Until)
 	return n == 1, err
 }
 

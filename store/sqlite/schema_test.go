@@ -29,6 +29,11 @@ var undoing = map[int]string{
 			status TEXT NOT NULL, token_hash BLOB UNIQUE, created_at INTEGER NOT NULL) STRICT;
 		INSERT INTO agents_before SELECT n, id, name, owner_id, status, token_hash, created_at FROM agents;
 		DROP TABLE agents; ALTER TABLE agents_before RENAME TO agents`,
+	14: `DROP TABLE attempts; DROP TABLE backup_codes; DROP TABLE totp_setups; DROP TABLE totp; DROP TABLE sessions;
+		CREATE TABLE sessions (hash BLOB PRIMARY KEY, owner_id TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+		DROP INDEX links_owner; DROP INDEX links_id; ALTER TABLE links DROP COLUMN spent_at; ALTER TABLE links DROP COLUMN kind; ALTER TABLE links DROP COLUMN id;
+		DROP INDEX owners_user; DROP INDEX owners_email; ALTER TABLE owners DROP COLUMN notice; ALTER TABLE owners DROP COLUMN created_at;
+		ALTER TABLE owners DROP COLUMN passphrase; ALTER TABLE owners DROP COLUMN status; ALTER TABLE owners DROP COLUMN roles; ALTER TABLE owners DROP COLUMN email`,
 }
 
 // undo makes the schema what it was at a version.
