@@ -467,7 +467,7 @@ func TestTokensAreNotProofs(t *testing.T) {
 	}
 	// As the session of an owner.
 	port := srv.URL[strings.LastIndex(srv.URL, ":")+1:]
-	for _, path := range []string{"/", "/approvals", "/agents", "/limits"} {
+	for _, path := range []string{"/", "/approvals", "/agents", "/limits", "/v1/owner/profile", "/v1/owner/sessions", "/v1/admin/users"} {
 		r, err := http.NewRequest("GET", srv.URL+path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -478,10 +478,16 @@ func TestTokensAreNotProofs(t *testing.T) {
 			t.Errorf("GET %s with an approval token for a session: %d", path, got.Status)
 		}
 	}
-	// A proof, and what is like a token, for an approval.
+	// A session for a proof.
+	session := srv.SignIn(t)
+	srv.Post(t, "/v1/verify-proof", map[string]any{"token": session}).Read(t, &verified)
+	if verified.Valid || verified.Claims != nil {
+		t.Errorf("a session verifies as a proof: %+v", verified)
+	}
+	// A proof, a session, and what is like a token, for an approval.
 	proof := bot.Authorize(t, bot.Action("look", nil)).ProofToken
 	for what, wrong := range map[string]string{
-		"a proof": proof, "nonsense": "v4.public.AAAA", "one with another footer": token[:strings.LastIndex(token, ".")+1] + "e30",
+		"a proof": proof, "a session": session, "nonsense": "v4.public.AAAA", "one with another footer": token[:strings.LastIndex(token, ".")+1] + "e30",
 		"one without its footer": token[:strings.LastIndex(token, ".")], "one with a dot": token + ".", "one that was changed": token[:30] + "AA" + token[32:],
 	} {
 		wantCode(t, what, bot.Do(t, "POST", "/v1/authorize", with(action, "approval_token", wrong)), 401, "INVALID_APPROVAL_TOKEN")

@@ -242,6 +242,25 @@ func (s *Server) Revoke(t testing.TB, agent string) {
 	}
 }
 
+// SignIn is the token of a new session of the owner's, for the routes below /v1/owner and
+// /v1/admin. It sets the owner's passphrase, and so ends the sessions that were before it.
+func (s *Server) SignIn(t testing.TB) (session string) {
+	t.Helper()
+	const passphrase = "a passphrase for tests"
+	invite, err := s.parts.Owners.Invite(t.Context(), by, s.OwnerID)
+	if err != nil {
+		t.Fatalf("openleashtest: making a set-up link: %v", err)
+	}
+	setUp := s.Post(t, "/v1/owner/setup", map[string]any{"invite_id": invite.ID, "invite_token": invite.Token, "passphrase": passphrase})
+	login := s.Post(t, "/v1/owner/login", map[string]any{"user_principal_id": s.OwnerID, "passphrase": passphrase})
+	if setUp.Status != http.StatusOK || login.Status != http.StatusOK {
+		t.Fatalf("openleashtest: signing in: set-up %s, sign-in %s", setUp, login)
+	}
+	var in struct{ Token string }
+	login.Read(t, &in)
+	return in.Token
+}
+
 // patience is how long a server may take for what it does by itself.
 const patience = 10 * time.Second
 
