@@ -70,7 +70,8 @@ type Batch struct {
 	// not spent yet (ErrReplayed). It is looked at before all others.
 	Nonce *Nonce
 	// Asked keeps what was decided for a signed request. Condition: what is kept of
-	// that agent and action id is as it was seen (ErrAsked).
+	// that agent and action id is as it was seen, or is a decision on the very same
+	// action that was no ALLOW (ErrAsked).
 	Asked *Asked
 	// Reported notes that an agent has told what came of a decision. Condition: it
 	// has not yet (ErrReported).

@@ -103,6 +103,8 @@ type Response struct {
 	Body   []byte
 }
 
+func (r Response) String() string { return fmt.Sprintf("%d %s", r.Status, r.Body) }
+
 // Read reads the body, which is JSON.
 func (r Response) Read(t testing.TB, v any) {
 	t.Helper()

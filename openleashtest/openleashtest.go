@@ -198,7 +198,7 @@ const by = "test:owner"
 // Approve approves a request, as the owner.
 func (s *Server) Approve(t testing.TB, requestID string) {
 	t.Helper()
-	if _, err := s.parts.Service.Answer(t.Context(), by, requestID, true, ""); err != nil {
+	if err := s.Answer(requestID, true, ""); err != nil {
 		t.Fatalf("openleashtest: approving request %s: %v", requestID, err)
 	}
 }
@@ -206,9 +206,16 @@ func (s *Server) Approve(t testing.TB, requestID string) {
 // Deny denies a request, as the owner.
 func (s *Server) Deny(t testing.TB, requestID, reason string) {
 	t.Helper()
-	if _, err := s.parts.Service.Answer(t.Context(), by, requestID, false, reason); err != nil {
+	if err := s.Answer(requestID, false, reason); err != nil {
 		t.Fatalf("openleashtest: denying request %s: %v", requestID, err)
 	}
+}
+
+// Answer is Approve and Deny for goroutines of a test, which must not end it, and for who
+// wants to see an answer refused.
+func (s *Server) Answer(requestID string, approve bool, reason string) error {
+	_, err := s.parts.Service.Answer(context.Background(), by, requestID, approve, reason)
+	return err
 }
 
 // Confirm lets an agent in that has registered itself, as the owner.
@@ -233,6 +240,25 @@ func (s *Server) Revoke(t testing.TB, agent string) {
 	if err != nil {
 		t.Fatalf("openleashtest: revoking agent %s: %v", agent, err)
 	}
+}
+
+// SignIn is the token of a new session of the owner's, for the routes below /v1/owner and
+// /v1/admin. It sets the owner's passphrase, and so ends the sessions that were before it.
+func (s *Server) SignIn(t testing.TB) (session string) {
+	t.Helper()
+	const passphrase = "a passphrase for tests"
+	invite, err := s.parts.Owners.Invite(t.Context(), by, s.OwnerID)
+	if err != nil {
+		t.Fatalf("openleashtest: making a set-up link: %v", err)
+	}
+	setUp := s.Post(t, "/v1/owner/setup", map[string]any{"invite_id": invite.ID, "invite_token": invite.Token, "passphrase": passphrase})
+	login := s.Post(t, "/v1/owner/login", map[string]any{"user_principal_id": s.OwnerID, "passphrase": passphrase})
+	if setUp.Status != http.StatusOK || login.Status != http.StatusOK {
+		t.Fatalf("openleashtest: signing in: set-up %s, sign-in %s", setUp, login)
+	}
+	var in struct{ Token string }
+	login.Read(t, &in)
+	return in.Token
 }
 
 // patience is how long a server may take for what it does by itself.

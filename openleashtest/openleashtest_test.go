@@ -60,6 +60,21 @@ func TestPortalIsServed(t *testing.T) {
 	}
 }
 
+func TestSignIn(t *testing.T) {
+	srv := openleashtest.NewServer(t, nil)
+	first, second := srv.SignIn(t), srv.SignIn(t)
+	for token, want := range map[string]int{first: 401, second: 200, "": 401} {
+		r, err := http.NewRequest("GET", srv.URL+"/v1/owner/profile", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		if got := srv.Send(t, r); got.Status != want {
+			t.Errorf("%s, want %d", got, want)
+		}
+	}
+}
+
 func TestSetPolicyIsInForceAtOnce(t *testing.T) {
 	srv := openleashtest.NewServer(t, &openleashtest.Options{Policy: shopPolicy})
 	a := srv.Agent(t, "bot")

@@ -30,7 +30,8 @@ type tx struct {
 	db    *sql.DB
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
-	upto  int64 // the last id of the table entries; of a transaction that has absorbed
+	upto  int64          // the last id of the table entries; of a transaction that has absorbed
+	added map[string]int // rows, since it was opened, to tables that forget now and then
 }
 
 func newWriter(path string, lock *filelock.Queue) *writer {
@@ -200,7 +201,7 @@ func openTx(ctx context.Context, path string, pragmas []string) (*tx, error) {
 		db.Close()
 		return nil, err
 	}
-	t := &tx{db: db, conn: conn, stmts: map[string]*sql.Stmt{}}
+	t := &tx{db: db, conn: conn, stmts: map[string]*sql.Stmt{}, added: map[string]int{}}
 	if err := t.begin(ctx, path); err != nil {
 		t.close()
 		return nil, err

@@ -333,9 +333,22 @@ func testAsked(t *testing.T, open Open) {
 		t.Fatal(err)
 	}
 	wantErr(t, "told twice", report("d2"), authz.ErrReported)
+	// A refusal gives way to the next decision on the very same action.
+	refused := a
+	refused.AgentID, refused.DecisionID, refused.Outcome, refused.Claims = "refused", "r1", "DENY", nil
+	again, otherwise := refused, refused
+	again.DecisionID, again.Outcome = "r2", "REQUIRE_APPROVAL"
+	otherwise.DecisionID, otherwise.ActionHash = "r3", action.Hash{2}
+	if err := errors.Join(keep(refused), keep(again)); err != nil {
+		t.Error(err)
+	}
+	wantErr(t, "another action of that id", keep(otherwise), authz.ErrAsked)
+	if got, err := s.Asked(t.Context(), "refused", "x"); err != nil || got.DecisionID != "r2" || got.Outcome != "REQUIRE_APPROVAL" {
+		t.Errorf("%+v, %v", got, err)
+	}
 	// What is over goes as others come.
 	late := start.Add(2 * time.Hour)
-	for i := range 3 {
+	for i := range 100 {
 		next := authz.Asked{AgentID: "late", ActionID: fmt.Sprint(i), DecisionID: fmt.Sprint("l", i), Outcome: "DENY", Now: late.UnixMilli(), Until: late.Add(time.Hour).UnixMilli()}
 		if err := keep(next); err != nil {
 			t.Fatal(err)
