@@ -73,14 +73,25 @@ func (s *Service) SetUser(ctx context.Context, actor, id string, p Patch) (ident
 	if err := check(&u); err != nil {
 		return identity.User{}, err
 	}
-	c := Change{Set: &u, Entries: s.entry("owner.changed", actor, u.ID, strings.Join(what, ", "))}
+	c := Change{Set: p.setting(u), Entries: s.entry("owner.changed", actor, u.ID, strings.Join(what, ", "))}
 	if u.Status == identity.UserDisabled {
 		if u.ID == s.Owner.ID {
 			return identity.User{}, ErrInstallation
 		}
 		c.End, c.Void = &Ending{OwnerID: u.ID}, u.ID
 	}
-	return u, s.change(ctx, c)
+	if err := s.change(ctx, c); err != nil {
+		return identity.User{}, err
+	}
+	return s.Store.User(ctx, id)
+}
+
+// setting is the patch of a user, in the normal form that u has.
+func (p Patch) setting(u identity.User) *Setting {
+	if p.Email != nil {
+		p.Email = &u.Email
+	}
+	return &Setting{u.ID, p}
 }
 
 // apply changes the account, and says what has changed. An address is not repeated: the
@@ -237,8 +248,9 @@ func (s *Service) InitialSetup(ctx context.Context, from From, token, name, pass
 		return identity.User{}, err
 	}
 	c.Secret.Former = new(string) // none: of two set-ups at once, one is the first
-	if what := (Patch{Name: &name}).apply(&u); len(what) > 0 {
-		c.Set, c.Entries = &u, append(c.Entries, s.entry("owner.changed", from.actor(first.Name), u.ID, what[0])...)
+	rename := Patch{Name: &name}
+	if what := rename.apply(&u); len(what) > 0 {
+		c.Set, c.Entries = rename.setting(u), append(c.Entries, s.entry("owner.changed", from.actor(first.Name), u.ID, what[0])...)
 	}
 	if err := check(&u); err != nil {
 		return identity.User{}, err

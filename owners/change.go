@@ -14,7 +14,7 @@ import (
 type Change struct {
 	Spend   *Spend         // ErrNotFound, ErrSpent, ErrFactorRequired
 	Add     *identity.User // ErrTaken
-	Set     *identity.User // name, e-mail, roles and status of the user with this id; ErrNotFound, ErrTaken, ErrLastAdmin
+	Set     *Setting       // ErrNotFound, ErrTaken, ErrLastAdmin
 	Secret  *Secret        // ErrNotFound
 	Propose *Proposal
 	Confirm *Confirmation // ErrNotFound
@@ -35,6 +35,13 @@ type Spend struct {
 	Kind   identity.LinkKind
 	Proved bool
 	Now    time.Time
+}
+
+// Setting changes an account: what its patch has, and nothing else, so that who changes
+// a name does not bring back a role that was taken meanwhile.
+type Setting struct {
+	OwnerID string
+	Patch
 }
 
 // Secret is a new hash of a passphrase. Former is the one that it replaces, so that of

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 )
@@ -38,8 +39,12 @@ func (a *app) confirm(cmd *cobra.Command) (method string, err error) {
 	if err != nil {
 		return "", err
 	}
-	method, err = a.owners.Factors.Verify(cmd.Context(), a.owner.ID, code)
-	return method, a.refusedHere(err)
+	if method, err = a.owners.Factors.Verify(cmd.Context(), a.owner.ID, code); err != nil {
+		return "", a.refusedHere(err)
+	}
+	return method, a.service.Record(cmd.Context(), audit.Entry{
+		Event: "owner.factor", ActorType: "owner", ActorID: cliActor(), OwnerID: a.owner.ID, Detail: "shown by " + method + " for " + cmd.CommandPath(),
+	})
 }
 
 // refusedHere records that somebody was not let in by the command line, and says what to

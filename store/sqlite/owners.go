@@ -119,13 +119,17 @@ func (t *tx) addUser(u identity.User) error {
 	return asTaken(err)
 }
 
-func (t *tx) setUser(u identity.User) error {
-	roles, err := rolesText(u.Roles)
-	if err != nil {
-		return err
+func (t *tx) setUser(s owners.Setting) error {
+	var roles *string
+	if s.Roles != nil {
+		text, err := rolesText(*s.Roles)
+		if err != nil {
+			return err
+		}
+		roles = &text
 	}
-	err = t.execOne("UPDATE owners SET name = ?, email = ?, roles = ?, status = ? WHERE type = 'user' AND id = ?",
-		u.Name, textOrNull(u.Email), roles, u.Status, u.ID)
+	err := t.execOne(`UPDATE owners SET name = coalesce(?, name), email = nullif(coalesce(?, email), ''),
+		roles = coalesce(?, roles), status = coalesce(?, status) WHERE type = 'user' AND id = ?`, s.Name, s.Email, roles, s.Status, s.OwnerID)
 	if err != nil {
 		return asTaken(err)
 	}
