@@ -112,6 +112,7 @@ type Store interface {
 
 	// Session finds a session that has not run out, of a user who is active.
 	Session(ctx context.Context, id string, now time.Time) (identity.Session, error)
+	// Sessions lists those that are good, those used last first, 200 at most.
 	Sessions(ctx context.Context, ownerID string, now time.Time) ([]identity.Session, error)
 	// SeenSession notes that a session was used.
 	SeenSession(ctx context.Context, id string, now time.Time) error

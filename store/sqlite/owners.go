@@ -267,9 +267,12 @@ func (s *Store) Session(ctx context.Context, id string, now time.Time) (identity
 	return one(ctx, s, identity.ErrNotFound, readSession, selectSessions+" AND s.id = ? AND s.until > ?", id, now.UnixMilli())
 }
 
+// maxSessions bounds what is listed.
+const maxSessions = 200
+
 // Sessions lists an owner's sessions, those used last first.
 func (s *Store) Sessions(ctx context.Context, ownerID string, now time.Time) ([]identity.Session, error) {
-	return list(ctx, s, readSession, selectSessions+" AND s.owner_id = ? AND s.until > ? ORDER BY s.seen_at DESC, s.id", ownerID, now.UnixMilli())
+	return list(ctx, s, readSession, selectSessions+" AND s.owner_id = ? AND s.until > ? ORDER BY s.seen_at DESC, s.id LIMIT ?", ownerID, now.UnixMilli(), maxSessions)
 }
 
 // SeenSession notes that a session was used.
