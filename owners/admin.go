@@ -191,7 +191,7 @@ func (s *Service) setUp(ctx context.Context, from From, link Link, u identity.Us
 	}
 	hash, err := s.passphrases.Hash(ctx, passphrase)
 	return Change{
-		Spend: s.spend(link, how), Secret: &Secret{OwnerID: u.ID, Hash: hash}, End: &Ending{OwnerID: u.ID},
+		Proved: how != "", Spend: s.spend(link), Secret: &Secret{OwnerID: u.ID, Hash: hash}, End: &Ending{OwnerID: u.ID},
 		Forgive: []string{accountLimit(u.ID, "").Key},
 		Entries: s.entry("owner.passphrase", from.actor(u.Name), u.ID, "set by a "+string(link.Kind)+" link"+how.words()+"; all former sessions end"),
 	}, how, err

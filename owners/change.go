@@ -12,7 +12,10 @@ import (
 // nothing. Its parts are done in the order in which they stand here, and each has a
 // condition that is checked then.
 type Change struct {
-	Spend   *Spend         // ErrNotFound, ErrSpent, ErrFactorRequired
+	// Proved: the owner's second factor was shown. Without it neither a link nor a
+	// session is good of who has one: ErrFactorRequired.
+	Proved  bool
+	Spend   *Spend         // ErrNotFound, ErrSpent
 	Add     *identity.User // ErrTaken
 	Set     *Setting       // ErrNotFound, ErrTaken, ErrLastAdmin
 	Secret  *Secret        // ErrNotFound
@@ -28,13 +31,11 @@ type Change struct {
 	Entries []audit.Entry
 }
 
-// Spend uses a link. Of an owner with a second factor it can be used only when that was
-// shown.
+// Spend uses a link.
 type Spend struct {
-	Hash   [32]byte
-	Kind   identity.LinkKind
-	Proved bool
-	Now    time.Time
+	Hash [32]byte
+	Kind identity.LinkKind
+	Now  time.Time
 }
 
 // Setting changes an account: what its patch has, and nothing else, so that who changes
@@ -45,7 +46,8 @@ type Setting struct {
 }
 
 // Secret is a new hash of a passphrase. Former is the one that it replaces, so that of
-// two changes at once one fails; nil: whatever it is.
+// two changes at once one fails; nil: whatever it is. With the same for both nothing
+// changes, and it is a condition.
 type Secret struct {
 	OwnerID string
 	Hash    string // empty: none any more

@@ -1,6 +1,7 @@
 package owners_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -583,6 +584,58 @@ func TestReset(t *testing.T) {
 	}
 	if u, err = s.User(t.Context(), o.owner.ID); err != nil || u.Notice != "" {
 		t.Errorf("dismissed: %+v, %v", u, err)
+	}
+}
+
+// late is a store in which something happens between a check and its commit.
+type late struct {
+	owners.Store
+	between func()
+}
+
+func (l *late) Change(ctx context.Context, c owners.Change) error {
+	if f := l.between; f != nil && c.Start != nil {
+		l.between = nil
+		f()
+	}
+	return l.Store.Change(ctx, c)
+}
+
+// A sign-in that was under way when the access was reset, the passphrase changed, the
+// second factor set up, or the user disabled, comes too late.
+func TestSignInIsOvertaken(t *testing.T) {
+	for name, overtake := range map[string]struct {
+		do   func(o *office, s *owners.Service, self identity.Session) error
+		want error
+	}{
+		"reset": {func(o *office, s *owners.Service, _ identity.Session) error {
+			_, err := s.Reset(o.t.Context(), "cli:bob", o.owner.ID)
+			return err
+		}, owners.ErrCredentials},
+		"changed": {func(o *office, s *owners.Service, self identity.Session) error {
+			return s.SetPassphrase(o.t.Context(), here, self, phrase, "another passphrase")
+		}, owners.ErrCredentials},
+		"factor": {func(o *office, s *owners.Service, self identity.Session) error {
+			o.enrol(s, self)
+			return nil
+		}, identity.ErrFactorRequired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			s := o.withPassphrase()
+			self := o.byLink(s).Session
+			other := o.process()
+			s.Store = &late{s.Store, func() {
+				if err := overtake.do(o, other, self); err != nil {
+					t.Error(err)
+				}
+			}}
+			_, err := o.signIn(s, "alice", phrase, "")
+			o.want("the sign-in", err, overtake.want)
+			if list, err := s.Sessions(t.Context(), o.owner.ID); err != nil || len(list) > 1 {
+				t.Errorf("%d sessions are left, %v", len(list), err)
+			}
+		})
 	}
 }
 

@@ -69,6 +69,8 @@ const maxCodeLine = 256
 func askCode(in io.Reader, prompt io.Writer) (string, error) {
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprint(prompt, "Code of your second factor, or a backup code: ")
+	} else {
+		fmt.Fprintln(prompt, "openleash: reading the code of your second factor from standard input")
 	}
 	line, err := bufio.NewReader(io.LimitReader(in, maxCodeLine)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -244,8 +244,10 @@ func testLinkWithFactor(t *testing.T, open Open) {
 	change(t, s, link(1, o, start.Add(time.Minute)))
 	c := redeemLink(1, identity.LinkSignIn, start, session("a", o, start.Add(time.Hour)))
 	wantErr(t, "a link alone", s.Change(t.Context(), c), identity.ErrFactorRequired)
-	c.Spend.Proved = true
+	c.Proved = true
 	change(t, s, c)
+	wantErr(t, "a session alone", s.Change(t.Context(), owners.Change{Start: session("b", o, start.Add(time.Hour))}), identity.ErrFactorRequired)
+	change(t, s, owners.Change{Proved: true, Start: session("b", o, start.Add(time.Hour))})
 }
 
 func testSessions(t *testing.T, open Open) {
