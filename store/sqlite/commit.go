@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -243,9 +244,15 @@ func (t *tx) answer(a approvals.Answer) error {
 		return err
 	}
 	request = request.Answered(a)
-	n, err := t.exec(`UPDATE approvals SET status = ?, answered_at = ?, answered_by = ?, deny_reason = ?, grant_until = ?
+	passkey, err := passkeyBytes(request.Factor.Passkey)
+	if err != nil {
+		return err
+	}
+	n, err := t.exec(`UPDATE approvals SET status = ?, answered_at = ?, answered_by = ?, deny_reason = ?, grant_until = ?,
+		factor = ?, passkey = ?, deposit_reference = ?
 		WHERE id = ? AND status IN ('PENDING', 'EXPIRED') AND answered_at IS NULL`,
-		string(request.Status), millis(request.AnsweredAt), request.AnsweredBy, request.DenyReason, millis(request.GrantUntil), a.RequestID)
+		string(request.Status), millis(request.AnsweredAt), request.AnsweredBy, request.DenyReason, millis(request.GrantUntil),
+		request.Factor.Method, passkey, request.DepositReference, a.RequestID)
 	if err == nil && n != 1 {
 		err = approvals.ErrAnswered
 	}
@@ -256,6 +263,13 @@ func (t *tx) answer(a approvals.Answer) error {
 		return err
 	}
 	return t.answerAside(request)
+}
+
+func passkeyBytes(a *approvals.Assertion) ([]byte, error) {
+	if a == nil {
+		return nil, nil
+	}
+	return json.Marshal(a)
 }
 
 // supersede ends a request before its time.

@@ -376,6 +376,14 @@ CREATE TABLE log_indexed (
 	upto INTEGER NOT NULL
 ) STRICT;
 INSERT INTO log_indexed (upto) VALUES (0);
+`, `
+-- What a yes to a request takes ("step_up", "deposit", "step_up deposit"), and what was
+-- given with it: the method of a second factor, what a passkey has signed (JSON), and the
+-- reference of a deposit.
+ALTER TABLE approvals ADD COLUMN needs TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN factor TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN passkey BLOB;
+ALTER TABLE approvals ADD COLUMN deposit_reference TEXT NOT NULL DEFAULT '';
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

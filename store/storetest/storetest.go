@@ -53,6 +53,8 @@ func Run(t *testing.T, open Open) {
 		{"OpenCondition", testOpenCondition},
 		{"OpenRefusesOtherHash", testOpenRefusesOtherHash},
 		{"AnswerCondition", testAnswerCondition},
+		{"Needs", testNeeds},
+		{"NeedsOfVersion", testNeedsOfVersion},
 		{"RedeemCondition", testRedeemCondition},
 		{"Supersede", testSupersede},
 		{"OpenRoundCondition", testOpenRoundCondition},

@@ -1,0 +1,24 @@
+package approvals
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+)
+
+func sum(text string) [32]byte { return sha256.Sum256([]byte(text)) }
+
+// Answers reports whether the assertion says that it was made for a challenge. Whether
+// its signature is good is for who has the passkey's public key.
+func (a Assertion) Answers(challenge [32]byte) bool {
+	var said struct {
+		Type      string `json:"type"`
+		Challenge string `json:"challenge"`
+	}
+	if json.Unmarshal(a.ClientData, &said) != nil || said.Type != "webauthn.get" {
+		return false
+	}
+	got, err := base64.RawURLEncoding.Strict().DecodeString(said.Challenge)
+	return err == nil && bytes.Equal(got, challenge[:])
+}
