@@ -1,14 +1,21 @@
 // Package identity knows who calls and who owns.
 //
 // Owners and agents are known by name and UUID. What proves them is a secret:
-// an agent's bearer token, an owner's one-time sign-in link, the session that
-// the link becomes. A secret is a prefix that says what it is, "olt_" say, and
-// 32 bytes of the system's random source in base64url without padding.
+// an agent's bearer token, an owner's one-time link. A secret is a prefix that
+// says what it is, "olt_" say, and 32 bytes of the system's random source in
+// base64url without padding.
 //
 // A secret is never stored, only its SHA-256, and it is found by looking up
 // that hash: nothing compares secrets byte by byte, so nothing can be learned
 // from how long a comparison takes, and who reads the store cannot sign in.
-// (A plain hash is enough: 256 random bits cannot be guessed, as a password can.)
+// (A plain hash is enough: 256 random bits cannot be guessed.)
+//
+// What people remember or type can be guessed. A passphrase is stored as its
+// argon2id hash ([Passphrases]), and codes of a second factor work once
+// ([Factors]). Both are tried only within limits that the store keeps ([Limit]),
+// and compared in constant time. The secret of an authenticator app is the one
+// that the store must have: whoever reads the store can compute its codes, and
+// still needs the passphrase or a link.
 //
 // A link is good once, until its time; a session until its time or its end; a
 // token until it is replaced or its agent revoked. Asking for one that is not
@@ -24,10 +31,10 @@ import (
 	"time"
 )
 
-// Owner is a person (or, later, an organization) for whom agents act.
+// Owner is a person or an organization for whom agents act.
 type Owner struct {
 	ID   string // UUID
-	Type string // "user"
+	Type string // TypeUser, TypeOrganization
 	Name string
 }
 
@@ -40,13 +47,6 @@ type Agent struct {
 	Status    string   // ACTIVE, REVOKED
 	TokenHash [32]byte // sha256 of its bearer token; zero: it has none
 	CreatedAt time.Time
-}
-
-// Session is an owner signed in to the portal.
-type Session struct {
-	OwnerID string
-	Name    string
-	Expires time.Time
 }
 
 // NewToken makes a secret: prefix + 32 random bytes in base64url, and the hash
@@ -82,19 +82,15 @@ type errorString string
 
 func (e errorString) Error() string { return string(e) }
 
-// Store keeps identities; store/sqlite implements it.
+// Store keeps identities; store/sqlite implements it. What owners do to their own
+// accounts is in owners.Store.
 type Store interface {
-	// EnsureOwner returns the installation's owner, making it at first use.
+	// EnsureOwner returns the installation's owner, making it at first use: a user who
+	// is an admin.
 	EnsureOwner(ctx context.Context, name string) (Owner, error)
 	// EnsureAgent returns the agent of that name, making it at first use.
 	EnsureAgent(ctx context.Context, name string, owner Owner) (Agent, error)
 	Agents(ctx context.Context) ([]Agent, error)
 	SetAgentToken(ctx context.Context, name string, hash [32]byte) error
 	AgentByToken(ctx context.Context, hash [32]byte) (Agent, error)
-
-	// One-time sign-in links: single use, and the session that they become.
-	PutLink(ctx context.Context, hash [32]byte, owner Owner, until time.Time) error
-	RedeemLink(ctx context.Context, link, session [32]byte, now, until time.Time) (Session, error)
-	Session(ctx context.Context, hash [32]byte, now time.Time) (Session, error)
-	EndSession(ctx context.Context, hash [32]byte) error
 }

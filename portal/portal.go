@@ -5,8 +5,8 @@
 // It promises:
 //
 //   - Nothing is shown without a session, and a session comes only from a
-//     one-time link, redeemed by POST (a link that a mail scanner or a preview has
-//     fetched is still good).
+//     passphrase or from a one-time link, redeemed by POST (a link that a mail scanner
+//     or a preview has fetched is still good), with the second factor of who has one.
 //   - What was shown is what is approved: the form carries the hash of the action
 //     that the page showed, and an answer to any other action is refused.
 //   - What agents and servers say is shown whole and inert: markup is text, and
@@ -31,29 +31,27 @@ import (
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
-	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 )
 
 //go:embed all:templates static
 var files embed.FS
 
-// Store is what the pages read, and the sessions that they make.
+// Store is what the pages read.
 type Store interface {
 	approvals.Reader
 	approvals.GrantReader
 	authz.LimitReader
 	authz.PinReader
-	RedeemLink(ctx context.Context, link, session [32]byte, now, until time.Time) (identity.Session, error)
-	Session(ctx context.Context, hash [32]byte, now time.Time) (identity.Session, error)
-	EndSession(ctx context.Context, hash [32]byte) error
 	Search(ctx context.Context, q audit.Query) (audit.Page, error)
 }
 
 // Config is what the portal is made of.
 type Config struct {
-	Service  *authz.Service // records answers and sign-ins
+	Service  *authz.Service  // records answers
+	Owners   *owners.Service // who is signed in
 	Store    Store
 	Policies *policy.Keeper // nil: the pages say that no policy is in force
 	LogErr   func() error   // why the log cannot be written; nil: it can
@@ -77,8 +75,8 @@ type portal struct {
 
 // New returns the handler of all pages.
 func New(c Config) (http.Handler, error) {
-	if c.Service == nil || c.Store == nil {
-		return nil, errors.New("portal: a service and a store are needed")
+	if c.Service == nil || c.Owners == nil || c.Store == nil {
+		return nil, errors.New("portal: two services and a store are needed")
 	}
 	base, err := url.Parse(c.Base)
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
@@ -93,7 +91,7 @@ func New(c Config) (http.Handler, error) {
 	if c.Isolation == "" {
 		c.Isolation = "none"
 	}
-	p := &portal{Config: c, cookie: "openleash_" + base.Port(), secure: base.Scheme == "https"}
+	p := &portal{Config: c, cookie: owners.Cookie(base.Port()), secure: base.Scheme == "https"}
 	if p.static, err = loadAssets(); err != nil {
 		return nil, err
 	}
@@ -112,7 +110,8 @@ func (p *portal) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/{sum}/{name}", p.static)
 
-	mux.Handle("GET /sign-in/{token}", p.open(p.signInPage))
+	mux.Handle("GET /sign-in", p.open(p.signInPage))
+	mux.Handle("GET /sign-in/{token}", p.open(p.linkPage))
 	mux.Handle("POST /sign-in", p.open(p.signIn))
 	mux.Handle("POST /sign-out", p.open(p.signOut))
 

@@ -16,6 +16,7 @@ import (
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -81,7 +82,7 @@ func TestSignInCookie(t *testing.T) {
 
 func TestCookieIsSecureUnderTLS(t *testing.T) {
 	w := newWorld(t)
-	pages, err := New(Config{Service: w.service, Store: w.store, Policies: w.keeper, Base: "https://leash.example"})
+	pages, err := New(Config{Service: w.service, Owners: w.owners, Store: w.store, Policies: w.keeper, Base: "https://leash.example"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +149,7 @@ func TestSignOutEndsTheSession(t *testing.T) {
 func TestSessionExpires(t *testing.T) {
 	w := newWorld(t)
 	v := w.signedIn()
-	w.pass(sessionFor + time.Second)
+	w.pass(owners.SessionFor + time.Second)
 	wantStatus(t, "after twelve hours", v.get("/"), 401)
 }
 
@@ -516,7 +517,7 @@ func TestAuditPage(t *testing.T) {
 	w.waitForLines(3)
 	got := v.get("/audit")
 	wantStatus(t, "the log", got, 200)
-	wantText(t, "the log", got, "portal.signed_in", "approval.denied", "access.refused", "create_order", `&lt;b&gt;no<span class="odd"`)
+	wantText(t, "the log", got, "session.started", "approval.denied", "access.refused", "create_order", `&lt;b&gt;no<span class="odd"`)
 }
 
 // A log of more than one page shows its end.
@@ -606,7 +607,7 @@ func TestPoliciesPageSaysForWhom(t *testing.T) {
 
 func TestPoliciesPageWithoutPolicies(t *testing.T) {
 	w := newWorld(t)
-	pages, err := New(Config{Service: w.service, Store: w.store, Base: w.base})
+	pages, err := New(Config{Service: w.service, Owners: w.owners, Store: w.store, Base: w.base})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,7 @@ type pageError struct {
 	Text   string
 	Hint   string // a command, or empty
 	Retry  string // a path to go on to, or empty
+	SignIn string // where to sign in, or empty
 }
 
 func (e *pageError) Error() string { return e.Title }

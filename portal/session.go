@@ -6,17 +6,14 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/owners"
 )
 
-// sessionFor is how long a sign-in lasts.
-const sessionFor = 12 * time.Hour
-
-// SignInURL is the one-time link for a token (identity.NewToken, PutLink). next
-// is the page to go on to, or empty.
+// SignInURL is the one-time link for a token (owners.Service.MakeLink). next is the page
+// to go on to, or empty.
 func SignInURL(base, token, next string) string {
 	link := base + "/sign-in/" + url.PathEscape(token)
 	if next != "" {
@@ -25,16 +22,30 @@ func SignInURL(base, token, next string) string {
 	return link
 }
 
+// signInPage is the form of a passphrase, or of a link when there is a token.
 type signInPage struct {
 	page
-	Token string
-	Next  string
+	Token     string
+	NeedsCode bool
+	Login     string
+	Next      string
+	Fault     string // why it was not good; empty: nothing was tried
 }
 
-// signInPage shows one button: only the POST redeems the link, so that whatever
-// fetches links to look at them does not use it up.
 func (p *portal) signInPage(w http.ResponseWriter, r *http.Request) error {
+	data := signInPage{page: page{Title: "Sign in", Now: p.Now()}, Next: nextPath(r.URL.Query().Get("next"))}
+	return p.render(w, http.StatusOK, "sign-in.html", data)
+}
+
+// linkPage shows one button: only the POST redeems the link, so that whatever
+// fetches links to look at them does not use it up.
+func (p *portal) linkPage(w http.ResponseWriter, r *http.Request) error {
 	data := signInPage{page: page{Title: "Sign in", Now: p.Now()}, Token: r.PathValue("token"), Next: nextPath(r.URL.Query().Get("next"))}
+	look, err := p.Owners.LookAt(r.Context(), data.Token, identity.LinkSignIn)
+	if err != nil && !errors.Is(err, owners.ErrLink) { // the POST says that it is not good
+		return err
+	}
+	data.NeedsCode = look.NeedsCode
 	return p.render(w, http.StatusOK, "sign-in.html", data)
 }
 
@@ -46,37 +57,58 @@ func nextPath(s string) string {
 	return "/"
 }
 
+// signIn takes both forms.
 func (p *portal) signIn(w http.ResponseWriter, r *http.Request) error {
 	if err := parseForm(r); err != nil {
 		return err
 	}
-	now := p.Now()
-	session, hash := identity.NewToken("ols_")
-	s, err := p.Store.RedeemLink(r.Context(), identity.HashToken(r.PostForm.Get("token")), hash, now, now.Add(sessionFor))
-	if errors.Is(err, identity.ErrNotFound) {
-		return p.badLink(r)
+	form := r.PostForm
+	token, code := form.Get("token"), form.Get("code")
+	var in owners.SignedIn
+	var err error
+	if form.Has("token") {
+		in, err = p.Owners.Redeem(r.Context(), from(r), token, code)
+	} else {
+		in, err = p.Owners.SignIn(r.Context(), from(r), owners.Credentials{Login: form.Get("login"), Passphrase: form.Get("passphrase"), Code: code})
 	}
 	if err != nil {
-		return err
+		data := signInPage{page: page{Title: "Sign in", Now: p.Now()}, Token: token, Login: form.Get("login"), Next: nextPath(form.Get("next")), NeedsCode: token != ""}
+		return p.notIn(w, r, data, err)
 	}
-	if err := p.Service.Record(r.Context(), audit.Entry{Event: "portal.signed_in", ActorType: "owner", ActorID: "portal:" + s.Name, OwnerID: s.OwnerID}); err != nil {
-		return errors.Join(err, p.Store.EndSession(r.Context(), hash)) // what is not recorded is not done
-	}
-	http.SetCookie(w, p.newCookie(session, s.Expires))
-	http.Redirect(w, r, nextPath(r.PostForm.Get("next")), http.StatusSeeOther)
+	p.enter(w, r, in, nextPath(form.Get("next")))
 	return nil
 }
 
-// badLink refuses a link, and records that it was tried.
-func (p *portal) badLink(r *http.Request) error {
-	p.refused(r, "INVALID_LINK", "a sign-in link that was used, has expired, or never was")
-	return &pageError{status: http.StatusForbidden, Title: "This link no longer works",
-		Text: "A sign-in link works once and only for a short time. Make a new one in a terminal:", Hint: "openleash open"}
+// enter gives the browser its session.
+func (p *portal) enter(w http.ResponseWriter, r *http.Request, in owners.SignedIn, next string) {
+	http.SetCookie(w, p.newCookie(in.Token, in.Session.Expires))
+	http.Redirect(w, r, next, http.StatusSeeOther)
+}
+
+// from is where a request comes from.
+func from(r *http.Request) owners.From {
+	return owners.From{Door: "portal", Address: door.From(r), Agent: r.UserAgent()}
+}
+
+// notIn refuses a sign-in, and records that it was tried. The form comes again, without
+// what was secret in it; but for a link that is not good.
+func (p *portal) notIn(w http.ResponseWriter, r *http.Request, data signInPage, err error) error {
+	refusal, told := p.Owners.Refusal(err)
+	if !told {
+		return err
+	}
+	p.refused(r, refusal)
+	if errors.Is(err, owners.ErrLink) {
+		return &pageError{status: http.StatusForbidden, Title: "This link no longer works",
+			Text: "A sign-in link works once and only for a short time. Make a new one in a terminal:", Hint: "openleash open"}
+	}
+	data.Fault = refusal.Told
+	return p.render(w, refusal.Status, "sign-in.html", data)
 }
 
 // refused records that somebody was not let in.
-func (p *portal) refused(r *http.Request, code, why string) {
-	if err := p.Service.Refused(authz.Access{Door: "portal", Code: code, Why: why, From: door.From(r)}); err != nil {
+func (p *portal) refused(r *http.Request, why owners.Refusal) {
+	if err := p.Service.Refused(authz.Access{Door: "portal", Code: why.Code, Why: why.Why, From: door.From(r)}); err != nil {
 		p.Log.Error().Err(err).Msg("portal: a refused sign-in could not be recorded")
 	}
 }
@@ -99,22 +131,20 @@ func (p *portal) signOut(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// endSession ends the session that the cookie names, if there is one, also when that
-// cannot be recorded.
+// endSession ends the session that the cookie names, if there is one.
 func (p *portal) endSession(r *http.Request) error {
 	c, err := r.Cookie(p.cookie)
 	if err != nil {
 		return nil
 	}
-	hash := identity.HashToken(c.Value)
-	s, err := p.Store.Session(r.Context(), hash, p.Now())
-	if errors.Is(err, identity.ErrNotFound) {
-		return nil
-	}
+	s, err := p.Owners.Session(r.Context(), c.Value)
 	if err == nil {
-		err = p.Service.Record(r.Context(), audit.Entry{Event: "portal.signed_out", ActorType: "owner", ActorID: "portal:" + s.Name, OwnerID: s.OwnerID})
+		err = p.Owners.SignOut(r.Context(), from(r), s)
 	}
-	return errors.Join(err, p.Store.EndSession(r.Context(), hash))
+	if errors.Is(err, owners.ErrSession) || errors.Is(err, identity.ErrNotFound) {
+		return nil // it is over
+	}
+	return err
 }
 
 // signedIn serves a page to the owner whose session the cookie names.
@@ -135,9 +165,9 @@ func (p *portal) session(r *http.Request) (identity.Session, error) {
 	if err != nil || c.Value == "" {
 		return identity.Session{}, signInFirst(r)
 	}
-	s, err := p.Store.Session(r.Context(), identity.HashToken(c.Value), p.Now())
-	if errors.Is(err, identity.ErrNotFound) {
-		p.refused(r, "INVALID_SESSION", "a session that has ended, or never was")
+	s, err := p.Owners.Session(r.Context(), c.Value)
+	if refusal, told := p.Owners.Refusal(err); told {
+		p.refused(r, refusal)
 		return identity.Session{}, signInFirst(r)
 	}
 	return s, err
@@ -146,10 +176,14 @@ func (p *portal) session(r *http.Request) (identity.Session, error) {
 // signInFirst asks for a sign-in. A link on another site's page brings no cookie
 // (SameSite=Strict); one more click, from our own page, does.
 func signInFirst(r *http.Request) error {
-	e := &pageError{status: http.StatusUnauthorized, Title: "Please sign in",
+	e := &pageError{status: http.StatusUnauthorized, Title: "Please sign in", SignIn: "/sign-in",
 		Text: "These pages are for the owner. In a terminal on this machine, run:", Hint: "openleash open"}
-	if site := r.Header.Get("Sec-Fetch-Site"); r.Method == http.MethodGet && (site == "cross-site" || site == "same-site") {
-		e.Retry = nextPath(r.URL.RequestURI())
+	if r.Method == http.MethodGet && r.URL.Path != "/inbox/count" {
+		next := nextPath(r.URL.RequestURI())
+		e.SignIn += "?next=" + url.QueryEscape(next)
+		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
+			e.Retry = next
+		}
 	}
 	return e
 }

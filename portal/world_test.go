@@ -25,7 +25,9 @@ import (
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
+	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/store/sqlite"
 )
 
@@ -35,6 +37,7 @@ type world struct {
 	store    *sqlite.Store
 	owner    identity.Owner
 	service  *authz.Service
+	owners   *owners.Service
 	policies string // the folder
 	keeper   *policy.Keeper
 	base     string
@@ -90,8 +93,24 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.service.Close() })
+	w.owners = w.newOwners()
 	w.serve(log)
 	return w
+}
+
+func (w *world) newOwners() *owners.Service {
+	w.t.Helper()
+	key, err := proof.NewKey(w.now())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s, err := owners.New(owners.Config{
+		Store: w.store, Owner: w.owner, Key: key, Keys: func() []proof.PublicKey { return []proof.PublicKey{key.Public()} }, Now: w.now,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
 }
 
 // sequence runs the log's sequencer until the test ends.
@@ -113,7 +132,7 @@ func (w *world) serve(log *audit.Sequencer) {
 	port := srv.Listener.Addr().(*net.TCPAddr).Port
 	w.base = "http://" + srv.Listener.Addr().String()
 	pages, err := New(Config{
-		Service: w.service, Store: w.store, Policies: w.keeper, LogErr: log.Err,
+		Service: w.service, Owners: w.owners, Store: w.store, Policies: w.keeper, LogErr: log.Err,
 		Base: w.base, Now: w.now, Log: zerolog.New(zerolog.NewTestWriter(w.t)),
 	})
 	if err != nil {
@@ -181,7 +200,8 @@ func parse(t *testing.T, text string) action.Value {
 func (w *world) link(valid time.Duration) string {
 	w.t.Helper()
 	token, hash := identity.NewToken("oll_")
-	if err := w.store.PutLink(w.t.Context(), hash, w.owner, w.now().Add(valid)); err != nil {
+	made := owners.Link{Hash: hash, Kind: identity.LinkSignIn, OwnerID: w.owner.ID, Until: w.now().Add(valid)}
+	if err := w.store.Change(w.t.Context(), owners.Change{Link: &made}); err != nil {
 		w.t.Fatal(err)
 	}
 	return token

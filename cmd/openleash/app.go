@@ -21,6 +21,7 @@ import (
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/home"
 	"github.com/openleash/openleash-go/internal/oauth"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/proxy"
@@ -40,6 +41,7 @@ type app struct {
 	policies  *policy.Keeper
 	sequencer *audit.Sequencer
 	service   *authz.Service
+	owners    *owners.Service
 	children  *proxy.Children // the servers' processes of this one
 	bearersMu sync.Mutex
 	bearers   map[string]*oauth.Bearer // of servers over HTTP, by name; guarded by bearersMu
@@ -197,6 +199,10 @@ func (a *app) openService() (err error) {
 		Protect:      authz.NewProtection(append(a.config.witnessFiles(), a.home.Dir, a.config.Policies), []int{a.config.port()}),
 		OpenPerAgent: a.config.OpenPerAgent, Process: a.process,
 	})
+	if err != nil {
+		return err
+	}
+	a.owners, err = owners.New(owners.Config{Store: a.store, Owner: a.owner, Key: a.key, Keys: a.publicKeys, Wake: a.sequencer.Wake})
 	return err
 }
 

@@ -29,3 +29,6 @@ func ownersOnly(cmd *cobra.Command, _ []string) error {
 	return withHint(fmt.Errorf("%s is for the owner, and this was started by the server %s, which agents call through OpenLeash", cmd.CommandPath(), server),
 		"run it in a terminal of your own")
 }
+
+// cliActor is who acts by the command line, as the log has it.
+func cliActor() string { return "cli:" + userName() }

@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"os"
 
-	"github.com/openleash/openleash-go/audit"
-	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/portal"
 )
 
 func startCommand() *cobra.Command {
@@ -118,20 +116,12 @@ func (a *app) greet(ctx context.Context, out io.Writer) {
 	fmt.Fprintf(out, "  Sign in  openleash open\n")
 }
 
-// linkFor is how long a sign-in link can be redeemed.
-const linkFor = 10 * time.Minute
-
 // signInLink makes a one-time link to the portal. It is a secret: it goes to a
 // terminal or a browser, never into a log.
 func (a *app) signInLink(ctx context.Context) (string, error) {
-	// The log first: a link that is not recorded must not exist.
-	e := audit.Entry{Event: "portal.link", ActorType: "owner", ActorID: "cli:" + userName(), OwnerID: a.owner.ID}
-	if err := a.service.Record(ctx, e); err != nil {
+	token, err := a.owners.MakeLink(ctx, cliActor(), a.owner.ID)
+	if err != nil {
 		return "", err
 	}
-	token, hash := identity.NewToken("oll_")
-	if err := a.store.PutLink(ctx, hash, a.owner, time.Now().Add(linkFor)); err != nil {
-		return "", err
-	}
-	return a.config.portal() + "/sign-in/" + token, nil
+	return portal.SignInURL(a.config.portal(), token, ""), nil
 }

@@ -30,7 +30,7 @@ func (a *app) pages(mcp http.Handler) (http.Handler, error) {
 		return nil, err
 	}
 	site, err := portal.New(portal.Config{
-		Service: a.service, Store: a.store, Policies: a.policies, LogErr: a.sequencer.Err, Base: a.config.portal(), Log: a.log,
+		Service: a.service, Owners: a.owners, Store: a.store, Policies: a.policies, LogErr: a.sequencer.Err, Base: a.config.portal(), Log: a.log,
 	})
 	if err != nil {
 		return nil, err

@@ -377,6 +377,68 @@ CREATE TABLE log_indexed (
 ) STRICT;
 INSERT INTO log_indexed (upto) VALUES (0);
 `, `
+-- Users among the owners. The first is the installation's. Roles are a JSON list.
+ALTER TABLE owners ADD COLUMN email TEXT; -- lower case; NULL: none
+ALTER TABLE owners ADD COLUMN roles TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE owners ADD COLUMN status TEXT NOT NULL DEFAULT 'ACTIVE' CHECK (status IN ('ACTIVE', 'DISABLED'));
+ALTER TABLE owners ADD COLUMN passphrase TEXT; -- PHC string; NULL: none
+ALTER TABLE owners ADD COLUMN created_at INTEGER; -- NULL: before it was noted
+ALTER TABLE owners ADD COLUMN notice TEXT NOT NULL DEFAULT '';
+UPDATE owners SET roles = '["admin"]' WHERE n = (SELECT min(n) FROM owners);
+CREATE UNIQUE INDEX owners_email ON owners (email) WHERE email IS NOT NULL;
+CREATE UNIQUE INDEX owners_user ON owners (name COLLATE NOCASE) WHERE type = 'user';
+
+-- A link signs in, or lets a new passphrase be set ("setup"). One that was spent is
+-- kept for a while, so that who comes again can be told.
+ALTER TABLE links ADD COLUMN id TEXT; -- of those that are also known by it
+ALTER TABLE links ADD COLUMN kind TEXT NOT NULL DEFAULT 'sign-in' CHECK (kind IN ('sign-in', 'setup'));
+ALTER TABLE links ADD COLUMN spent_at INTEGER;
+CREATE UNIQUE INDEX links_id ON links (id) WHERE id IS NOT NULL;
+CREATE INDEX links_owner ON links (owner_id);
+
+-- Sessions are tokens that we have signed; a row here is what makes one good. Those of
+-- before had none, and end.
+DROP TABLE sessions;
+CREATE TABLE sessions (
+	id         TEXT PRIMARY KEY, -- jti
+	owner_id   TEXT NOT NULL REFERENCES owners (id),
+	began_at   INTEGER NOT NULL, -- when the owner has signed in
+	seen_at    INTEGER NOT NULL,
+	until      INTEGER NOT NULL,
+	address    TEXT NOT NULL,
+	agent      TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_owner ON sessions (owner_id);
+
+-- Second factors, and those that are being set up.
+CREATE TABLE totp (
+	owner_id  TEXT PRIMARY KEY REFERENCES owners (id),
+	secret    BLOB NOT NULL,
+	last_step INTEGER NOT NULL -- used already, as are all before it
+) STRICT, WITHOUT ROWID;
+CREATE TABLE totp_setups (
+	owner_id TEXT PRIMARY KEY REFERENCES owners (id),
+	secret   BLOB NOT NULL,
+	codes    BLOB NOT NULL CHECK (length(codes) % 32 = 0), -- the hashes of the backup codes, one after another
+	replaces INTEGER NOT NULL CHECK (replaces IN (0, 1)), -- the former factor was shown
+	until    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE backup_codes (
+	owner_id TEXT NOT NULL REFERENCES owners (id),
+	hash     BLOB NOT NULL CHECK (length(hash) = 32),
+	used_at  INTEGER,
+	PRIMARY KEY (owner_id, hash)
+) STRICT, WITHOUT ROWID;
+
+-- What was tried, and has not succeeded since.
+CREATE TABLE attempts (
+	key       TEXT PRIMARY KEY,
+	count     INTEGER NOT NULL,
+	until     INTEGER NOT NULL, -- no try before
+	forget_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX attempts_forget ON attempts (forget_at);
+`, `
 -- What a yes to a request takes ("step_up", "deposit", "step_up deposit"), and what was
 -- given with it: the method of a second factor, what a passkey has signed (JSON), and the
 -- reference of a deposit.

@@ -57,6 +57,7 @@ import (
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/filelock"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -66,6 +67,7 @@ var (
 	_ approvals.GrantReader = (*Store)(nil)
 	_ audit.Store           = (*Store)(nil)
 	_ identity.Store        = (*Store)(nil)
+	_ owners.Store          = (*Store)(nil)
 	_ policy.Snapshots      = (*Store)(nil)
 )
 

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -134,89 +133,5 @@ func testTokensBetweenProcesses(t *testing.T, open Open) {
 		}
 		_, err := other.AgentByToken(t.Context(), [32]byte{n - 1})
 		wantErr(t, "the former token", err, identity.ErrNotFound)
-	}
-}
-
-func testLinks(t *testing.T, open Open) {
-	s := open(t, t.TempDir())
-	o := owner(t, s)
-	until, end := start.Add(5*time.Minute), start.Add(time.Hour)
-	for _, hash := range [][32]byte{{1}, {2}} {
-		if err := s.PutLink(t.Context(), hash, o, until); err != nil {
-			t.Fatal(err)
-		}
-	}
-	_, err := s.RedeemLink(t.Context(), [32]byte{9}, [32]byte{11}, start, end)
-	wantErr(t, "an unknown link", err, identity.ErrNotFound)
-
-	got, err := s.RedeemLink(t.Context(), [32]byte{1}, [32]byte{11}, until.Add(-time.Millisecond), end)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantSame(t, "session", identity.Session{OwnerID: o.ID, Name: "alice", Expires: end}, got)
-	_, err = s.RedeemLink(t.Context(), [32]byte{1}, [32]byte{12}, start, end)
-	wantErr(t, "a spent link", err, identity.ErrNotFound)
-	_, err = s.RedeemLink(t.Context(), [32]byte{2}, [32]byte{13}, until, end)
-	wantErr(t, "a link over its time", err, identity.ErrNotFound)
-	for _, hash := range [][32]byte{{12}, {13}, {1}} {
-		_, err = s.Session(t.Context(), hash, start)
-		wantErr(t, "a session of no link", err, identity.ErrNotFound)
-	}
-	if err := s.PutLink(t.Context(), [32]byte{3}, identity.Owner{ID: "nobody"}, until); err == nil {
-		t.Error("a link was made for an owner that is not there")
-	}
-}
-
-func testLinkRace(t *testing.T, open Open) {
-	place := t.TempDir()
-	a, b := open(t, place), open(t, place)
-	if err := a.PutLink(t.Context(), [32]byte{1}, owner(t, a), start.Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	winner := oneWinner(t, race(a, b, func(i int, s Store) error {
-		_, err := s.RedeemLink(t.Context(), [32]byte{1}, [32]byte{2, byte(i)}, start, start.Add(time.Hour))
-		return err
-	}), identity.ErrNotFound)
-	for i := range 32 {
-		_, err := a.Session(t.Context(), [32]byte{2, byte(i)}, start)
-		if (err == nil) != (i == winner) || err != nil && !errors.Is(err, identity.ErrNotFound) {
-			t.Errorf("link %d won; session %d: %v", winner, i, err)
-		}
-	}
-}
-
-func testSessions(t *testing.T, open Open) {
-	s := open(t, t.TempDir())
-	end := start.Add(time.Hour)
-	signIn := func(link, session byte) {
-		t.Helper()
-		if err := s.PutLink(t.Context(), [32]byte{link}, owner(t, s), start.Add(time.Minute)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.RedeemLink(t.Context(), [32]byte{link}, [32]byte{session}, start, end); err != nil {
-			t.Fatal(err)
-		}
-	}
-	signIn(1, 11)
-	signIn(2, 12)
-	want := identity.Session{OwnerID: owner(t, s).ID, Name: "alice", Expires: end}
-	for _, hash := range [][32]byte{{11}, {12}} {
-		got, err := s.Session(t.Context(), hash, end.Add(-time.Millisecond))
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantSame(t, "session", want, got)
-		_, err = s.Session(t.Context(), hash, end)
-		wantErr(t, "a session over its time", err, identity.ErrNotFound)
-	}
-	for range 2 {
-		if err := s.EndSession(t.Context(), [32]byte{11}); err != nil {
-			t.Fatal(err)
-		}
-		_, err := s.Session(t.Context(), [32]byte{11}, start)
-		wantErr(t, "an ended session", err, identity.ErrNotFound)
-	}
-	if _, err := s.Session(t.Context(), [32]byte{12}, start); err != nil {
-		t.Errorf("the other session: %v", err)
 	}
 }

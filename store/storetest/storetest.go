@@ -18,6 +18,7 @@ import (
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 )
@@ -27,6 +28,7 @@ type Store interface {
 	authz.Store
 	audit.Store
 	identity.Store
+	owners.Store
 	policy.Snapshots
 
 	PutKey(ctx context.Context, key proof.PublicKey) error
@@ -130,9 +132,20 @@ func Run(t *testing.T, open Open) {
 		{"Agents", testAgents},
 		{"Tokens", testTokens},
 		{"TokensBetweenProcesses", testTokensBetweenProcesses},
+		{"Users", testUsers},
+		{"LastAdmin", testLastAdmin},
+		{"Passphrase", testPassphrase},
+		{"ChangeIsWhole", testChangeIsWhole},
 		{"Links", testLinks},
 		{"LinkRace", testLinkRace},
+		{"LinkWithFactor", testLinkWithFactor},
 		{"Sessions", testSessions},
+		{"SessionsOfDisabled", testSessionsOfDisabled},
+		{"Factor", testFactor},
+		{"FactorSetup", testFactorSetup},
+		{"FactorRace", testFactorRace},
+		{"Attempts", testAttempts},
+		{"AttemptsRace", testAttemptsRace},
 		{"Policies", testPolicies},
 		{"Keys", testKeys},
 		{"Restart", testRestart},

@@ -1,0 +1,58 @@
+package owners
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/openleash/openleash-go/identity"
+)
+
+// A Refusal is what a door says of an error: the same words at every one. Nothing in it
+// is what somebody has sent.
+type Refusal struct {
+	Status int
+	Code   string
+	Why    string        // for the log, in a few words that the program knows
+	Told   string        // for who was refused
+	Retry  time.Duration // after which it can be tried again; zero: whenever
+}
+
+var refusals = []struct {
+	err error
+	Refusal
+}{
+	{ErrCredentials, Refusal{401, "INVALID_CREDENTIALS", "an unknown user or a wrong passphrase", "There is no such user with this passphrase.", 0}},
+	{ErrSetupRequired, Refusal{401, "SETUP_REQUIRED", "a user who has no passphrase yet", "This user has no passphrase yet. Sign in by a link (openleash open), or ask an admin for a set-up link.", 0}},
+	{identity.ErrFactorRequired, Refusal{403, "TOTP_REQUIRED", "no code of the second factor", "Enter the code that your authenticator app shows, or a backup code.", 0}},
+	{identity.ErrFactorWrong, Refusal{401, "INVALID_TOTP_CODE", "a wrong code of the second factor", "This code is wrong, or was used already. Wait for the next one.", 0}},
+	{ErrSession, Refusal{401, "INVALID_SESSION", "a session that has ended, or never was", "The session has ended, or never was. Sign in again.", 0}},
+	{ErrStayed, Refusal{401, "INVALID_SESSION", "a session that was to be longer than a sign-in is good for", "It is too long since you have signed in. Sign in again.", 0}},
+	{ErrLink, Refusal{403, "INVALID_LINK", "a link that was used, has expired, or never was", "The link was used, has expired, or never was.", 0}},
+}
+
+// Refusal says how to refuse who is not let in; false: the error is none of these.
+func (s *Service) Refusal(err error) (Refusal, bool) {
+	if busy := new(identity.TooManyError); errors.As(err, &busy) {
+		return tooMany(busy.Until.Sub(s.Now())), true
+	}
+	for _, r := range refusals {
+		if errors.Is(err, r.err) {
+			return r.Refusal, true
+		}
+	}
+	return Refusal{}, false
+}
+
+func tooMany(wait time.Duration) Refusal {
+	wait = max(wait.Round(time.Second), time.Second)
+	return Refusal{http.StatusTooManyRequests, "TOO_MANY_ATTEMPTS", "too many attempts", fmt.Sprintf("That was tried too often. Try again in %s.", inWords(wait)), wait}
+}
+
+func inWords(d time.Duration) string {
+	if d < 2*time.Minute {
+		return fmt.Sprintf("%d seconds", int(d.Seconds()))
+	}
+	return fmt.Sprintf("%d minutes", int((d + time.Minute - 1).Minutes()))
+}
