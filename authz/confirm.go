@@ -7,6 +7,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -23,9 +24,6 @@ type Factors interface {
 	Enrolled(ctx context.Context, ownerID string) (bool, error)
 }
 
-// ErrNotEnrolled is why an owner cannot approve what takes a second factor.
-var ErrNotEnrolled = errors.New("this approval takes a second factor, and none is enrolled")
-
 // A Confirmation is what an owner gives with a yes.
 type Confirmation struct {
 	Code             string // of a second factor; empty: none is given
@@ -41,8 +39,8 @@ func needsOf(d policy.Limited) approvals.Needs {
 }
 
 // Approve is the owner's yes to the action of that hash, with what it takes. by names the
-// person and the door, as in Answer. It fails as AnswerShown does, with ErrNotEnrolled, an
-// error of Factors, or of approvals.Request.Confirmable.
+// person and the door, as in Answer. It fails as AnswerShown does, with
+// identity.ErrNoFactor, with an error of Factors, or of approvals.Request.Confirmable.
 func (s *Service) Approve(ctx context.Context, by, requestID string, shown action.Hash, c Confirmation) (approvals.Request, error) {
 	r, err := s.shown(ctx, requestID, shown)
 	if err != nil {
@@ -78,11 +76,11 @@ func (s *Service) factor(ctx context.Context, r approvals.Request, a approvals.A
 
 func (s *Service) enrolled(ctx context.Context, ownerID string) error {
 	if s.cfg.Factors == nil {
-		return ErrNotEnrolled
+		return identity.ErrNoFactor
 	}
 	enrolled, err := s.cfg.Factors.Enrolled(ctx, ownerID)
 	if err == nil && !enrolled {
-		err = ErrNotEnrolled
+		err = identity.ErrNoFactor
 	}
 	return err
 }
@@ -90,7 +88,7 @@ func (s *Service) enrolled(ctx context.Context, ownerID string) error {
 // CanStepUp reports whether an owner has a second factor.
 func (s *Service) CanStepUp(ctx context.Context, ownerID string) (bool, error) {
 	err := s.enrolled(ctx, ownerID)
-	if errors.Is(err, ErrNotEnrolled) {
+	if errors.Is(err, identity.ErrNoFactor) {
 		return false, nil
 	}
 	return err == nil, err

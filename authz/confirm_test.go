@@ -9,6 +9,7 @@ import (
 
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 )
@@ -89,7 +90,7 @@ func TestNobodyIsEnrolled(t *testing.T) {
 	for name, c := range map[string]authz.Factors{"no factors": nil, "none of this owner": codes(nil)} {
 		r := newRoom(t, rules, func(cfg *authz.Config) { cfg.Factors = c })
 		asked := r.call(t, "wire", `{}`)
-		wantError(t, name, r.approve(asked, authz.Confirmation{Code: "111111"}), authz.ErrNotEnrolled)
+		wantError(t, name, r.approve(asked, authz.Confirmation{Code: "111111"}), identity.ErrNoFactor)
 		if can, err := r.CanStepUp(t.Context(), asked.Approval.OwnerID); can || err != nil {
 			t.Errorf("%s: can step up: %t, %v", name, can, err)
 		}

@@ -88,7 +88,7 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { w.keeper.Close() })
 	log := w.sequence()
-	w.service, err = authz.New(authz.Config{Store: overtaking{w.store, w}, Owner: w.owner, Policies: w.keeper, Log: log, Now: w.now})
+	w.service, err = authz.New(authz.Config{Store: overtaking{w.store, w}, Owner: w.owner, Policies: w.keeper, Log: log, Now: w.now, Factors: identity.NewFactors(w.store, w.now)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +163,12 @@ func write(t *testing.T, file, text string) {
 // hold makes a request that waits: a purchase with these arguments, in JSON.
 func (w *world) hold(arguments string, over ...approvals.Overshoot) approvals.Request {
 	w.t.Helper()
+	return w.holdFor(approvals.Needs{}, arguments, over...)
+}
+
+// holdFor is hold of what takes more than a yes.
+func (w *world) holdFor(needs approvals.Needs, arguments string, over ...approvals.Overshoot) approvals.Request {
+	w.t.Helper()
 	args := parse(w.t, arguments)
 	payload := action.ObjectValue(
 		action.Member{Key: "amount_minor", Value: action.IntValue(129900)},
@@ -174,7 +180,7 @@ func (w *world) hold(arguments string, over ...approvals.Overshoot) approvals.Re
 		AgentID: "shop-bot", SubjectID: w.owner.ID, RelyingParty: action.RelyingParty{Domain: "butik.example"}, Payload: payload,
 	}
 	r := approvals.Request{
-		ID: uuid.NewString(), OwnerID: w.owner.ID, AgentID: "shop-bot", DecisionID: uuid.NewString(),
+		ID: uuid.NewString(), OwnerID: w.owner.ID, AgentID: "shop-bot", Needs: needs, DecisionID: uuid.NewString(),
 		Action: req, ActionHash: req.Hash(), IntentHash: action.IntentHash("shop-bot", "shop", "create_order", args),
 		Server: "shop", Tool: "create_order", PolicyID: "shopping", RuleID: "large-orders",
 		Reason: "Orders over 500 kr need your word.", Overshoots: over, NearTo: w.nearTo, CreatedAt: w.now(), ExpiresAt: w.now().Add(24 * time.Hour),

@@ -197,7 +197,7 @@ func (a *app) openService() (err error) {
 	a.service, err = authz.New(authz.Config{
 		Store: a.store, Owner: a.owner, Policies: a.policies, Key: a.key, Log: a.sequencer, MaskKey: a.maskKey,
 		Protect:      authz.NewProtection(append(a.config.witnessFiles(), a.home.Dir, a.config.Policies), []int{a.config.port()}),
-		OpenPerAgent: a.config.OpenPerAgent, Process: a.process,
+		OpenPerAgent: a.config.OpenPerAgent, Process: a.process, Factors: identity.NewFactors(a.store, nil),
 	})
 	if err != nil {
 		return err

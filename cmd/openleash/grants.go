@@ -67,6 +67,7 @@ a bounded argument, and that has its value, gets the same bound; one that it has
 func approvalsApprove() *cobra.Command {
 	var f termsFlags
 	var version int
+	var reference string
 	cmd := &cobra.Command{
 		Use:   "approve ID",
 		Short: "Let one action run, once, or with a standing grant more often",
@@ -78,6 +79,10 @@ ends when the tool's definition changes.
 
 An agent may word anew what waits, which makes the next version of the request. Then say
 which version you were shown: an approval of another one does not count.
+
+Where the policy wants your second factor, the code is asked for here, at the terminal or as
+the first line of standard input; where it wants a deposit, say by --deposit-reference by
+which it is found again. Such an approval is for once.
 
 ` + boundsHelp + `
 
@@ -99,17 +104,28 @@ openleash grants lists what you gave, and withdraws it.`,
 			}
 			return withApp(cmd, func(a *app) error {
 				if f.times == 0 && f.length == "" {
-					return a.answer(cmd, args[0], true, version, "")
+					return a.approveOnce(cmd, args[0], version, reference)
 				}
 				return a.give(cmd, args[0], version, terms)
 			})
 		},
 	}
 	cmd.Flags().IntVar(&version, "version", 1, "the version that you were shown; an agent may word anew what waits")
+	cmd.Flags().StringVar(&reference, "deposit-reference", "", "of the deposit, where the policy wants one: up to 200 characters")
 	cmd.Flags().IntVar(&f.times, "times", 0, "how often, this one included: 2 to 10000")
 	cmd.Flags().StringVar(&f.length, "for", "", "how long: 90m, 8h, 30d")
 	cmd.Flags().StringArrayVar(&f.bounds, "bound", nil, "what may differ, 'PATH OP VALUE'; may be repeated")
 	return cmd
+}
+
+// approveOnce lets the action run, once.
+func (a *app) approveOnce(cmd *cobra.Command, id string, version int, reference string) error {
+	r, err := a.approve(cmd, id, version, reference)
+	if err != nil {
+		return withHint(fmt.Errorf("approve %s: %w", id, err), answerHint(id, err))
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "approved %s\n", r.ID)
+	return a.suggestRule(cmd.Context(), cmd.OutOrStdout(), r)
 }
 
 func (a *app) give(cmd *cobra.Command, id string, version int, terms approvals.Terms) error {

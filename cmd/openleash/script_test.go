@@ -56,6 +56,7 @@ import (
 //	unsaid URL WHERE…         no secret that the authserver there has given out stands in
 //	                          these files, folders, or what these processes have written
 //	specified LOG             what docs/audit.md says of the events, and nothing else, is in the log
+//	enrol CODE…               gives the owner a second factor, with these backup codes
 //	cut FILE N                takes N bytes off a file's end
 func TestScripts(t *testing.T) {
 	// Under nohup, as some CI runs are, SIGHUP is ignored by all that we start.
@@ -76,7 +77,7 @@ func TestScripts(t *testing.T) {
 			"code": cmdCode,
 			"host": cmdHost, "send": cmdSend, "sendfile": cmdSendFile, "call": cmdCall, "recv": cmdRecv, "answer": cmdAnswer, "says": cmdSays, "silent": cmdSilent,
 			"close": cmdClose, "signal": cmdSignal, "ended": cmdEnded, "protocol": cmdProtocol, "gone": cmdGone, "until": cmdUntil,
-			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "forwarded": cmdForwarded, "unsaid": cmdUnsaid, "specified": cmdSpecified,
+			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "enrol": cmdEnrol, "forwarded": cmdForwarded, "unsaid": cmdUnsaid, "specified": cmdSpecified,
 		},
 	})
 }
