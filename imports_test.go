@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"policy":          {"action", "identity"},
 	"proof":           {"action"},
 	"approvals":       {"action"},
+	"passkey":         {"action", "approvals", "identity"},
 	"replay":          {"action", "policy"},
 	"draft":           {"action", "policy", "approvals"},
 	"authz":           {"action", "policy", "proof", "audit", "approvals", "identity"},
