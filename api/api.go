@@ -7,10 +7,15 @@
 //
 //	{"error":{"code":"INVALID_JSON","message":"…","field_errors":{"token":"…"}}}
 //
-// with the status that fits: 400 for what cannot be read, 404 for a route that
-// there is not, 405 (with Allow) for a method that it has not, 413, 415. Fields
+// with the status that fits: 400 for what cannot be read, 401 for who does not show who
+// he is, 403 for who may not, 404 for a route that
+// there is not, 405 (with Allow) for a method that it has not, 413, 415, 429
+// (with Retry-After) for what was tried too often. Fields
 // that do not apply are null or absent as openapi.yaml, which is served at
 // /v1/openapi.yaml, says.
+//
+// Owners show the token of a session, as "Authorization: Bearer v4.public.…" or in the
+// portal's cookie. What they may do is looked up at each request.
 //
 // The package trusts the door in front of it (internal/door.Guard) for Host and
 // Origin.
@@ -21,12 +26,15 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 )
@@ -42,6 +50,9 @@ type Config struct {
 	Key      *proof.Key               // signs the answer to /v1/installation
 	Keys     func() []proof.PublicKey // all keys that were ever used; nil: only Key
 	Policies *policy.Keeper           // nil: health says that no policy is in force
+	Owners   *owners.Service          // who is signed in
+	Cookie   string                   // of the portal's sessions, which are good here too
+	Refused  func(authz.Access) error // records who was not let in
 	LogErr   func() error             // why the log cannot be written; nil: it can
 	Version  string
 	Now      func() time.Time // nil: time.Now
@@ -61,6 +72,8 @@ type access string
 
 const (
 	anybody access = "anybody" // nobody is asked who he is
+	owner   access = "owner"   // who shows a session
+	admin   access = "admin"   // of a user who is an admin now
 )
 
 type route struct {
@@ -77,13 +90,34 @@ func (s *server) routes() []route {
 		{"GET", "/v1/installation", anybody, s.installation},
 		{"POST", "/v1/verify-proof", anybody, s.verifyProof},
 		{"POST", "/v1/playground/run", anybody, s.playground},
+
+		{"POST", "/v1/initial-setup", anybody, s.initialSetup},
+		{"POST", "/v1/owner/setup", anybody, s.ownerSetup},
+		{"POST", "/v1/owner/login", anybody, s.login},
+		{"POST", "/v1/owner/logout", owner, s.logout},
+		{"POST", "/v1/owner/session/refresh", owner, s.refresh},
+		{"GET", "/v1/owner/sessions", owner, s.sessions},
+		{"DELETE", "/v1/owner/sessions/{id}", owner, s.revokeSession},
+		{"GET", "/v1/owner/profile", owner, s.profile},
+		{"PUT", "/v1/owner/profile", owner, s.setProfile},
+		{"POST", "/v1/owner/passphrase", owner, s.setPassphrase},
+		{"POST", "/v1/owner/totp/setup", owner, s.setUpTOTP},
+		{"POST", "/v1/owner/totp/confirm", owner, s.confirmTOTP},
+		{"POST", "/v1/owner/totp/disable", owner, s.disableTOTP},
+		{"GET", "/v1/admin/users", admin, s.users},
+		{"POST", "/v1/admin/users", admin, s.addUser},
+		{"PUT", "/v1/admin/users/{id}", admin, s.setUser},
+		{"POST", "/v1/admin/users/{id}/setup-invite", admin, s.inviteUser},
 	}
 }
 
 // New returns the handler of everything below /v1/.
 func New(c Config) (http.Handler, error) {
-	if c.Key == nil {
-		return nil, errors.New("api: a key is needed")
+	if c.Key == nil || c.Owners == nil {
+		return nil, errors.New("api: a key and the owners are needed")
+	}
+	if c.Refused == nil {
+		c.Refused = func(authz.Access) error { return nil }
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -135,7 +169,11 @@ func serveSpec(w http.ResponseWriter, _ *http.Request) {
 // serve is the one way from a handler's answer to the wire.
 func (s *server) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		answer, err := rt.handle(r)
+		r, err := s.admit(r, rt.access)
+		var answer any
+		if err == nil {
+			answer, err = rt.handle(r)
+		}
 		if err != nil {
 			s.refuse(w, r, err)
 			return
@@ -146,10 +184,13 @@ func (s *server) serve(rt route) http.HandlerFunc {
 
 // refuse writes an error; what is not meant for the caller goes to the log.
 func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	var f *fault
-	if !errors.As(err, &f) {
+	f := s.faultOf(r, err)
+	if f == nil {
 		s.Log.Error().Err(err).Str("path", r.URL.Path).Msg("api: request failed")
 		f = &fault{status: http.StatusInternalServerError, Code: "INTERNAL", Message: "OpenLeash could not do this; its log says why."}
+	}
+	if f.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(f.retry.Seconds())))
 	}
 	s.write(w, r, f.status, map[string]*fault{"error": f})
 }

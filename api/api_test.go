@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/openleash/openleash-go/action"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/store/sqlite"
@@ -57,7 +58,16 @@ func config(t *testing.T) Config {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { keeper.Close() })
-	return Config{Key: key, Policies: keeper, Version: "v1.2.3", Now: func() time.Time { return now }}
+	owner, err := store.EnsureOwner(t.Context(), "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := func() time.Time { return now }
+	people, err := owners.New(owners.Config{Store: store, Owner: owner, Key: key, Keys: func() []proof.PublicKey { return []proof.PublicKey{key.Public()} }, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{Key: key, Policies: keeper, Owners: people, Cookie: "openleash_8787", Version: "v1.2.3", Now: clock}
 }
 
 func newAPI(t *testing.T, c Config) http.Handler {

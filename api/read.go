@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/openleash/openleash-go/action"
 )
@@ -16,6 +17,7 @@ type fault struct {
 	Code        string            `json:"code"`
 	Message     string            `json:"message"`
 	FieldErrors map[string]string `json:"field_errors,omitempty"`
+	retry       time.Duration     // after which it can be tried again; zero: whenever
 }
 
 func (f *fault) Error() string { return f.Code + ": " + f.Message }
@@ -52,6 +54,61 @@ func readObject(r *http.Request, known ...string) (action.Value, error) {
 		return action.Value{}, badRequest("INVALID_JSON", "The body must be a JSON object.")
 	}
 	return v, onlyKnown(v, known)
+}
+
+// readOptional is readObject for a body that may be left out.
+func readOptional(r *http.Request, known ...string) (action.Value, error) {
+	v, err := readObject(r, known...)
+	var f *fault
+	if errors.As(err, &f) && f.Code == "MISSING_BODY" {
+		return action.Value{}, nil
+	}
+	return v, err
+}
+
+// optionalStrings reads fields that are strings, and may be left out.
+func optionalStrings(v action.Value, names ...string) (list []string, err error) {
+	for _, name := range names {
+		text, err := optionalString(v, name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, text)
+	}
+	return list, nil
+}
+
+// givenString reads a string that changes something: left out, nothing does. null is
+// refused: it would be taken for one or the other.
+func givenString(v action.Value, name string) (*string, error) {
+	switch field := v.Get(name); field.Kind() {
+	case action.Missing:
+		return nil, nil
+	case action.String:
+		text := field.Text()
+		return &text, nil
+	default:
+		return nil, badField(name, "want a string")
+	}
+}
+
+// givenStrings is givenString for a list of them.
+func givenStrings(v action.Value, name string) (*[]string, error) {
+	field := v.Get(name)
+	if field.Kind() == action.Missing {
+		return nil, nil
+	}
+	list := []string{}
+	for _, item := range field.Items() {
+		if item.Kind() != action.String {
+			return nil, badField(name, "want a list of strings")
+		}
+		list = append(list, item.Text())
+	}
+	if field.Kind() != action.Array {
+		return nil, badField(name, "want a list of strings")
+	}
+	return &list, nil
 }
 
 // onlyKnown refuses keys that would be ignored: a misspelt expectation would

@@ -96,7 +96,7 @@ func (f *Factors) Verify(ctx context.Context, ownerID, code string) (method stri
 	if code = bare(code); code == "" {
 		return "", ErrFactorRequired
 	}
-	limit := codeLimit(ownerID)
+	limit := CodeLimit(ownerID)
 	if err := f.store.Try(ctx, f.now(), limit); err != nil {
 		return "", err
 	}
@@ -106,8 +106,8 @@ func (f *Factors) Verify(ctx context.Context, ownerID, code string) (method stri
 	return method, f.store.Forgive(ctx, limit.Key)
 }
 
-// codeLimit makes a guess of six digits hopeless: after a day of guessing, a day each.
-func codeLimit(ownerID string) Limit {
+// CodeLimit makes a guess of six digits hopeless: after a day of guessing, a day each.
+func CodeLimit(ownerID string) Limit {
 	return Limit{Key: "code:" + ownerID, Free: 5, Wait: 15 * time.Minute, MaxWait: 24 * time.Hour}
 }
 

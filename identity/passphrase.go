@@ -40,11 +40,11 @@ const (
 func CheckPassphrase(passphrase string) error {
 	switch n := utf8.RuneCountInString(passphrase); {
 	case !utf8.ValidString(passphrase):
-		return errorString("passphrase: it is not text (invalid UTF-8)")
+		return badField("passphrase", "it is not text (invalid UTF-8)")
 	case n < MinPassphrase:
-		return fmt.Errorf("passphrase: want at least %d characters, got %d", MinPassphrase, n)
+		return badField("passphrase", "want at least %d characters, got %d", MinPassphrase, n)
 	case len(passphrase) > maxPassphrase:
-		return fmt.Errorf("passphrase: want at most %d bytes, got %d", maxPassphrase, len(passphrase))
+		return badField("passphrase", "want at most %d bytes, got %d", maxPassphrase, len(passphrase))
 	}
 	return nil
 }

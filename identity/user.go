@@ -52,6 +52,15 @@ var (
 	ErrLastAdmin = errors.New("there must be one active admin, and this is the last")
 )
 
+// A FieldError is what is wrong with one field of an account.
+type FieldError struct{ Field, Problem string }
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
+
+func badField(field, format string, args ...any) error {
+	return &FieldError{field, fmt.Sprintf(format, args...)}
+}
+
 const (
 	maxUserName = 64
 	maxEmail    = 254
@@ -63,15 +72,15 @@ func CheckUserName(name string) error {
 	unseen := func(r rune) bool { return !unicode.IsPrint(r) }
 	switch {
 	case name == "" || utf8.RuneCountInString(name) > maxUserName:
-		return fmt.Errorf("name: want 1 to %d characters, got %d", maxUserName, utf8.RuneCountInString(name))
+		return badField("name", "want 1 to %d characters, got %d", maxUserName, utf8.RuneCountInString(name))
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, unseen):
-		return errors.New("name: want characters that can be seen")
+		return badField("name", "want characters that can be seen")
 	case strings.TrimSpace(name) != name || strings.Contains(name, "  "):
-		return errors.New("name: want no spaces at its ends, and one at a time within")
+		return badField("name", "want no spaces at its ends, and one at a time within")
 	case strings.Contains(name, "@"):
-		return errors.New("name: want no @, which is for e-mail addresses")
+		return badField("name", "want no @, which is for e-mail addresses")
 	case uuid.Validate(name) == nil:
-		return errors.New("name: want no UUID, which is for ids")
+		return badField("name", "want no UUID, which is for ids")
 	}
 	return nil
 }
@@ -85,7 +94,7 @@ func NormalEmail(address string) (string, error) {
 	a, err := mail.ParseAddress(address)
 	ascii := !strings.ContainsFunc(address, func(r rune) bool { return r > unicode.MaxASCII || r <= ' ' })
 	if err != nil || a.Address != address || a.Name != "" || len(address) > maxEmail || !ascii {
-		return "", fmt.Errorf("email: want an address like ann@example.com, of at most %d ASCII characters", maxEmail)
+		return "", badField("email", "want an address like ann@example.com, of at most %d ASCII characters", maxEmail)
 	}
 	return strings.ToLower(address), nil
 }
@@ -93,7 +102,7 @@ func NormalEmail(address string) (string, error) {
 // CheckRoles says what is wrong with a user's roles.
 func CheckRoles(roles []string) error {
 	if len(roles) > 1 || len(roles) == 1 && roles[0] != RoleAdmin {
-		return fmt.Errorf("roles: want none or [%q], got %q", RoleAdmin, roles)
+		return badField("roles", "want none or [%q], got %q", RoleAdmin, roles)
 	}
 	return nil
 }
@@ -101,7 +110,7 @@ func CheckRoles(roles []string) error {
 // CheckStatus says what is wrong with a user's status.
 func CheckStatus(status string) error {
 	if status != UserActive && status != UserDisabled {
-		return fmt.Errorf("status: want %s or %s, got %q", UserActive, UserDisabled, status)
+		return badField("status", "want %s or %s, got %q", UserActive, UserDisabled, status)
 	}
 	return nil
 }

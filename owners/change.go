@@ -19,10 +19,10 @@ type Change struct {
 	Propose *Proposal
 	Confirm *Confirmation // ErrNotFound
 	Drop    string        // the owner whose second factors go, those being set up too
-	Notice  *Notice
-	Forgive []string // what was tried in vain
-	End     *Ending  // of one session: ErrNotFound
-	Void    string   // the owner whose links go
+	Notice  *Notice       // ErrNotFound
+	Forgive []string      // what was tried in vain
+	End     *Ending       // of one session: ErrNotFound
+	Void    string        // the owner whose links go
 	Link    *Link
 	Start   *identity.Session // of an active user: ErrNotFound
 	Entries []audit.Entry
@@ -63,8 +63,9 @@ type Confirmation struct {
 	Now     time.Time
 }
 
-// Notice is what an owner is shown until it is dismissed; empty: it is.
-type Notice struct{ OwnerID, Text string }
+// Notice is added to what an owner is shown until it is dismissed; empty: what was Shown
+// is dismissed (ErrNotFound: that is not all any more).
+type Notice struct{ OwnerID, Text, Shown string }
 
 // Ending ends sessions of an owner: one, or all but one.
 type Ending struct {

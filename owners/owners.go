@@ -56,7 +56,6 @@ var (
 	ErrSession       = errors.New("the session has ended, or never was")
 	ErrLink          = errors.New("the link was used, has expired, or never was")
 	ErrSetUp         = errors.New("the installation is set up already")
-	ErrNotAdmin      = errors.New("only an admin may do this")
 	ErrStayed        = errors.New("it is too long since the sign-in: sign in again")
 	ErrInstallation  = errors.New("the agents of this installation act for this user: he cannot be disabled")
 )

@@ -29,6 +29,11 @@ var refusals = []struct {
 	{identity.ErrFactorWrong, Refusal{401, "INVALID_TOTP_CODE", "a wrong code of the second factor", "This code is wrong, or was used already. Wait for the next one.", 0}},
 	{ErrSession, Refusal{401, "INVALID_SESSION", "a session that has ended, or never was", "The session has ended, or never was. Sign in again.", 0}},
 	{ErrStayed, Refusal{401, "INVALID_SESSION", "a session that was to be longer than a sign-in is good for", "It is too long since you have signed in. Sign in again.", 0}},
+	{ErrInviteNotFound, Refusal{404, "INVITE_NOT_FOUND", "a set-up link that never was", "There is no such set-up link.", 0}},
+	{ErrInviteToken, Refusal{401, "INVALID_INVITE_TOKEN", "a wrong token of a set-up link", "The token is not the one of this set-up link.", 0}},
+	{ErrInviteUsed, Refusal{400, "INVITE_USED", "a set-up link that was used", "This set-up link was used. Ask an admin for a new one.", 0}},
+	{ErrInviteExpired, Refusal{400, "INVITE_EXPIRED", "a set-up link that has expired", "This set-up link has expired. Ask an admin for a new one.", 0}},
+	{ErrSetUp, Refusal{403, "SETUP_ALREADY_COMPLETED", "a set-up of what is set up", "The installation is set up already. Sign in.", 0}},
 	{ErrLink, Refusal{403, "INVALID_LINK", "a link that was used, has expired, or never was", "The link was used, has expired, or never was.", 0}},
 }
 

@@ -10,12 +10,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/openleash/openleash-go/api"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/portal"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/proxy"
@@ -25,6 +27,7 @@ import (
 func (a *app) pages(mcp http.Handler) (http.Handler, error) {
 	v1, err := api.New(api.Config{
 		Key: a.key, Keys: a.publicKeys, Policies: a.policies, LogErr: a.sequencer.Err, Version: version(), Log: a.log,
+		Owners: a.owners, Cookie: owners.Cookie(strconv.Itoa(a.config.port())), Refused: a.service.Refused,
 	})
 	if err != nil {
 		return nil, err

@@ -162,8 +162,14 @@ func (t *tx) setPassphrase(p owners.Secret) error {
 	return t.execOne("UPDATE owners SET passphrase = ? WHERE type = 'user' AND id = ?", textOrNull(p.Hash), p.OwnerID)
 }
 
+// maxNotice bounds what an owner is shown; the oldest goes first.
+const maxNotice = 2000
+
 func (t *tx) setNotice(n owners.Notice) error {
-	return t.execOne("UPDATE owners SET notice = ? WHERE id = ?", n.Text, n.OwnerID)
+	if n.Text == "" {
+		return t.execOne("UPDATE owners SET notice = '' WHERE id = ? AND notice = ?", n.OwnerID, n.Shown)
+	}
+	return t.execOne("UPDATE owners SET notice = ltrim(substr(notice || char(10) || ?, ?), char(10)) WHERE id = ?", n.Text, -maxNotice, n.OwnerID)
 }
 
 func (t *tx) forgive(keys []string) error {

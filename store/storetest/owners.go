@@ -68,6 +68,13 @@ func testUsers(t *testing.T, open Open) {
 	change(t, s, owners.Change{Set: &bob, Notice: &owners.Notice{OwnerID: bob.ID, Text: "so it is"}})
 	bob.Notice = "so it is"
 	wantUser(t, s, "robert", bob)
+	change(t, s, owners.Change{Notice: &owners.Notice{OwnerID: bob.ID, Text: "and so"}})
+	wantErr(t, "dismissing what was shown before", s.Change(t.Context(), owners.Change{Notice: &owners.Notice{OwnerID: bob.ID, Shown: "so it is"}}), identity.ErrNotFound)
+	bob.Notice = "so it is\nand so"
+	wantUser(t, s, "robert", bob)
+	change(t, s, owners.Change{Notice: &owners.Notice{OwnerID: bob.ID, Shown: bob.Notice}})
+	bob.Notice = ""
+	wantUser(t, s, "robert", bob)
 	bob.Name = "Dora"
 	wantErr(t, "taking a name", s.Change(t.Context(), owners.Change{Set: &bob}), identity.ErrTaken)
 	bob.ID = uuid.NewString()
