@@ -19,7 +19,7 @@ var mayImport = map[string][]string{
 	"action":          {},
 	"audit":           {},
 	"identity":        {},
-	"owners":          {"identity", "proof", "audit"},
+	"owners":          {"identity", "proof", "audit", "passkey"},
 	"policy":          {"action", "identity"},
 	"proof":           {"action"},
 	"approvals":       {"action"},

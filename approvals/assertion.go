@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 )
 
@@ -21,4 +22,15 @@ func (a Assertion) Answers(challenge [32]byte) bool {
 	}
 	got, err := base64.RawURLEncoding.Strict().DecodeString(said.Challenge)
 	return err == nil && bytes.Equal(got, challenge[:])
+}
+
+// counterAt is where authenticator data has the passkey's counter.
+const counterAt = 33
+
+// Counter is how often the passkey says that it was used; zero: it does not count.
+func (a Assertion) Counter() uint32 {
+	if len(a.AuthenticatorData) < counterAt+4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(a.AuthenticatorData[counterAt:])
 }

@@ -155,7 +155,8 @@ type Config struct {
 
 	OpenPerAgent int // how many requests of one agent may wait; zero: 50
 
-	Factors Factors // nil: nobody has a second factor, and what wants one is not approved
+	Factors  Factors  // nil: nobody has a second factor, and what wants one is not approved
+	Passkeys Passkeys // nil: none is taken for one
 }
 
 // Service decides.

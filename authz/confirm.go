@@ -24,10 +24,18 @@ type Factors interface {
 	Enrolled(ctx context.Context, ownerID string) (bool, error)
 }
 
+// Passkeys are the passkeys of owners.
+type Passkeys interface {
+	// Verify returns nil when a passkey of that owner has signed the challenge. That its
+	// counter goes on is a condition of the commit too.
+	Verify(ctx context.Context, ownerID string, challenge [32]byte, a approvals.Assertion) error
+}
+
 // A Confirmation is what an owner gives with a yes.
 type Confirmation struct {
-	Code             string // of a second factor; empty: none is given
-	DepositReference string // empty: none is given
+	Code             string               // of a second factor; empty: none is given
+	Passkey          *approvals.Assertion // over the request's challenge, in a code's place; nil: none is given
+	DepositReference string               // empty: none is given
 }
 
 // needsOf is what an approval takes, beside the owner's word, by a decision.
@@ -67,11 +75,14 @@ func (s *Service) factor(ctx context.Context, r approvals.Request, a approvals.A
 			return f, err
 		}
 	}
-	if c.Code == "" || s.cfg.Factors == nil {
-		return f, nil // Answerable says whether it is needed
+	switch {
+	case c.Passkey != nil && s.cfg.Passkeys != nil:
+		f = approvals.Factor{Method: identity.MethodPasskey, Passkey: c.Passkey}
+		return f, s.cfg.Passkeys.Verify(ctx, r.OwnerID, approvals.ApprovalChallenge(r.ID, r.ActionHash), *c.Passkey)
+	case c.Code != "" && s.cfg.Factors != nil:
+		f.Method, err = s.cfg.Factors.Verify(ctx, r.OwnerID, c.Code)
 	}
-	f.Method, err = s.cfg.Factors.Verify(ctx, r.OwnerID, c.Code)
-	return f, err
+	return f, err // Answerable says whether one is needed
 }
 
 func (s *Service) enrolled(ctx context.Context, ownerID string) error {

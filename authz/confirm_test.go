@@ -1,15 +1,22 @@
 package authz_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/descope/virtualwebauthn"
+
+	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/owners"
+	"github.com/openleash/openleash-go/passkey"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 )
@@ -222,6 +229,110 @@ func TestPolicyHasChangedWhileItWaits(t *testing.T) {
 	if same.Approval.ID != again.Approval.ID {
 		t.Errorf("asked a third time: %+v", same.Approval)
 	}
+}
+
+// A passkey stands for a code when it has signed for that request and that action, as one
+// of the owner's own.
+func TestStepUpByPasskey(t *testing.T) {
+	r := newRoom(t, rules)
+	party, err := passkey.NewParty("http://openleash.localhost:8787")
+	if err != nil {
+		t.Fatal(err)
+	}
+	phone := newDevice(t, party)
+	r.Service, err = authz.New(authz.Config{Store: r.store, Owner: r.Owner(), Policies: r.keeper, Key: r.key, Now: func() time.Time { return r.now },
+		Factors: codes{}, Passkeys: passkey.Checker{Party: party, Store: r.store}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Service.Close() })
+	mine, theirs := phone.register(r.Owner()), newDevice(t, party)
+	mine.Name, mine.CreatedAt = "phone", r.now
+	if err := r.store.Change(t.Context(), owners.Change{Passkey: &mine}); err != nil {
+		t.Fatal(err)
+	}
+	asked, other := r.call(t, "wire", `{"a":1}`), r.call(t, "wire", `{"a":2}`)
+	signed := func(d *device, request string, hash action.Hash) *approvals.Assertion {
+		return d.signs(approvals.ApprovalChallenge(request, hash))
+	}
+	id, hash := asked.Approval.ID, asked.ActionHash
+	changed := signed(phone, id, hash)
+	changed.Signature = append([]byte{}, changed.Signature...)
+	changed.Signature[10] ^= 1
+	for what, a := range map[string]*approvals.Assertion{
+		"for another request":         signed(phone, other.Approval.ID, hash),
+		"for another action":          signed(phone, id, other.ActionHash),
+		"by nobody's passkey":         signed(theirs, id, hash),
+		"by another key under the id": {CredentialID: mine.ID, AuthenticatorData: changed.AuthenticatorData, ClientData: changed.ClientData, Signature: signed(theirs, id, hash).Signature},
+		"with a changed signature":    changed,
+		"of nothing":                  {},
+	} {
+		wantError(t, what, r.approve(asked, authz.Confirmation{Passkey: a}), identity.ErrPasskey)
+	}
+	good := signed(phone, id, hash)
+	if err := r.approve(asked, authz.Confirmation{Passkey: good}); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, "replayed", r.approve(asked, authz.Confirmation{Passkey: good}), approvals.ErrAnswered)
+	wantError(t, "replayed elsewhere", r.approve(other, authz.Confirmation{Passkey: good}), identity.ErrPasskey)
+	ran := r.call(t, "wire", `{"a":1}`)
+	wantCode(t, ran, authz.Allowed)
+	if ran.Approval.Factor.Method != "passkey" || ran.Approval.Factor.Passkey == nil {
+		t.Errorf("kept: %+v", ran.Approval.Factor)
+	}
+	for _, e := range r.entries(t) {
+		if e.Event == "approval.approved" && (e.Factor != "passkey" || e.Passkey == nil || !bytes.Equal(e.Passkey.Signature, good.Signature) || !bytes.Equal(e.Passkey.ClientData, good.ClientData)) {
+			t.Errorf("logged: %+v", e)
+		}
+	}
+}
+
+// A device is an authenticator with one passkey, and the browser before it.
+type device struct {
+	t     *testing.T
+	party *passkey.Party
+	rp    virtualwebauthn.RelyingParty
+	auth  virtualwebauthn.Authenticator
+	cred  virtualwebauthn.Credential
+}
+
+func newDevice(t *testing.T, p *passkey.Party) *device {
+	rp := virtualwebauthn.RelyingParty{Name: "OpenLeash", ID: p.ID(), Origin: "http://openleash.localhost:8787"}
+	return &device{t, p, rp, virtualwebauthn.NewAuthenticator(), virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)}
+}
+
+func (d *device) register(owner identity.Owner) identity.Passkey {
+	d.t.Helper()
+	options, err := d.party.Creation([32]byte{1}, owner, nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	parsed, err := virtualwebauthn.ParseAttestationOptions(string(options))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	k, err := d.party.Created([32]byte{1}, owner, []byte(virtualwebauthn.CreateAttestationResponse(d.rp, d.auth, d.cred, *parsed)))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return k
+}
+
+func (d *device) signs(challenge [32]byte) *approvals.Assertion {
+	d.t.Helper()
+	options, err := d.party.Request(challenge, nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	parsed, err := virtualwebauthn.ParseAssertionOptions(string(options))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	a, err := passkey.ReadAssertion([]byte(virtualwebauthn.CreateAssertionResponse(d.rp, d.auth, d.cred, *parsed)))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return &a
 }
 
 // Each further call in other words is asked for with what it takes.

@@ -13,6 +13,7 @@ import (
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/owners"
 )
 
 // Commit commits a batch, durably, or returns why nothing of it was done. What
@@ -258,6 +259,11 @@ func (t *tx) answer(a approvals.Answer) error {
 	}
 	if err != nil {
 		return err
+	}
+	if p := request.Factor.Passkey; p != nil && a.Approve {
+		if err := t.usePasskey(owners.PasskeyUse{OwnerID: request.OwnerID, ID: p.CredentialID, Counter: p.Counter(), Now: a.At}); err != nil {
+			return err
+		}
 	}
 	if err := t.endHolds(a.RequestID); err != nil {
 		return err

@@ -24,7 +24,7 @@ var undoing = map[int]string{
 		CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id) WHERE status = 'PENDING'`,
 	11: `DROP INDEX approvals_denied`,
 	12: `DROP TABLE log_indexed; DROP TABLE log_ids; DROP TABLE log_blocks; DROP INDEX log_index_block; DROP TABLE log_index`,
-	14: `ALTER TABLE approvals DROP COLUMN deposit_reference; ALTER TABLE approvals DROP COLUMN passkey; ALTER TABLE approvals DROP COLUMN factor; ALTER TABLE approvals DROP COLUMN needs`,
+	14: `DROP TABLE passkey_tickets; DROP TABLE passkeys; ALTER TABLE approvals DROP COLUMN deposit_reference; ALTER TABLE approvals DROP COLUMN passkey; ALTER TABLE approvals DROP COLUMN factor; ALTER TABLE approvals DROP COLUMN needs`,
 }
 
 // undo makes the schema what it was at a version.

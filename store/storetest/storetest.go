@@ -56,6 +56,8 @@ func Run(t *testing.T, open Open) {
 		{"OpenRefusesOtherHash", testOpenRefusesOtherHash},
 		{"AnswerCondition", testAnswerCondition},
 		{"Needs", testNeeds},
+		{"ApproveByPasskey", testApproveByPasskey},
+		{"Passkeys", testPasskeys},
 		{"NeedsOfVersion", testNeedsOfVersion},
 		{"RedeemCondition", testRedeemCondition},
 		{"Supersede", testSupersede},
