@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"authz":           {"action", "policy", "proof", "audit", "approvals", "identity"},
 	"proxy":           {"authz", "identity", "approvals", "policy", "action"},
 	"api":             {"authz", "policy", "identity", "owners", "approvals", "audit", "proof", "action"},
-	"portal":          {"draft", "authz", "policy", "identity", "owners", "approvals", "audit", "proof", "action"},
+	"portal":          {"draft", "authz", "policy", "identity", "owners", "passkey", "approvals", "audit", "proof", "action"},
 	"store/sqlite":    {"authz", "policy", "identity", "owners", "approvals", "audit", "proof", "action"},
 	"store/storetest": {"authz", "policy", "identity", "owners", "approvals", "audit", "proof", "action"},
 	"witness":         {"audit"},

@@ -146,15 +146,16 @@ func (s *Service) AddPasskey(ctx context.Context, from From, session identity.Se
 	}))
 }
 
-const maxPasskeyName = 64
+// MaxPasskeyName is how many characters the name of one has at most.
+const MaxPasskeyName = 64
 
 // ErrPasskeyName is what a passkey cannot be called.
 var ErrPasskeyName = errors.New("a passkey needs a name")
 
 func checkPasskeyName(name string) error {
 	unseen := func(r rune) bool { return !unicode.IsPrint(r) }
-	if n := utf8.RuneCountInString(name); n == 0 || n > maxPasskeyName || !utf8.ValidString(name) || strings.ContainsFunc(name, unseen) || strings.TrimSpace(name) != name {
-		return fmt.Errorf("%w: want 1 to %d characters that can be seen, got %d", ErrPasskeyName, maxPasskeyName, n)
+	if n := utf8.RuneCountInString(name); n == 0 || n > MaxPasskeyName || !utf8.ValidString(name) || strings.ContainsFunc(name, unseen) || strings.TrimSpace(name) != name {
+		return fmt.Errorf("%w: want 1 to %d characters that can be seen, got %d", ErrPasskeyName, MaxPasskeyName, n)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/visible"
 )
@@ -255,7 +256,10 @@ func (p *portal) answer(w http.ResponseWriter, r *http.Request, s identity.Sessi
 		return err
 	}
 	if yes {
-		_, err = p.Service.Approve(r.Context(), "portal:"+s.Name, req.ID, req.ActionHash, confirmation(r))
+		var c authz.Confirmation
+		if c, err = confirmation(r); err == nil {
+			_, err = p.Service.Approve(r.Context(), "portal:"+s.Name, req.ID, req.ActionHash, c)
+		}
 	} else {
 		_, err = p.Service.AnswerShown(r.Context(), "portal:"+s.Name, req.ID, req.ActionHash, false, reason)
 	}

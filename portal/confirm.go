@@ -14,22 +14,26 @@ import (
 // confirmPart is what the page of a request asks for beside a yes.
 type confirmPart struct {
 	approvals.Needs
-	Able         bool   // the owner has what a step-up takes
-	Reference    string // as it was typed, when the answer did not count
+	Able         bool      // the owner has what a step-up takes
+	Passkey      *ceremony // in a code's place; nil: the owner has none
+	Reference    string    // as it was typed, when the answer did not count
 	MaxReference int
 }
 
 func (p *portal) confirmPart(r *http.Request, req approvals.Request) (c confirmPart, err error) {
 	c = confirmPart{Needs: req.Needs, Reference: r.PostForm.Get("deposit_reference"), MaxReference: approvals.MaxReference}
 	if c.StepUp && req.At(p.Now()) == approvals.Pending {
-		c.Able, err = p.Service.CanStepUp(r.Context(), req.OwnerID)
+		if c.Able, err = p.Service.CanStepUp(r.Context(), req.OwnerID); err == nil {
+			c.Passkey, err = p.approvalCeremony(r, req)
+		}
 	}
 	return c, err
 }
 
 // confirmation is what a form gives with a yes.
-func confirmation(r *http.Request) authz.Confirmation {
-	return authz.Confirmation{Code: r.PostForm.Get("code"), DepositReference: r.PostForm.Get("deposit_reference")}
+func confirmation(r *http.Request) (authz.Confirmation, error) {
+	signed, err := assertion(r)
+	return authz.Confirmation{Code: r.PostForm.Get("code"), Passkey: signed, DepositReference: r.PostForm.Get("deposit_reference")}, err
 }
 
 // lack says how to refuse a yes that came without what it takes; false: that is not why

@@ -113,6 +113,9 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("GET /sign-in", p.open(p.signInPage))
 	mux.Handle("GET /sign-in/{token}", p.open(p.linkPage))
 	mux.Handle("POST /sign-in", p.open(p.signIn))
+	mux.Handle("GET /passkeys", p.signedIn(p.passkeys))
+	mux.Handle("POST /passkeys", p.signedIn(p.addPasskey))
+	mux.Handle("POST /passkeys/remove", p.signedIn(p.removePasskey))
 	mux.Handle("POST /sign-out", p.open(p.signOut))
 
 	mux.Handle("GET /{$}", p.signedIn(p.inbox))

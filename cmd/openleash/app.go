@@ -22,6 +22,7 @@ import (
 	"github.com/openleash/openleash-go/internal/home"
 	"github.com/openleash/openleash-go/internal/oauth"
 	"github.com/openleash/openleash-go/owners"
+	"github.com/openleash/openleash-go/passkey"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/proxy"
@@ -194,15 +195,20 @@ func (a *app) openService() (err error) {
 			a.log.Error().Err(err).Msg("the audit log is behind the store; it is completed at the next start")
 		}
 	})
+	party, err := passkey.NewParty(a.config.portal())
+	if err != nil {
+		return err
+	}
 	a.service, err = authz.New(authz.Config{
 		Store: a.store, Owner: a.owner, Policies: a.policies, Key: a.key, Log: a.sequencer, MaskKey: a.maskKey,
 		Protect:      authz.NewProtection(append(a.config.witnessFiles(), a.home.Dir, a.config.Policies), []int{a.config.port()}),
 		OpenPerAgent: a.config.OpenPerAgent, Process: a.process, Factors: identity.NewFactors(a.store, nil),
+		Passkeys: passkey.Checker{Party: party, Store: a.store},
 	})
 	if err != nil {
 		return err
 	}
-	a.owners, err = owners.New(owners.Config{Store: a.store, Owner: a.owner, Key: a.key, Keys: a.publicKeys, Wake: a.sequencer.Wake})
+	a.owners, err = owners.New(owners.Config{Store: a.store, Owner: a.owner, Key: a.key, Keys: a.publicKeys, Wake: a.sequencer.Wake, Party: party})
 	return err
 }
 
