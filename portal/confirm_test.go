@@ -86,7 +86,7 @@ func TestApproveWithoutFactor(t *testing.T) {
 	v := w.signedIn()
 	req := w.holdFor(approvals.Needs{StepUp: true}, `{"sku":"A-1"}`)
 	page := v.get("/approvals/" + req.ID)
-	wantText(t, "the page", page, "You cannot approve this yet", `href="/profile"`)
+	wantText(t, "the page", page, "You cannot approve this yet", `href="/profile#factor"`)
 	if strings.Contains(page.Body, "/approve\"") {
 		t.Error("the page has a button that cannot work")
 	}

@@ -73,7 +73,7 @@ func (p *portal) passkeys(w http.ResponseWriter, r *http.Request, s identity.Ses
 }
 
 func (p *portal) showPasskeys(w http.ResponseWriter, r *http.Request, s identity.Session, status int, notice string) error {
-	base, err := p.page(r, s, "Passkeys", "passkeys")
+	base, err := p.page(r, s, "Passkeys", "profile")
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ is stored, so it is shown this once; a former token of the agent ends now.
 The host sends it as "Authorization: Bearer TOKEN".`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error { return a.newToken(cmd, args[0]) })
+			return asOwner(cmd, func(a *app) error { return a.newToken(cmd, args[0]) })
 		},
 	})
 	return cmd

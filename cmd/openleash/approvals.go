@@ -173,7 +173,7 @@ reason, and for a while (15 minutes) the same call is refused at once without as
   openleash approvals deny ID --reason "not before Monday"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error {
+			return asOwner(cmd, func(a *app) error {
 				r, err := a.service.Answer(cmd.Context(), cliActor(), args[0], false, reason)
 				if err != nil {
 					return withHint(fmt.Errorf("deny %s: %w", args[0], err), answerHint(args[0], err))

@@ -80,9 +80,9 @@ ends when the tool's definition changes.
 An agent may word anew what waits, which makes the next version of the request. Then say
 which version you were shown: an approval of another one does not count.
 
-Where the policy wants your second factor, the code is asked for here, at the terminal or as
-the first line of standard input; where it wants a deposit, say by --deposit-reference by
-which it is found again. Such an approval is for once.
+Where the policy wants a deposit, say by --deposit-reference by which it is found again; where
+it wants your second factor, the code that you are asked for is it. Such an approval is for
+once.
 
 ` + boundsHelp + `
 
@@ -130,6 +130,12 @@ func (a *app) approveOnce(cmd *cobra.Command, id string, version int, reference 
 
 func (a *app) give(cmd *cobra.Command, id string, version int, terms approvals.Terms) error {
 	r, err := a.shown(cmd.Context(), id, version)
+	if err == nil {
+		_, err = r.Standing("", terms, "", time.Now()) // before a code is spent on it
+	}
+	if err == nil {
+		_, err = a.confirm(cmd)
+	}
 	if err != nil {
 		return withHint(fmt.Errorf("approve %s: %w", id, err), answerHint(id, err))
 	}
@@ -152,7 +158,7 @@ it. The agent is told as of a denial, and the same call is refused for a while. 
 first call has run is withdrawn by openleash grants withdraw.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error {
+			return asOwner(cmd, func(a *app) error {
 				r, err := a.service.WithdrawApproval(cmd.Context(), "cli:"+userName(), args[0], reason)
 				if err != nil {
 					return withHint(fmt.Errorf("withdraw %s: %w", args[0], err), "openleash approvals list --all has those that are APPROVED; openleash grants list the standing ones")
@@ -326,7 +332,7 @@ func grantsWithdraw() *cobra.Command {
 		Short: "Take a grant back: nothing runs by it from then on",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error {
+			return asOwner(cmd, func(a *app) error {
 				g, err := a.service.WithdrawGrant(cmd.Context(), "cli:"+userName(), args[0], reason)
 				if err != nil {
 					return withHint(fmt.Errorf("withdraw %s: %w", args[0], err), "openleash grants list has those that are good now")

@@ -29,7 +29,8 @@ func (a *app) approve(cmd *cobra.Command, id string, version int, reference stri
 	if c.Code, err = a.codeFor(cmd, r); err != nil {
 		return r, err
 	}
-	return a.service.Approve(ctx, cliActor(), id, r.ActionHash, c)
+	r, err = a.service.Approve(ctx, cliActor(), id, r.ActionHash, c)
+	return r, a.refusedHere(err)
 }
 
 // shown is a request at the version that the owner was shown.
@@ -50,8 +51,8 @@ func answerHint(id string, err error) string {
 		return "say by which the deposit is found again: --deposit-reference TEXT"
 	case errors.Is(err, identity.ErrNoFactor):
 		return "sign in (openleash open) and set one up; it can be denied without"
-	case errors.Is(err, identity.ErrFactorRequired), errors.Is(err, identity.ErrFactorWrong), errors.Is(err, approvals.ErrFactorNeeded):
-		return "nothing was answered; give the code that your authenticator app shows now, or a backup code: when it is asked for, or as the first line of standard input"
+	case errors.Is(err, identity.ErrFactorRequired), errors.Is(err, identity.ErrFactorWrong):
+		return "nothing was answered; give the code that your authenticator app shows now, or a backup code: when it is asked for, or as the first line of standard input; it is never an argument"
 	case errors.Is(err, approvals.ErrNoStanding):
 		return "approve it without --times, --for and --bound"
 	}
