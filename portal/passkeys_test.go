@@ -63,6 +63,11 @@ func (d *device) fills(page answer, form url.Values) url.Values {
 	return form
 }
 
+// withoutTicket is a page without what is another each time.
+func withoutTicket(page answer) string {
+	return shownTicket.ReplaceAllString(shownOptions.ReplaceAllString(page.Body, ""), "")
+}
+
 // register adds the device's passkey by the page.
 func (d *device) register(v *visitor, code string) answer {
 	return v.post("/passkeys", d.fills(v.get("/passkeys"), url.Values{"name": {"phone"}, "code": {code}}))
