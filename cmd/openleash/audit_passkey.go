@@ -111,7 +111,7 @@ does. docs/audit.md has the exact bytes. Exit code 1: no.`,
 		},
 	}
 	cmd.Flags().StringVar(&pin, "passkey", "", "a file with the pinned passkey (required)")
-	cmd.Flags().StringVar(&key, "key", "", "the log's public key, for a receipt (openleash audit key)")
+	cmd.Flags().StringVar(&key, "key", "", "the log's public key, or a file that has it, for a receipt (openleash audit key)")
 	return cmd
 }
 
@@ -140,6 +140,10 @@ func linesOf(in io.Reader, key string) (io.Reader, error) {
 	}
 	if key == "" {
 		return nil, errors.New("it is a receipt: give the log's public key by --key")
+	}
+	key, err := readPublicKey(key)
+	if err != nil {
+		return nil, err
 	}
 	text, err := io.ReadAll(io.LimitReader(r, maxReceiptBytes))
 	if err != nil {
