@@ -165,7 +165,7 @@ func TestNeeds(t *testing.T) {
 
 // The bytes that a passkey signs for are documented (docs/audit.md).
 func TestApprovalChallenge(t *testing.T) {
-	text := "openleash approval v1\napprove\n80a1d03f\nsha256:0100000000000000000000000000000000000000000000000000000000000000"
+	text := "openleash-approval-v1\napprove\n80a1d03f\nsha256:0100000000000000000000000000000000000000000000000000000000000000"
 	if got := ApprovalChallenge("80a1d03f", mine); got != sha256.Sum256([]byte(text)) {
 		t.Errorf("got %x", got)
 	}

@@ -98,12 +98,12 @@ func (r Request) Confirmable(a Answer) error {
 // ApprovalChallenge is what a passkey signs to approve a request: the SHA-256 of these
 // lines, so that its signature is good for this request and this action alone.
 //
-//	openleash approval v1
+//	openleash-approval-v1
 //	approve
 //	the request's id
 //	the action's hash, "sha256:…"
 //
 // The lines are separated by one newline (0x0A); none follows the last.
 func ApprovalChallenge(requestID string, hash action.Hash) [32]byte {
-	return sum("openleash approval v1\napprove\n" + requestID + "\n" + hash.String())
+	return sum("openleash-approval-v1\napprove\n" + requestID + "\n" + hash.String())
 }
