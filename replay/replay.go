@@ -9,6 +9,8 @@
 //     would have had approved and has run. What was given back is given back.
 //   - An owner's answers hold as they were given: what waited and was approved runs,
 //     where the new policies still want an approval, and not more than was shown then.
+//   - What is compared with other policies, and not with the record (Options.With), is
+//     the difference that the change makes, whatever was in force at the time.
 //   - Nothing is changed or spent.
 package replay
 
@@ -76,6 +78,7 @@ func Counts(groups []Group) (n int) {
 // A player is a replay on its way.
 type player struct {
 	book     *policy.Book
+	other    *player // by the policies to compare with; nil: with the record
 	since    time.Time
 	examples int
 	report   Report
@@ -117,12 +120,11 @@ func (p *player) decision(e entry) {
 		p.report.To = e.text("ts")
 	}
 	c := Case{Line: e.line, At: e.text("ts"), Agent: e.text("actor_id"), ActionType: e.text("action_type"), DecisionID: e.text("decision_id"), Was: e.verdict()}
-	req, env, why := e.request()
-	if why == "" {
-		c.Now, why = p.decide(e, req, env)
-	}
-	if why != "" {
-		p.doubtLimits(e)
+	now, why := p.look(e)
+	c.Now = now
+	if p.other != nil {
+		was, doubt := p.other.look(e)
+		c.Was, why = was, cmp.Or(why, doubt)
 	}
 	switch {
 	case before:
@@ -144,6 +146,18 @@ func (v Verdict) by() string {
 		return "the default of " + v.PolicyID
 	}
 	return v.PolicyID + "/" + v.RuleID
+}
+
+// look says what would be decided on a recorded action, or why that is not known.
+func (p *player) look(e entry) (v Verdict, why string) {
+	req, env, why := e.request()
+	if why == "" {
+		v, why = p.decide(e, req, env)
+	}
+	if why != "" {
+		p.doubtLimits(e)
+	}
+	return v, why
 }
 
 // decide asks the policies, and lets happen what happened.
