@@ -271,7 +271,7 @@ var howToSign = invitedAuth{
 }
 
 var agentEndpoints = map[string]string{
-	"authorize": "/v1/authorize", "self": "/v1/agent/self", "approval_requests": "/v1/agent/approval-requests", "outcomes": "/v1/agent/outcomes",
+	"authorize": "/v1/authorize", "self": "/v1/agent/self", "approval_requests": "/v1/agent/approval-requests", "outcomes": "/v1/agent/outcomes", "policy_drafts": "/v1/agent/policy-drafts",
 	"verify_proof": "/v1/verify-proof", "public_keys": "/v1/public-keys", "openapi": "/v1/openapi.yaml",
 }
 

@@ -129,6 +129,9 @@ func (s *server) routes() []route {
 		{"POST", "/v1/agent/approval-requests", agents, s.signed(s.askOwner)},
 		{"GET", "/v1/agent/approval-requests/{id}", agents, s.signed(s.approvalRequest)},
 		{"POST", "/v1/agent/outcomes", agents, s.signed(s.reportOutcome)},
+		{"POST", "/v1/agent/policy-drafts", agents, s.signed(s.propose)},
+		{"GET", "/v1/agent/policy-drafts", agents, s.signed(s.drafts)},
+		{"GET", "/v1/agent/policy-drafts/{id}", agents, s.signed(s.draft)},
 
 		{"POST", "/v1/initial-setup", anybody, s.initialSetup},
 		{"POST", "/v1/owner/setup", anybody, s.ownerSetup},

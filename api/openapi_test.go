@@ -168,6 +168,14 @@ func agentSamples(t *testing.T, c Config, h http.Handler) (list []sample) {
 	dry["dry_run"], dry["trace"] = true, true
 	add("post", "/v1/authorize", bot.do("POST", "/v1/authorize", jsonOf(dry)))
 	add("post", "/v1/agent/outcomes", bot.do("POST", "/v1/agent/outcomes", jsonOf(map[string]any{"decision_id": a["decision_id"], "status": "ok"})))
+	at := "/v1/agent/policy-drafts"
+	add("get", at, bot.do("GET", at, ""))
+	d := add("post", at, bot.do("POST", at, jsonOf(map[string]any{"policy_yaml": somePolicy, "name": "shopping"})))
+	add("post", at, bot.do("POST", at, jsonOf(map[string]any{"policy_yaml": "version: 2"})))
+	add("get", at, bot.do("GET", at+"?status=PENDING", ""))
+	add("get", at, bot.do("GET", at+"?status=x", ""))
+	add("get", at+"/{id}", bot.do("GET", at+"/"+d["policy_draft_id"].(string), ""))
+	add("get", at+"/{id}", bot.do("GET", at+"/x", ""))
 	waits := add("post", "/v1/authorize", bot.do("POST", "/v1/authorize", jsonOf(large)))
 	r := add("post", "/v1/agent/approval-requests", bot.do("POST", "/v1/agent/approval-requests", jsonOf(map[string]any{"decision_id": waits["decision_id"], "action": large})))
 	id := r["approval_request_id"].(string)

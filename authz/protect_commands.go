@@ -22,6 +22,7 @@ import (
 var deeds = regexp.MustCompile(`^(?:` +
 	`approvals?[\s,"']+[\w-]|` +
 	`(?:grants?|limits|tools)[\s,"']+(?:withdraw|revoke|release|accept|refuse|show|list)|` +
+	`policy[\s,"']+drafts|` +
 	`audit[\s,"']+(?:tail|mask|prove|search|stats|export|import|witness)|agents?[\s,"']+(?:token|invite|confirm|rekey|revoke|list|show)|` +
 	`owners[\s,"']+(?:add|list|show|disable|enable|reset)|sessions[\s,"']+(?:list|revoke)|admin[\s,"']+link|` +
 	`(?:open|start|login|logout|init|limits|approvals|grants|tools|owners|sessions|admin)(?:[\s,"']+-|[\s"']*(?:$|[\n;&|)\x60<>#]))` +

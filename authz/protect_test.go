@@ -109,6 +109,7 @@ func TestArgumentsThatReachIntoOpenLeashAreRefused(t *testing.T) {
 		"a limit":               `{"command":"openleash limits release x"}`,
 		"what waits":            `{"command":"openleash approvals"}`,
 		"a definition":          `{"command":"openleash tools accept files write --hash x"}`,
+		"a draft":               `{"command":"openleash policy drafts approve 1 --hash x"}`,
 		"definitions":           `{"command":"openleash","args":["tools","list"]}`,
 		"as a list":             `{"argv":["/opt/openleash","approvals","approve","1"]}`,
 		"in pieces":             `{"args":["open"],"command":"openleash"}`,

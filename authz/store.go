@@ -8,6 +8,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/draft"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/policy"
 )
@@ -82,6 +83,12 @@ type Batch struct {
 	Challenge *identity.Challenge
 	Enrol     *identity.Enrolment
 	Agent     *identity.AgentChange
+	// Propose keeps a policy that an agent proposes. Condition: the agent is active
+	// (identity.ErrRevoked), the one that it is for has the same owner and is not revoked
+	// (draft.ErrNoTarget), and not too many of the agent's wait (draft.ErrTooMany).
+	Propose *draft.Proposal
+	// AnswerDraft is an owner's word on one; its condition stands with its type.
+	AnswerDraft *draft.Answer
 }
 
 // A Nonce is what makes a signed request one of its kind.
@@ -209,7 +216,7 @@ var ErrOpen = errors.New("an open request for this intent exists")
 // Store is what the service needs of the store. Commit fails with ErrOpen, a
 // LimitError, a QuotaError, ErrChargesChanged, ErrPinsChanged, approvals.ErrSpent, ErrExpired,
 // ErrAnswered, ErrWithdrawn, ErrNotFound, ErrReplaced, ErrHeld, ErrReplayed, ErrAsked, ErrReported, or
-// one of identity's errors when a condition does not hold; any
+// one of identity's or draft's errors when a condition does not hold; any
 // other error means that nothing may be allowed.
 type Store interface {
 	approvals.Reader
@@ -218,5 +225,6 @@ type Store interface {
 	PinReader
 	AskedReader
 	identity.AgentReader
+	draft.Reader
 	Commit(ctx context.Context, b Batch) error
 }

@@ -12,6 +12,13 @@
 //     a value out of bounds, an argument more) is answered as it was before.
 //   - Names and values of agents and servers stand in it as data, however they are
 //     written.
+//
+// It also knows the policies that agents propose themselves (Proposal), and what their
+// owner is told of them (Review):
+//
+//   - A proposal becomes a file that was not there, for the agent that it is for or for all,
+//     whatever its text or its name says; and only when it loads beside what is in force.
+//   - Every deny that an allow of it would come before is named.
 package draft
 
 import (

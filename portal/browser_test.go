@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/draft"
 	"github.com/openleash/openleash-go/internal/hostiletest"
 )
 
@@ -200,6 +201,61 @@ func TestBrowserHostile(t *testing.T) {
 	}
 }
 
+// proposeMuch makes a draft of which there is much to say.
+func (w *world) proposeMuch() draft.Proposal {
+	w.decided("shop-bot")
+	w.decided("shop-bot")
+	w.decided("other")
+	write(w.t, filepath.Join(w.policies, "zz.yaml"), "version: 1\ndefault: deny\nrules:\n  - {id: no-guns, effect: deny, action: purchase.guns}\n")
+	w.awaitPolicy("zz.yaml")
+	return w.propose(func(p *draft.Proposal) {
+		p.Name, p.Description = "../../Everyday <b>shopping</b>", "What I buy \u202e every day"
+		p.Justification = strings.Repeat("You approve every order of mine anyway, and it takes you time. ", 6)
+		p.Policy = somePolicy + "  - {id: food, effect: allow, action: purchase.food, description: " + strings.Repeat("long", 40) + "}\n" +
+			"  - {id: all, effect: allow, action: '*'}\nlog: [{action: '*', arguments: hash}]\n# hidden \u200b here\n"
+	})
+}
+
+// An owner reads what an agent proposes, and approves or denies, with script and without.
+func TestBrowserDrafts(t *testing.T) {
+	for _, script := range []bool{true, false} {
+		w := newWorld(t)
+		yes, no := w.proposeMuch(), w.propose(func(p *draft.Proposal) { p.Name = "second" })
+		ctx := chromium(t)
+		_, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !script})
+		err = errors.Join(err, chromedp.Do(ctx,
+			chromedp.Navigate(SignInURL(w.browse(), w.link(time.Minute), "")),
+			chromedp.Click(chromedp.CSS("form button.yes")),
+			chromedp.WaitVisible(chromedp.CSS(`nav a[href="/drafts"]`)),
+			chromedp.Click(chromedp.CSS(`nav a[href="/drafts"]`)),
+			chromedp.WaitVisible(chromedp.CSS(`a[href="/drafts/`+yes.ID+`"]`)),
+			chromedp.Click(chromedp.CSS(`a[href="/drafts/`+yes.ID+`"]`)),
+			chromedp.WaitVisible(chromedp.CSS(".answer"))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("main")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"Everyday <b>shopping</b>", `\u202e`, "agents/shop-bot/everyday-b-shopping-b.yaml", `rule "no-guns" of policy "zz"`, "keeps values out of the log"} {
+			if !strings.Contains(shown, text) {
+				t.Errorf("%q is not to be seen:\n%s", text, shown)
+			}
+		}
+		err = chromedp.Do(ctx, chromedp.Click(chromedp.CSS("form.approve button")), chromedp.WaitVisible(chromedp.CSS(".APPROVED")),
+			chromedp.Navigate(w.browse()+"/drafts/"+no.ID), chromedp.SendKeys(chromedp.CSS("#reason"), "one is enough"),
+			chromedp.Click(chromedp.CSS("form.deny button")), chromedp.WaitVisible(chromedp.CSS(".DENIED")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.wantDraft(yes.ID, draft.Approved)
+		if p := w.wantDraft(no.ID, draft.Denied); p.DenyReason != "one is enough" {
+			t.Errorf("the reason is %q", p.DenyReason)
+		}
+	}
+}
+
 // No page is wider than a phone, nor are the forms of a grant and of a rule.
 func TestBrowserPhone(t *testing.T) {
 	w := newWorld(t)
@@ -220,7 +276,8 @@ func TestBrowserPhone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/", "/approvals/" + r.ID, "/approvals/" + r.ID + "/rule", "/grants", "/tools", toolShown, "/limits", "/policies", "/playground", "/audit", "/audit?agent=bot", "/audit/1", "/profile", "/users"} {
+	d := w.proposeMuch()
+	for _, path := range []string{"/", "/approvals/" + r.ID, "/approvals/" + r.ID + "/rule", "/drafts", "/drafts/" + d.ID, "/grants", "/tools", toolShown, "/limits", "/policies", "/playground", "/audit", "/audit?agent=bot", "/audit/1", "/profile", "/users"} {
 		err := chromedp.Do(ctx, chromedp.Navigate(w.browse()+path), chromedp.WaitVisible(chromedp.CSS("main h1")))
 		if err != nil {
 			t.Fatal(path, err)

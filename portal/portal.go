@@ -1,6 +1,6 @@
 // Package portal is the owner's pages: what waits for an answer, everything
 // that will run if the answer is yes, how full limits are, what servers say of their tools, the log, the policies in
-// force, and a playground in which they can be tried; the owner's account, and for
+// force and those that agents propose, and a playground in which they can be tried; the owner's account, and for
 // admins those of others.
 //
 // It promises:
@@ -9,7 +9,8 @@
 //     passphrase or from a one-time link, redeemed by POST (a link that a mail scanner
 //     or a preview has fetched is still good), with the second factor of who has one.
 //   - What was shown is what is approved: the form carries the hash of the action
-//     that the page showed, and an answer to any other action is refused.
+//     that the page showed, and an answer to any other action is refused. Of a policy
+//     that an agent proposes it carries that of its text, and of the policies beside it.
 //   - What agents and servers say is shown whole and inert: markup is text, and
 //     characters that hide, reorder or imitate are shown by their number.
 //   - Every page works without script, in light and dark, by keyboard.
@@ -23,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -32,6 +34,7 @@ import (
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/draft"
 	"github.com/openleash/openleash-go/internal/door"
 	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
@@ -46,6 +49,7 @@ type Store interface {
 	approvals.GrantReader
 	authz.LimitReader
 	authz.PinReader
+	draft.Reader
 	Search(ctx context.Context, q audit.Query) (audit.Page, error)
 }
 
@@ -56,6 +60,9 @@ type Config struct {
 	Store    Store
 	Policies *policy.Keeper // nil: the pages say that no policy is in force
 	LogErr   func() error   // why the log cannot be written; nil: it can
+	// Recorded opens the log, or its latest part: what a draft would have changed is
+	// told from that. nil: nothing is told.
+	Recorded func() (io.ReadCloser, error)
 	// Isolation says what separates the agents from us: "none", "user" or
 	// "machine". Empty: "none".
 	Isolation string
@@ -72,6 +79,8 @@ type portal struct {
 	secure bool
 	pages  map[string]*template.Template
 	static *assets
+
+	replaying chan struct{} // has room for one
 }
 
 // New returns the handler of all pages.
@@ -92,7 +101,7 @@ func New(c Config) (http.Handler, error) {
 	if c.Isolation == "" {
 		c.Isolation = "none"
 	}
-	p := &portal{Config: c, cookie: owners.Cookie(base.Port()), secure: base.Scheme == "https"}
+	p := &portal{Config: c, cookie: owners.Cookie(base.Port()), secure: base.Scheme == "https", replaying: make(chan struct{}, 1)}
 	if p.static, err = loadAssets(); err != nil {
 		return nil, err
 	}
@@ -146,6 +155,10 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("POST /agents/{id}/confirm", p.signedIn(p.confirmAgent))
 	mux.Handle("POST /agents/{id}/revoke", p.signedIn(p.revokeAgent))
 	mux.Handle("GET /policies", p.signedIn(p.ours(p.policies)))
+	mux.Handle("GET /drafts", p.signedIn(p.drafts))
+	mux.Handle("GET /drafts/{id}", p.signedIn(p.draft))
+	mux.Handle("POST /drafts/{id}/approve", p.signedIn(p.ours(p.answerDraft(p.approveDraft))))
+	mux.Handle("POST /drafts/{id}/deny", p.signedIn(p.answerDraft(p.denyDraft)))
 	mux.Handle("GET /playground", p.signedIn(p.ours(p.playground)))
 
 	mux.Handle("GET /profile", p.signedIn(p.profile))

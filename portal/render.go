@@ -15,6 +15,7 @@ import (
 
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/draft"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/visible"
 )
@@ -25,6 +26,7 @@ type page struct {
 	Nav       string // which link of the navigation is this page
 	Owner     string // empty: nobody is signed in
 	Pending   int
+	Drafts    int // that wait
 	Health    []healthNote
 	Now       time.Time
 	Admin     bool   // who sees it is one
@@ -100,12 +102,16 @@ func (p *portal) page(r *http.Request, s identity.Session, title, nav string) (p
 	if err != nil {
 		return page{}, err
 	}
+	drafts, err := p.Store.PolicyDraftsWaiting(r.Context(), s.OwnerID)
+	if err != nil {
+		return page{}, err
+	}
 	u, err := p.Owners.User(r.Context(), s.OwnerID)
 	if err != nil {
 		return page{}, err
 	}
 	return page{
-		Title: title, Nav: nav, Owner: u.Name, Pending: len(waiting), Health: append(pins, p.health()...), Now: now,
+		Title: title, Nav: nav, Owner: u.Name, Pending: len(waiting), Drafts: drafts, Health: append(pins, p.health()...), Now: now,
 		Admin: u.Admin(), Ours: p.isOurs(s), Announced: u.Notice, Bare: !u.HasPassphrase,
 	}, nil
 }
@@ -173,6 +179,8 @@ func tell(err error) *pageError {
 		return told
 	case errors.Is(err, approvals.ErrNotFound):
 		return &pageError{status: http.StatusNotFound, Title: "No such request", Text: "There is no approval request at this address.", Retry: "/"}
+	case errors.Is(err, draft.ErrNotFound):
+		return &pageError{status: http.StatusNotFound, Title: "No such draft", Text: "No agent of yours has proposed a policy at this address.", Retry: "/drafts"}
 	case errors.Is(err, authz.ErrNoPin):
 		return &pageError{status: http.StatusNotFound, Title: "No such definition", Text: "No server has listed it.", Retry: "/tools"}
 	case errors.Is(err, authz.ErrNoLimit):

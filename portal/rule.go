@@ -73,12 +73,20 @@ func (p *portal) putInForce(ctx context.Context, d draft.Draft) error {
 	if _, err := d.Write(p.Policies.Dir()); err != nil {
 		return err
 	}
-	for end := time.Now().Add(takesEffect); p.inForce(d.Name) == nil; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) || ctx.Err() != nil {
-			return errors.New("the files were written, and are not in force yet; the page of the policies says why")
-		}
+	if !p.awaited(ctx, d.Name) {
+		return errors.New("the files were written, and are not in force yet; the page of the policies says why")
 	}
 	return nil
+}
+
+// awaited waits until a policy that was written is in force, and reports whether it is.
+func (p *portal) awaited(ctx context.Context, name string) bool {
+	for end := time.Now().Add(takesEffect); p.inForce(name) == nil; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) || ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *portal) inForce(name string) *policy.Policy {

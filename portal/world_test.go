@@ -41,6 +41,7 @@ type world struct {
 	service  *authz.Service
 	owners   *owners.Service
 	policies string // the folder
+	log      string // the file
 	keeper   *policy.Keeper
 	base     string
 	clock    atomic.Int64 // seconds that have passed beside the real ones
@@ -55,7 +56,7 @@ type overtaking struct {
 }
 
 func (s overtaking) Commit(ctx context.Context, b authz.Batch) error {
-	if f := s.w.between; b.Answer != nil && f != nil {
+	if f := s.w.between; (b.Answer != nil || b.AnswerDraft != nil) && f != nil {
 		s.w.between = nil
 		f()
 	}
@@ -128,7 +129,8 @@ func (w *world) sequence() *audit.Sequencer {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	log := audit.NewSequencer(w.store, filepath.Join(w.t.TempDir(), "audit.log.jsonl"), key, audit.Keeping{})
+	w.log = filepath.Join(w.t.TempDir(), "audit.log.jsonl")
+	log := audit.NewSequencer(w.store, w.log, key, audit.Keeping{})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); log.Run(ctx) }()
@@ -145,7 +147,7 @@ func (w *world) serve(log *audit.Sequencer) {
 		w.t.Fatal(err)
 	}
 	pages, err := New(Config{
-		Service: w.service, Owners: w.owners, Store: w.store, Policies: w.keeper, LogErr: log.Err,
+		Service: w.service, Owners: w.owners, Store: w.store, Policies: w.keeper, LogErr: log.Err, Recorded: func() (io.ReadCloser, error) { return os.Open(w.log) },
 		Base: w.base, Now: w.now, Log: zerolog.New(zerolog.NewTestWriter(w.t)),
 	})
 	if err != nil {

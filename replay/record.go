@@ -17,6 +17,9 @@ import (
 type Options struct {
 	Since    time.Time // decisions before it fill the limits, and are not told of
 	Examples int       // of each group
+	// With are policies to compare with, replayed beside the others. nil: what is
+	// compared with is what was recorded.
+	With *policy.Book
 }
 
 // maxLine is the longest line of a log (audit).
@@ -24,10 +27,10 @@ const maxLine = 16 << 20
 
 // Run replays a log. The error names the line that is none of a log.
 func Run(log io.Reader, book *policy.Book, o Options) (Report, error) {
-	p := player{
-		book: book, since: o.Since, examples: o.Examples,
-		ran: make(map[string]charged), waiting: make(map[string]held), intents: make(map[string]string), asked: make(map[string]string), approved: make(map[string]Verdict),
-		doubt: make(map[string]int64), groups: make(map[groupKey]int),
+	p := newPlayer(book)
+	p.since, p.examples = o.Since, o.Examples
+	if o.With != nil {
+		p.other = newPlayer(o.With)
 	}
 	lines := bufio.NewReaderSize(log, 1<<20)
 	for n := 1; ; n++ {
@@ -44,6 +47,13 @@ func Run(log io.Reader, book *policy.Book, o Options) (Report, error) {
 		if err != nil {
 			return p.report, fmt.Errorf("line %d: %w", n, err)
 		}
+	}
+}
+
+func newPlayer(book *policy.Book) *player {
+	return &player{
+		book: book, ran: make(map[string]charged), waiting: make(map[string]held), intents: make(map[string]string), asked: make(map[string]string), approved: make(map[string]Verdict),
+		doubt: make(map[string]int64), groups: make(map[groupKey]int),
 	}
 }
 
@@ -75,9 +85,20 @@ func (p *player) take(n int, line []byte) error {
 	if e.at, err = time.Parse(time.RFC3339, e.text("ts")); err != nil || e.text("event") == "" {
 		return errors.New(`want "ts", a time, and "event": this is no log`)
 	}
-	switch e.text("event") {
-	case "decision":
+	if e.text("event") == "decision" {
 		p.decision(e)
+		return nil
+	}
+	if p.other != nil {
+		p.other.happened(e)
+	}
+	p.happened(e)
+	return nil
+}
+
+// happened replays what came of decisions.
+func (p *player) happened(e entry) {
+	switch e.text("event") {
 	case "outcome":
 		p.outcome(e)
 	case "limit.released":
@@ -87,7 +108,6 @@ func (p *player) take(n int, line []byte) error {
 	case "approval.withdrawn", "grant.withdrawn":
 		p.withdrawn(e)
 	}
-	return nil
 }
 
 // An entry is one line.

@@ -10,6 +10,8 @@
 //   - An owner's answers hold as they were given: what waited and was approved runs,
 //     where the new policies still want an approval, and not more than was shown or given
 //     then.
+//   - What is compared with other policies, and not with the record (Options.With), is
+//     the difference that the change makes, whatever was in force at the time.
 //   - Nothing is changed or spent.
 package replay
 
@@ -77,6 +79,7 @@ func Counts(groups []Group) (n int) {
 // A player is a replay on its way.
 type player struct {
 	book     *policy.Book
+	other    *player // by the policies to compare with; nil: with the record
 	since    time.Time
 	examples int
 	report   Report
@@ -119,15 +122,11 @@ func (p *player) decision(e entry) {
 		p.report.To = e.text("ts")
 	}
 	c := Case{Line: e.line, At: e.text("ts"), Agent: e.text("actor_id"), ActionType: e.text("action_type"), DecisionID: e.text("decision_id"), Was: e.verdict(p.asked[e.text("approval_id")])}
-	if e.waits() {
-		p.asked[e.text("approval_id")] = e.text("decision")
-	}
-	req, env, why := e.request()
-	if why == "" {
-		c.Now, why = p.decide(e, req, env)
-	}
-	if why != "" {
-		p.doubtLimits(e)
+	now, why := p.look(e)
+	c.Now = now
+	if p.other != nil {
+		was, doubt := p.other.look(e)
+		c.Was, why = was, cmp.Or(why, doubt)
 	}
 	switch {
 	case before:
@@ -149,6 +148,21 @@ func (v Verdict) by() string {
 		return "the default of " + v.PolicyID
 	}
 	return v.PolicyID + "/" + v.RuleID
+}
+
+// look says what would be decided on a recorded action, or why that is not known.
+func (p *player) look(e entry) (v Verdict, why string) {
+	if e.waits() {
+		p.asked[e.text("approval_id")] = e.text("decision")
+	}
+	req, env, why := e.request()
+	if why == "" {
+		v, why = p.decide(e, req, env)
+	}
+	if why != "" {
+		p.doubtLimits(e)
+	}
+	return v, why
 }
 
 // decide asks the policies, and lets happen what happened.

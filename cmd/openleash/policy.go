@@ -16,8 +16,8 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Check, test, explain and replay policies, and print ones to start from"}
-	cmd.AddCommand(policyTestCommand(), policyExplainCommand(), policyReplayCommand(), policyFmtCommand(), policyTemplateCommand())
+	cmd := &cobra.Command{Use: "policy", Short: "Check, test, explain and replay policies, and answer those that agents propose"}
+	cmd.AddCommand(policyTestCommand(), policyExplainCommand(), policyReplayCommand(), policyFmtCommand(), policyTemplateCommand(), policyDraftsCommand())
 	cmd.AddCommand(&cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of policies, for editors",

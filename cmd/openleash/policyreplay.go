@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,16 +97,20 @@ func replayLog(from []string, policies string, o replay.Options) (replay.Report,
 // ownLog are the files of the log of this installation, with all that was decided so far.
 func ownLog(cmd *cobra.Command) (files []string, err error) {
 	err = withApp(cmd, func(a *app) error {
-		if err := a.caughtUp(cmd.Context()); err != nil {
-			return err
-		}
-		if _, _, err = a.completed(cmd.Context()); err != nil {
-			return err
-		}
-		files, err = audit.Files(a.home.AuditLog())
+		files, err = a.logFiles(cmd.Context())
 		return err
 	})
 	return files, err
+}
+
+func (a *app) logFiles(ctx context.Context) ([]string, error) {
+	if err := a.caughtUp(ctx); err != nil {
+		return nil, err
+	}
+	if _, _, err := a.completed(ctx); err != nil {
+		return nil, err
+	}
+	return audit.Files(a.home.AuditLog())
 }
 
 // A logReader reads files one after the other.

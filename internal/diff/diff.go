@@ -31,6 +31,7 @@ const (
 	Keep Op = iota
 	Delete
 	Insert
+	Skip // of Fold: lines that stay, and are not told
 )
 
 // maxChanges bounds how many places are told: more are not read.
@@ -124,6 +125,11 @@ func words(old, new string, cells *int) []Piece {
 	if max(len(old), len(new)) > maxText {
 		split = lines
 	}
+	return joined(compared(old, new, split, cells))
+}
+
+// compared tells how the parts of one text become those of another.
+func compared(old, new string, split func(string) []string, cells *int) []Piece {
 	w := writer{old: old, new: new}
 	a, b := split(old), split(new)
 	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
@@ -144,7 +150,7 @@ func words(old, new string, cells *int) []Piece {
 		w.add(Insert, b...)
 	}
 	w.add(Keep, end...)
-	return joined(w.pieces)
+	return w.pieces
 }
 
 // joined makes one change of those that have nothing but a space between them: a phrase

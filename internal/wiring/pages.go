@@ -2,10 +2,12 @@ package wiring
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strconv"
 
 	"github.com/openleash/openleash-go/api"
+	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/internal/door"
 	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/portal"
@@ -31,6 +33,7 @@ func (p *Parts) Pages(s Serving) (http.Handler, error) {
 	}
 	site, err := portal.New(portal.Config{
 		Service: p.Service, Owners: p.Owners, Store: p.Store, Policies: p.Policies, LogErr: p.Sequencer.Err, Base: s.Base, Now: p.config.Now, Log: p.config.Log,
+		Recorded: func() (io.ReadCloser, error) { return audit.OpenLatest(p.config.Home.AuditLog(), maxReplayed) },
 	})
 	if err != nil {
 		return nil, err
@@ -44,6 +47,9 @@ func (p *Parts) Pages(s Serving) (http.Handler, error) {
 	}
 	return door.Guard(door.Config{Port: s.Port, Refuse: api.Refuse}, api.Before(v1, mux)), nil
 }
+
+// maxReplayed is how much of the log the portal replays, its latest part: about a second.
+const maxReplayed = 32 << 20
 
 // PublicKeys are the keys that proofs verify with; none while it is not known
 // which of them were revoked.

@@ -327,7 +327,7 @@ func (t *tx) voidAll(name string, c identity.AgentChange) error {
 			return err
 		}
 	}
-	return nil
+	return t.voidDrafts(c)
 }
 
 func (t *tx) void(r approvals.Request, c identity.AgentChange) error {

@@ -66,7 +66,7 @@ func all(steps []func(*tx) error) func(*tx) error {
 
 // prepare lists what b does beside its entries.
 func prepare(b authz.Batch) ([]func(*tx) error, error) {
-	steps := append(prepareAsked(b), prepareAgents(b)...)
+	steps := slices.Concat(prepareAsked(b), prepareAgents(b), prepareDrafts(b))
 	requests, err := prepareApprovals(b)
 	if err != nil {
 		return nil, err

@@ -537,6 +537,32 @@ CREATE TABLE passkey_tickets (
 	until     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX passkey_tickets_until ON passkey_tickets (until);
+`, `
+-- Policies that agents propose. An agent is named by its id: who has its name after it
+-- has nothing to do with them.
+CREATE TABLE policy_drafts (
+	n             INTEGER PRIMARY KEY,
+	id            TEXT NOT NULL UNIQUE,
+	owner_id      TEXT NOT NULL REFERENCES owners (id),
+	agent_id      TEXT NOT NULL,
+	target_id     TEXT, -- an agent's id; NULL: all of the owner's
+	name          TEXT NOT NULL,
+	description   TEXT NOT NULL,
+	justification TEXT NOT NULL,
+	policy        TEXT NOT NULL,
+	hash          BLOB NOT NULL CHECK (length(hash) = 32), -- SHA-256 of policy
+	status        TEXT NOT NULL CHECK (status IN ('PENDING', 'APPROVED', 'DENIED')),
+	created_at    INTEGER NOT NULL,
+	resolved_at   INTEGER,
+	resolved_by   TEXT NOT NULL DEFAULT '',
+	deny_reason   TEXT NOT NULL DEFAULT '',
+	policy_id     TEXT NOT NULL DEFAULT '',
+	CHECK ((status = 'PENDING') = (resolved_at IS NULL)),
+	CHECK ((status = 'APPROVED') = (policy_id <> ''))
+) STRICT;
+CREATE INDEX policy_drafts_owner ON policy_drafts (owner_id, n);
+CREATE INDEX policy_drafts_agent ON policy_drafts (agent_id, n);
+CREATE INDEX policy_drafts_waiting ON policy_drafts (owner_id, agent_id) WHERE status = 'PENDING';
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller
