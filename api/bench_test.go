@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -64,7 +65,8 @@ func BenchmarkGrowth(b *testing.B) {
 		b.Run(fmt.Sprintf("agents=%d/rules=%d/lines=%d", of.agents, of.rules, of.lines), func(b *testing.B) {
 			home := filepath.Join(b.TempDir(), "home")
 			fill(b, home, of.agents-1, of.lines)
-			srv := openleashtest.NewServer(b, &openleashtest.Options{Policy: manyRules(of.rules), Home: home})
+			moreRules(b, home, of.rules-1)
+			srv := openleashtest.NewServer(b, &openleashtest.Options{Policy: benchPolicy, Home: home})
 			srv.Entries(b) // all lines are sequenced
 			authorizeAll(b, srv, srv.Agent(b, "bot"), 16)
 		})
@@ -121,14 +123,21 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-func manyRules(n int) string {
-	var policy strings.Builder
-	policy.WriteString("version: 1\ndefault: deny\nrules:\n")
-	for i := range n - 1 {
-		fmt.Fprintf(&policy, "  - {id: r%d, effect: deny, action: purchase, when: {match: {path: $.payload.shop, op: eq, value: shop-%d}}}\n", i, i)
+// moreRules puts rules before those of the policy, a file has at most so many: none of
+// them is about what is asked for, which is known by looking at one of its fields.
+func moreRules(b *testing.B, home string, n int) {
+	b.Helper()
+	const each = 2_000
+	for first := 0; first < n; first += each {
+		var policy strings.Builder
+		policy.WriteString("version: 1\ndefault: passthrough\nrules:\n")
+		for i := range min(each, n-first) {
+			fmt.Fprintf(&policy, "  - {id: r%d, effect: deny, action: purchase, when: {match: {path: $.payload.shop, op: eq, value: shop-%d}}}\n", i, first+i)
+		}
+		if err := os.WriteFile(filepath.Join(home, "policies", fmt.Sprintf("more-%d.yaml", first/each)), []byte(policy.String()), 0o600); err != nil {
+			b.Fatal(err)
+		}
 	}
-	_, small, _ := strings.Cut(benchPolicy, "rules:\n")
-	return policy.String() + small
 }
 
 func purchase(a *openleashtest.Agent) map[string]any {
