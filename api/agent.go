@@ -11,6 +11,7 @@ import (
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 )
@@ -28,7 +29,10 @@ type selfAnswer struct {
 
 // self tells an agent who it is, and for whom it acts.
 func (s *server) self(_ *http.Request, q *signedRequest) (any, error) {
-	a := q.who.Agent
+	return describeAgent(q.who.Agent), nil
+}
+
+func describeAgent(a identity.Agent) selfAnswer {
 	answer := selfAnswer{
 		ID: a.ID, Name: a.Name, OwnerType: a.OwnerType, OwnerID: a.OwnerID, Status: string(a.Status),
 		Attributes: json.RawMessage("{}"), CreatedAt: timestamp(a.CreatedAt), WebhookURL: textOrNull(a.Webhook.URL),
@@ -36,7 +40,7 @@ func (s *server) self(_ *http.Request, q *signedRequest) (any, error) {
 	if a.Attributes != nil {
 		answer.Attributes = a.Attributes
 	}
-	return answer, nil
+	return answer
 }
 
 // Bounds of what an agent says for its request.

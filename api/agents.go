@@ -47,28 +47,36 @@ func (s *server) registrationChallenge(r *http.Request) (any, error) {
 	return challengeAnswer{c.ID, base64.StdEncoding.EncodeToString(c.Bytes[:]), timestamp(c.Until)}, nil
 }
 
+const wantAgentName = "want 1 to 64 of a-z A-Z 0-9 . _ -, beginning with a letter or digit"
+
 // nameAndKey reads who wants to be registered.
 func nameAndKey(body action.Value) (name string, key ed25519.PublicKey, err error) {
 	if name, err = optionalString(body, "agent_id"); err != nil {
 		return "", nil, err
 	}
 	if !identity.ValidName(name) {
-		return "", nil, badRegistration("agent_id", "want 1 to 64 of a-z A-Z 0-9 . _ -, beginning with a letter or digit")
+		return "", nil, badRegistration("agent_id", wantAgentName)
 	}
+	key, err = keyIn(body)
+	return name, key, err
+}
+
+// keyIn reads an agent's public key.
+func keyIn(body action.Value) (ed25519.PublicKey, error) {
 	text, err := optionalString(body, "agent_pubkey_b64")
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	if text == "" {
-		return "", nil, badRegistration("agent_pubkey_b64", "want the agent's public key")
+		return nil, badRegistration("agent_pubkey_b64", "want the agent's public key")
 	}
 	parsed, err := proof.ParseSPKI(text)
 	if err != nil {
 		f := badField("agent_pubkey_b64", "%v", err)
 		f.Code = "INVALID_KEY"
-		return "", nil, f
+		return nil, f
 	}
-	return name, parsed.Key, nil
+	return parsed.Key, nil
 }
 
 // badRegistration is a fault of a registration.

@@ -5,11 +5,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,7 +41,7 @@ rules:
 `
 
 // config is a Config with a real key and a real policy folder.
-func config(t *testing.T) Config {
+func config(t testing.TB) Config {
 	t.Helper()
 	key, err := proof.NewKey(now)
 	if err != nil {
@@ -73,7 +75,7 @@ func config(t *testing.T) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{Key: key, Policies: keeper, Service: service, Owners: people, Cookie: "openleash_8787", Version: "v1.2.3", Now: clock}
+	return Config{Key: key, Policies: keeper, Service: service, Owners: people, Search: store.Search, Cookie: "openleash_8787", Version: "v1.2.3", Now: clock}
 }
 
 func newAPI(t *testing.T, c Config) http.Handler {
@@ -85,8 +87,14 @@ func newAPI(t *testing.T, c Config) http.Handler {
 	return h
 }
 
+// asked counts requests: each comes from an address of its own, so that none is refused
+// for those before it.
+var asked atomic.Uint32
+
 func ask(h http.Handler, method, target, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	n := asked.Add(1)
+	r.RemoteAddr = fmt.Sprintf("10.%d.%d.%d:1234", n>>16&255, n>>8&255, n&255)
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}

@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/base64"
 	"net/http"
-	"time"
 )
 
 type healthAnswer struct {
@@ -48,36 +47,6 @@ func (s *server) policiesHealth() policiesHealth {
 		p.Hash = &book.Hash
 	}
 	return p
-}
-
-type publicKey struct {
-	KID          string  `json:"kid"`
-	KeyType      string  `json:"kty"`
-	Algorithm    string  `json:"alg"`
-	PublicKeyB64 string  `json:"public_key_b64"`
-	CreatedAt    string  `json:"created_at"`
-	RevokedAt    *string `json:"revoked_at"`
-}
-
-// publicKeys lists all keys, revoked ones too, so that it can be told which
-// they were.
-func (s *server) publicKeys(*http.Request) (any, error) {
-	keys := []publicKey{}
-	for _, k := range s.Keys() {
-		keys = append(keys, publicKey{
-			KID: k.ID, KeyType: "OKP", Algorithm: "EdDSA", PublicKeyB64: k.SPKI(),
-			CreatedAt: timestamp(k.CreatedAt), RevokedAt: timeOrNull(k.RevokedAt),
-		})
-	}
-	return map[string]any{"keys": keys}, nil
-}
-
-func timeOrNull(t time.Time) *string {
-	if t.IsZero() {
-		return nil
-	}
-	text := timestamp(t)
-	return &text
 }
 
 type installationAnswer struct {

@@ -75,6 +75,11 @@ func TestSpecFitsTheAnswers(t *testing.T) {
 	tests := []struct{ method, path, query, body string }{
 		{"get", "/v1/health", "", ""},
 		{"get", "/v1/public-keys", "", ""},
+		{"get", "/v1/key-document", "", ""},
+		{"get", keyPlace, "", ""},
+		{"get", "/v1/agents/policy-schema", "", ""},
+		{"get", agentsPlace, "", ""},
+		{"get", "/v1/openapi.yaml", "", ""},
 		{"get", "/v1/installation", "?challenge=" + strings.Repeat("A", 22), ""},
 		{"get", "/v1/installation", "", ""},
 		{"post", "/v1/verify-proof", "", `{"token":"` + token + `"}`},
@@ -88,7 +93,7 @@ func TestSpecFitsTheAnswers(t *testing.T) {
 	for _, tt := range tests {
 		samples = append(samples, sample{tt.method, tt.path, ask(h, strings.ToUpper(tt.method), tt.path+tt.query, tt.body)})
 	}
-	for _, e := range ownersStory(t).said {
+	for _, e := range append(ownersStory(t).said, ownedStory(t)...) {
 		samples = append(samples, sample{strings.ToLower(e.method), e.route, e.answer})
 	}
 	answered := map[string]bool{}
@@ -96,7 +101,11 @@ func TestSpecFitsTheAnswers(t *testing.T) {
 		operation := x.method + " " + x.path
 		answered[operation] = answered[operation] || x.answer.Code == 200
 		response := at(t, doc, "paths", x.path, x.method, "responses", fmt.Sprint(x.answer.Code))
-		schema := at(t, resolve(t, doc, response), "content", "application/json", "schema")
+		media, _, _ := strings.Cut(x.answer.Header().Get("Content-Type"), ";")
+		schema := at(t, resolve(t, doc, response), "content", media, "schema")
+		if media != "application/json" {
+			continue
+		}
 		if err := fits(t, doc, schema, answerOf(t, x.answer), "$"); err != nil {
 			t.Errorf("%s = %d %s: %v", operation, x.answer.Code, x.answer.Body, err)
 		}
@@ -179,6 +188,9 @@ func resolve(t *testing.T, doc, node map[string]any) map[string]any {
 // fits checks a value against the part of JSON Schema that openapi.yaml uses.
 func fits(t *testing.T, doc, schema map[string]any, v any, where string) error {
 	schema = resolve(t, doc, schema)
+	if len(schema) == 0 { // anything
+		return nil
+	}
 	if !slices.Contains(types(schema["type"]), typeOf(v)) {
 		return fmt.Errorf("%s: want %v, got %v", where, schema["type"], v)
 	}
@@ -238,6 +250,7 @@ func types(v any) []string {
 	}
 }
 
+// typeOf is as JSON Schema has it.
 func typeOf(v any) string {
 	switch v.(type) {
 	case nil:

@@ -290,7 +290,7 @@ func TestRoutesForOwners(t *testing.T) {
 			}
 		}
 	}
-	if guarded != 14 {
+	if guarded != 23 {
 		t.Errorf("%d routes are guarded", guarded)
 	}
 }

@@ -39,6 +39,8 @@ type playgroundDebug struct {
 	Trace []policy.RuleTrace `json:"trace"`
 }
 
+const playgroundPlace = "/v1/playground/run"
+
 // playgroundID is the id of a policy that was never stored.
 const playgroundID = "playground"
 
@@ -49,6 +51,11 @@ func (s *server) playground(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	done, err := s.trying(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	parsed, err := policyIn(body)
 	if err != nil {
 		return nil, err

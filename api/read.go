@@ -17,6 +17,7 @@ type fault struct {
 	Code        string            `json:"code"`
 	Message     string            `json:"message"`
 	FieldErrors map[string]string `json:"field_errors,omitempty"`
+	RequestID   string            `json:"request_id,omitempty"` // refuse sets it
 	retry       time.Duration     // after which it can be tried again; zero: whenever
 }
 

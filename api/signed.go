@@ -15,6 +15,7 @@ import (
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/door"
+	"github.com/openleash/openleash-go/internal/ratelimit"
 )
 
 // An agent signs each of its requests with its Ed25519 key. Five headers, each exactly
@@ -77,6 +78,9 @@ func unauthorized(code, format string, args ...any) *fault {
 func (s *server) notLetIn(r *http.Request, err error) error {
 	var f *fault
 	if errors.As(err, &f) && f.status == http.StatusUnauthorized {
+		if err := s.tooOften(s.unsigned, ratelimit.Source(door.From(r))); err != nil {
+			return err
+		}
 		if e := s.Refused(authz.Access{Door: "api", Code: f.Code, Why: "a request that is not signed as it should be", From: door.From(r)}); e != nil {
 			s.Log.Error().Err(e).Msg("api: a refused request could not be recorded")
 		}
@@ -134,6 +138,9 @@ func (s *server) authenticate(r *http.Request) (*signedRequest, error) {
 	}
 	agent, err := s.signer(r, sig)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.tooOften(s.perAgent, agent.ID); err != nil {
 		return nil, err
 	}
 	q := &signedRequest{who: authz.Caller{Agent: agent, SignatureValid: new(true)}, nonce: nonceOf(agent, sig.nonce, at, s.Now())}

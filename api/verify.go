@@ -42,7 +42,7 @@ func (s *server) verifyProof(r *http.Request) (any, error) {
 }
 
 // invalid says why not. When the proof is genuine but not the expected one, the
-// claims tell what it is for, and the reason is worded as SDKs know it.
+// claims tell what it is for. Reasons are worded as SDKs know them.
 func invalid(token string, want proof.Expect, err error) verifyAnswer {
 	reason := err.Error()
 	switch {
@@ -50,6 +50,8 @@ func invalid(token string, want proof.Expect, err error) verifyAnswer {
 		reason = "action_hash mismatch"
 	case errors.Is(err, proof.ErrAgent):
 		reason = "agent_id mismatch"
+	case errors.Is(err, proof.ErrExpired):
+		return verifyAnswer{Reason: "Token expired"}
 	case !errors.Is(err, proof.ErrAudience) && !errors.Is(err, proof.ErrCallHash):
 		return verifyAnswer{Reason: reason}
 	}
@@ -61,7 +63,10 @@ func invalid(token string, want proof.Expect, err error) verifyAnswer {
 }
 
 func (s *server) expectations(body action.Value) (want proof.Expect, err error) {
-	want = proof.Expect{Keys: s.Keys(), Now: s.Now()}
+	want.Now = s.Now()
+	if want.Keys, err = s.knownKeys(); err != nil {
+		return want, err
+	}
 	if want.ActionHash, err = optionalHash(body, "expected_action_hash"); err != nil {
 		return want, err
 	}

@@ -23,7 +23,8 @@ var deeds = regexp.MustCompile(`^(?:` +
 	`approvals?[\s,"']+[\w-]|` +
 	`(?:grants?|limits|tools)[\s,"']+(?:withdraw|revoke|release|accept|refuse|show|list)|` +
 	`audit[\s,"']+(?:tail|mask|prove|search|stats|export|import|witness)|agents?[\s,"']+(?:token|invite|confirm|rekey|revoke|list|show)|` +
-	`(?:open|start|login|logout|init|limits|approvals|grants|tools)(?:[\s,"']+-|[\s"']*(?:$|[\n;&|)\x60<>#]))` +
+	`owners[\s,"']+(?:add|list|show|disable|enable|reset)|sessions[\s,"']+(?:list|revoke)|admin[\s,"']+link|` +
+	`(?:open|start|login|logout|init|limits|approvals|grants|tools|owners|sessions|admin)(?:[\s,"']+-|[\s"']*(?:$|[\n;&|)\x60<>#]))` +
 	`)`)
 
 // withFlags are what may stand between the program and its command.

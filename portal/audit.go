@@ -26,7 +26,7 @@ const (
 
 // families are the kinds of events, as the choice has them.
 var families = []string{
-	"decision", "outcome", "approval", "grant", "limit", "definition", "policy", "agent", "portal", "access", "upstream", "owner", "key", "log", "witness", "start", "stop",
+	"decision", "outcome", "approval", "grant", "limit", "definition", "policy", "agent", "portal", "session", "access", "upstream", "owner", "key", "log", "witness", "start", "stop",
 }
 
 // decisions are what can be decided, and what the choice calls it.

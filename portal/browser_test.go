@@ -224,7 +224,7 @@ func TestBrowserPhone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/", "/approvals/" + r.ID, "/approvals/" + r.ID + "/rule", "/grants", "/tools", toolShown, "/limits", "/policies", "/playground", "/audit", "/audit?agent=bot", "/audit/1"} {
+	for _, path := range []string{"/", "/approvals/" + r.ID, "/approvals/" + r.ID + "/rule", "/grants", "/tools", toolShown, "/limits", "/policies", "/playground", "/audit", "/audit?agent=bot", "/audit/1", "/profile", "/users"} {
 		err := chromedp.Do(ctx, chromedp.Navigate(w.browse()+path), chromedp.WaitVisible(chromedp.CSS("main h1")))
 		if err != nil {
 			t.Fatal(path, err)
@@ -234,4 +234,40 @@ func TestBrowserPhone(t *testing.T) {
 			t.Errorf("%s is %d pixels too wide, %v", path, over, err)
 		}
 	}
+}
+
+// An owner sets a passphrase and a second factor, signs out, and comes in by both, without
+// script; then dismisses what an admin did.
+func TestBrowserAccount(t *testing.T) {
+	w := newWorld(t)
+	ctx := chromium(t)
+	do := func(steps ...chromedp.Action[chromedp.Void]) {
+		t.Helper()
+		if err := chromedp.Do(ctx, steps...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+		t.Fatal(err)
+	}
+	do(chromedp.Navigate(SignInURL(w.browse(), w.link(time.Minute), "")), chromedp.Click(chromedp.CSS("form button.yes")), chromedp.WaitVisible(chromedp.CSS(".lead")))
+	do(chromedp.Navigate(w.browse()+"/profile"), chromedp.SendKeys(chromedp.CSS("#next"), phrase), chromedp.SendKeys(chromedp.CSS("#again"), phrase),
+		chromedp.Click(chromedp.CSS(`form[action="/profile/passphrase"] button`)), chromedp.WaitVisible(chromedp.CSS(".good")))
+	do(chromedp.Click(chromedp.CSS("#factor button")), chromedp.WaitVisible(chromedp.CSS(".qr svg")))
+	secret, err := chromedp.Run(ctx, chromedp.TextContent(chromedp.CSS(".factor details code")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(chromedp.SendKeys(chromedp.CSS("#code"), w.code(secret)), chromedp.Click(chromedp.CSS("form button.wide")), chromedp.WaitVisible(chromedp.CSS("#factor .APPROVED")))
+	do(chromedp.Click(chromedp.CSS(".me button")), chromedp.WaitVisible(chromedp.CSS(`a[href^="/sign-in"]`)), chromedp.Click(chromedp.CSS(`a[href^="/sign-in"]`)), chromedp.WaitVisible(chromedp.CSS("#login")))
+	do(chromedp.SendKeys(chromedp.CSS("#login"), "alice"), chromedp.SendKeys(chromedp.CSS("#passphrase"), phrase), chromedp.SendKeys(chromedp.CSS("#code"), w.code(secret)),
+		chromedp.Click(chromedp.CSS("form button.yes")), chromedp.WaitVisible(chromedp.CSS(".lead")))
+
+	for range 2 { // a notice of two lines
+		if _, err := w.owners.Invite(t.Context(), "cli:mallory", w.owner.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(chromedp.Navigate(w.browse()+"/audit"), chromedp.WaitVisible(chromedp.CSS(".told")), chromedp.Click(chromedp.CSS(".told button")),
+		chromedp.WaitVisible(chromedp.CSS(".lead")), chromedp.WaitNotPresent(chromedp.CSS(".told")))
 }

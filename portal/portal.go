@@ -1,6 +1,7 @@
 // Package portal is the owner's pages: what waits for an answer, everything
 // that will run if the answer is yes, how full limits are, what servers say of their tools, the log, the policies in
-// force, and a playground in which they can be tried.
+// force, and a playground in which they can be tried; the owner's account, and for
+// admins those of others.
 //
 // It promises:
 //
@@ -114,6 +115,8 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("GET /sign-in/{token}", p.open(p.linkPage))
 	mux.Handle("POST /sign-in", p.open(p.signIn))
 	mux.Handle("POST /sign-out", p.open(p.signOut))
+	mux.Handle("GET /set-up/{token}", p.open(p.setUpPage))
+	mux.Handle("POST /set-up", p.open(p.setUp))
 
 	mux.Handle("GET /{$}", p.signedIn(p.inbox))
 	mux.Handle("GET /inbox/count", p.signedIn(p.inboxCount))
@@ -127,20 +130,34 @@ func (p *portal) routes() http.Handler {
 	mux.Handle("POST /approvals/{id}/rule", p.signedIn(p.makeRule))
 	mux.Handle("GET /grants", p.signedIn(p.grants))
 	mux.Handle("POST /grants/{id}/withdraw", p.signedIn(p.withdrawGrant))
-	mux.Handle("GET /limits", p.signedIn(p.limits))
-	mux.Handle("GET /limits/charges", p.signedIn(p.limitCharges))
-	mux.Handle("POST /limits/release", p.signedIn(p.releaseCharge))
-	mux.Handle("GET /tools", p.signedIn(p.tools))
-	mux.Handle("GET /tools/show", p.signedIn(p.tool))
-	mux.Handle("POST /tools/answer", p.signedIn(p.answerTool))
+	mux.Handle("GET /limits", p.signedIn(p.ours(p.limits)))
+	mux.Handle("GET /limits/charges", p.signedIn(p.ours(p.limitCharges)))
+	mux.Handle("POST /limits/release", p.signedIn(p.ours(p.releaseCharge)))
+	mux.Handle("GET /tools", p.signedIn(p.ours(p.tools)))
+	mux.Handle("GET /tools/show", p.signedIn(p.ours(p.tool)))
+	mux.Handle("POST /tools/answer", p.signedIn(p.ours(p.answerTool)))
 	mux.Handle("GET /audit", p.signedIn(p.audit))
 	mux.Handle("GET /audit/{seq}", p.signedIn(p.auditLine))
 	mux.Handle("GET /agents", p.signedIn(p.agents))
 	mux.Handle("POST /agents/invite", p.signedIn(p.inviteAgent))
 	mux.Handle("POST /agents/{id}/confirm", p.signedIn(p.confirmAgent))
 	mux.Handle("POST /agents/{id}/revoke", p.signedIn(p.revokeAgent))
-	mux.Handle("GET /policies", p.signedIn(p.policies))
-	mux.Handle("GET /playground", p.signedIn(p.playground))
+	mux.Handle("GET /policies", p.signedIn(p.ours(p.policies)))
+	mux.Handle("GET /playground", p.signedIn(p.ours(p.playground)))
+
+	mux.Handle("GET /profile", p.signedIn(p.profile))
+	mux.Handle("POST /profile", p.signedIn(p.setProfile))
+	mux.Handle("POST /profile/passphrase", p.signedIn(p.setPassphrase))
+	mux.Handle("POST /profile/factor", p.signedIn(p.setUpFactor))
+	mux.Handle("POST /profile/factor/confirm", p.signedIn(p.confirmFactor))
+	mux.Handle("POST /profile/factor/drop", p.signedIn(p.dropFactor))
+	mux.Handle("POST /profile/sessions/revoke", p.signedIn(p.revokeSession))
+	mux.Handle("POST /profile/notice", p.signedIn(p.dismissNotice))
+	mux.Handle("GET /users", p.signedIn(p.admins(p.users)))
+	mux.Handle("POST /users", p.signedIn(p.admins(p.addUser)))
+	mux.Handle("POST /users/{id}", p.signedIn(p.admins(p.setUser)))
+	mux.Handle("POST /users/{id}/link", p.signedIn(p.admins(p.linkUser)))
+	mux.Handle("POST /users/{id}/reset", p.signedIn(p.admins(p.resetUser)))
 
 	mux.Handle("/", p.open(p.noPage))
 	form := door.Carries{MediaType: "application/x-www-form-urlencoded", Bytes: maxForm, Refuse: door.Text}

@@ -21,12 +21,16 @@ import (
 
 // page is what every page has; the struct of each page embeds it.
 type page struct {
-	Title   string
-	Nav     string // which link of the navigation is this page
-	Owner   string // empty: nobody is signed in
-	Pending int
-	Health  []healthNote
-	Now     time.Time
+	Title     string
+	Nav       string // which link of the navigation is this page
+	Owner     string // empty: nobody is signed in
+	Pending   int
+	Health    []healthNote
+	Now       time.Time
+	Admin     bool   // who sees it is one
+	Ours      bool   // it is the installation's owner, for whom its agents act
+	Announced string // what an admin did to the account, to be told on every page
+	Bare      bool   // there is no passphrase yet
 }
 
 // healthNote is one thing that the header says about the installation.
@@ -81,6 +85,7 @@ func (p *portal) funcs() template.FuncMap {
 		"stamp":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"who":     answerer,
 		"status":  statusWord,
+		"browser": browser,
 	}
 }
 
@@ -95,7 +100,14 @@ func (p *portal) page(r *http.Request, s identity.Session, title, nav string) (p
 	if err != nil {
 		return page{}, err
 	}
-	return page{Title: title, Nav: nav, Owner: s.Name, Pending: len(waiting), Health: append(pins, p.health()...), Now: now}, nil
+	u, err := p.Owners.User(r.Context(), s.OwnerID)
+	if err != nil {
+		return page{}, err
+	}
+	return page{
+		Title: title, Nav: nav, Owner: u.Name, Pending: len(waiting), Health: append(pins, p.health()...), Now: now,
+		Admin: u.Admin(), Ours: p.isOurs(s), Announced: u.Notice, Bare: !u.HasPassphrase,
+	}, nil
 }
 
 // health says what the owner should know wherever they are.
@@ -146,7 +158,7 @@ func (p *portal) fail(w http.ResponseWriter, r *http.Request, s identity.Session
 	if told.status >= http.StatusInternalServerError {
 		p.Log.Error().Err(err).Str("method", r.Method).Str("route", r.Pattern).Msg("portal: page failed")
 	}
-	data := errorPage{page: page{Title: told.Title, Owner: s.Name, Now: p.Now()}, pageError: told, Title: told.Title}
+	data := errorPage{page: page{Title: told.Title, Owner: s.Name, Now: p.Now(), Admin: s.Admin(), Ours: p.isOurs(s)}, pageError: told, Title: told.Title}
 	if err := p.render(w, told.status, "error.html", data); err != nil {
 		p.Log.Error().Err(err).Msg("portal: error page failed")
 		http.Error(w, told.Title, told.status)

@@ -22,6 +22,9 @@ func SignInURL(base, token, next string) string {
 	return link
 }
 
+// SetUpURL is the address of a set-up link (owners.Service.Invite).
+func SetUpURL(base, token string) string { return base + "/set-up/" + url.PathEscape(token) }
+
 // signInPage is the form of a passphrase, or of a link when there is a token.
 type signInPage struct {
 	page
@@ -148,7 +151,7 @@ func (p *portal) endSession(r *http.Request) error {
 }
 
 // signedIn serves a page to the owner whose session the cookie names.
-func (p *portal) signedIn(h func(w http.ResponseWriter, r *http.Request, s identity.Session) error) http.Handler {
+func (p *portal) signedIn(h screen) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := p.session(r)
 		if err == nil {
@@ -158,6 +161,33 @@ func (p *portal) signedIn(h func(w http.ResponseWriter, r *http.Request, s ident
 			p.fail(w, r, s, err)
 		}
 	})
+}
+
+// A screen is a page for who is signed in.
+type screen = func(w http.ResponseWriter, r *http.Request, s identity.Session) error
+
+// isOurs reports whether the installation's agents act for who is signed in.
+func (p *portal) isOurs(s identity.Session) bool { return s.OwnerID == p.Service.Owner().ID }
+
+// ours serves a page about the installation's agents to the owner for whom they act.
+func (p *portal) ours(h screen) screen {
+	return func(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+		if !p.isOurs(s) {
+			return &pageError{status: http.StatusForbidden, Title: "This is not yours", Text: "The agents of this installation act for another owner.", Retry: "/"}
+		}
+		return h(w, r, s)
+	}
+}
+
+// admins serves a page to admins.
+func (p *portal) admins(h screen) screen {
+	return func(w http.ResponseWriter, r *http.Request, s identity.Session) error {
+		if !s.Admin() {
+			p.refused(r, owners.Refusal{Code: "ADMIN_REQUIRED", Why: "a user who is no admin"})
+			return &pageError{status: http.StatusForbidden, Title: "Only for admins", Text: "This page is for those who see to other users.", Retry: "/"}
+		}
+		return h(w, r, s)
+	}
 }
 
 func (p *portal) session(r *http.Request) (identity.Session, error) {

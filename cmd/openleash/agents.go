@@ -32,7 +32,7 @@ is stored, so it is shown this once; a former token of the agent ends now.
 The host sends it as "Authorization: Bearer TOKEN".`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error { return a.newToken(cmd, args[0]) })
+			return asOwner(cmd, func(a *app) error { return a.newToken(cmd, args[0]) })
 		},
 	}
 }
@@ -64,12 +64,12 @@ that name alone.`,
 			if name != "" && !identity.ValidName(name) {
 				return fmt.Errorf("agent %q: %s", name, validNames)
 			}
-			return withApp(cmd, func(a *app) error { return a.invite(cmd, name) })
+			return withApp(cmd, func(a *app) error { return a.inviteAgent(cmd, name) })
 		},
 	}
 }
 
-func (a *app) invite(cmd *cobra.Command, name string) error {
+func (a *app) inviteAgent(cmd *cobra.Command, name string) error {
 	i, token, err := a.service.Invite(cmd.Context(), cliActor(), a.owner, name)
 	if err != nil {
 		return err

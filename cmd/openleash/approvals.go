@@ -165,7 +165,7 @@ reason, and for a while (15 minutes) the same call is refused at once without as
   openleash approvals deny ID --reason "not before Monday"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error { return a.answer(cmd, args[0], false, 0, reason) })
+			return asOwner(cmd, func(a *app) error { return a.answer(cmd, args[0], false, 0, reason) })
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "what the model is told")

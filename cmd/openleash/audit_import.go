@@ -24,7 +24,7 @@ is not imported: openleash audit verify verifies it where it is.`,
 		Example: "  openleash audit import archive/audit.log.0*.jsonl",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, files []string) error {
-			return withApp(cmd, func(a *app) error { return a.importLog(cmd, files) })
+			return asOwner(cmd, func(a *app) error { return a.importLog(cmd, files) })
 		},
 	}
 }

@@ -97,7 +97,7 @@ openleash grants lists what you gave, and withdraws it.`,
 			case f.times == 0 && f.length == "" && len(f.bounds) > 0:
 				return errors.New("--bound: say how often (--times) or how long (--for) the grant is good: an approval for once is for exactly what is shown")
 			}
-			return withApp(cmd, func(a *app) error {
+			return asOwner(cmd, func(a *app) error {
 				if f.times == 0 && f.length == "" {
 					return a.answer(cmd, args[0], true, version, "")
 				}
@@ -136,7 +136,7 @@ it. The agent is told as of a denial, and the same call is refused for a while. 
 first call has run is withdrawn by openleash grants withdraw.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error {
+			return asOwner(cmd, func(a *app) error {
 				r, err := a.service.WithdrawApproval(cmd.Context(), "cli:"+userName(), args[0], reason)
 				if err != nil {
 					return withHint(fmt.Errorf("withdraw %s: %w", args[0], err), "openleash approvals list --all has those that are APPROVED; openleash grants list the standing ones")
@@ -310,7 +310,7 @@ func grantsWithdraw() *cobra.Command {
 		Short: "Take a grant back: nothing runs by it from then on",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error {
+			return asOwner(cmd, func(a *app) error {
 				g, err := a.service.WithdrawGrant(cmd.Context(), "cli:"+userName(), args[0], reason)
 				if err != nil {
 					return withHint(fmt.Errorf("withdraw %s: %w", args[0], err), "openleash grants list has those that are good now")

@@ -36,7 +36,7 @@ What they know of revocation is as fresh as the document.`,
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", doc)
+				_, err = cmd.OutOrStdout().Write(doc)
 				return err
 			})
 		},

@@ -22,12 +22,14 @@ func keysVerify() *cobra.Command {
 		Short: "Verify a receipt or a proof that somebody has kept",
 		Long: `FILE has a result with its receipt in it, or the whole response, byte for byte as it came;
 or a token alone, a receipt or a proof. It is verified with the keys of this installation, or
-with those of a document that openleash keys export has written (--keys): then nothing else
-is needed, and nothing is asked of anybody.
+with those of a document that openleash keys export has written, or that was fetched from where
+its owner serves it (--keys): then nothing else is needed, and nothing is asked of anybody.
 
 Exit code 0: it is genuine, and of this result; 1: it is not, and why.`,
-		Example: "  openleash keys verify --keys keys.json result.json",
-		Args:    cobra.ExactArgs(1),
+		Example: `  openleash keys verify --keys keys.json result.json
+  curl -sf https://owner.example/.well-known/openleash-keys.json > keys.json
+  openleash keys verify --keys keys.json --kid k4.pid.… proof.txt`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			keys, err := trustedKeys(cmd, document, kid)
 			if err != nil {

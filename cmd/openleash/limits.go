@@ -351,7 +351,7 @@ If several decisions on the same action stand on a charge, it is given back when
 last of them is released: when a call was tried again, one of them has gone through.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error { return a.releaseCharges(cmd, args[0], limits, reason) })
+			return asOwner(cmd, func(a *app) error { return a.releaseCharges(cmd, args[0], limits, reason) })
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log (required)")

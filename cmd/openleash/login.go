@@ -29,12 +29,10 @@ Processes that run need not be started again. Without SERVER it lists the server
 with a url, and how they are signed in to. openleash logout SERVER ends a login.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error {
-				if len(args) == 0 {
-					return a.listLogins(cmd)
-				}
-				return a.login(cmd, args[0], scopes, !noBrowser)
-			})
+			if len(args) == 0 {
+				return withApp(cmd, func(a *app) error { return a.listLogins(cmd) })
+			}
+			return asOwner(cmd, func(a *app) error { return a.login(cmd, args[0], scopes, !noBrowser) })
 		},
 	}
 	cmd.Flags().BoolVar(&noBrowser, "no-browser", false, "only print the address")
@@ -50,7 +48,7 @@ func logoutCommand() *cobra.Command {
 revoke it if that one can. Exit code 1 when it is forgotten but not revoked.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withApp(cmd, func(a *app) error { return a.logout(cmd, args[0]) })
+			return asOwner(cmd, func(a *app) error { return a.logout(cmd, args[0]) })
 		},
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pquerna/otp/totp"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -56,6 +57,7 @@ import (
 //	unsaid URL WHERE…         no secret that the authserver there has given out stands in
 //	                          these files, folders, or what these processes have written
 //	specified LOG             what docs/audit.md says of the events, and nothing else, is in the log
+//	totp VAR SECRET [STEPS]   what an authenticator app shows, STEPS half minutes later
 //	cut FILE N                takes N bytes off a file's end
 func TestScripts(t *testing.T) {
 	// Under nohup, as some CI runs are, SIGHUP is ignored by all that we start.
@@ -76,7 +78,7 @@ func TestScripts(t *testing.T) {
 			"code": cmdCode,
 			"host": cmdHost, "send": cmdSend, "sendfile": cmdSendFile, "call": cmdCall, "recv": cmdRecv, "answer": cmdAnswer, "says": cmdSays, "silent": cmdSilent,
 			"close": cmdClose, "signal": cmdSignal, "ended": cmdEnded, "protocol": cmdProtocol, "gone": cmdGone, "until": cmdUntil,
-			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "forwarded": cmdForwarded, "unsaid": cmdUnsaid, "specified": cmdSpecified, "agent": cmdAgent,
+			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "forwarded": cmdForwarded, "unsaid": cmdUnsaid, "specified": cmdSpecified, "agent": cmdAgent, "totp": cmdTOTP,
 		},
 	})
 }
@@ -491,12 +493,26 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, len(args) == 2, "capture VAR REGEXP")
-	m := regexp.MustCompile("(?m)" + args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	usage(ts, neg, len(args) == 2 || len(args) == 3 && args[2] == "ttyout", "capture VAR REGEXP [ttyout]")
+	m := regexp.MustCompile("(?m)" + args[1]).FindStringSubmatch(ts.ReadFile(append(args, "stdout")[2]))
 	if len(m) < 2 {
 		ts.Fatalf("no match for %s", args[1])
 	}
 	ts.Setenv(args[0], m[1])
+}
+
+// cmdTOTP computes what an authenticator app shows, or will show so many steps later.
+func cmdTOTP(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 2 || len(args) == 3, "totp VAR SECRET [STEPS]")
+	at := time.Now()
+	if len(args) == 3 {
+		steps, err := strconv.Atoi(args[2])
+		ts.Check(err)
+		at = at.Add(time.Duration(steps) * 30 * time.Second)
+	}
+	code, err := totp.GenerateCode(args[1], at)
+	ts.Check(err)
+	ts.Setenv(args[0], code)
 }
 
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {

@@ -26,7 +26,8 @@ func startCommand() *cobra.Command {
   /mcp            all of them together; their tools are named <server>__<tool>
   /sse/<server>, /sse   the same for hosts of the older transport, HTTP with SSE
   /               the portal (openleash open signs you in)
-  /v1/            the API: health, public-keys, verify-proof, playground/run
+  /v1/            the API: /v1/openapi.yaml tells what there is
+  /agents.md      how an agent asks
 
 It runs until it is interrupted. Policies are read again when they change; the
 configuration is read at the start.`,

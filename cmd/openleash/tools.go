@@ -341,7 +341,7 @@ func toolsAnswer(verb, short string, accept bool) *cobra.Command {
 			if err != nil {
 				return withHint(fmt.Errorf("--hash: want that of what was shown, got %q", hash), "openleash tools show SERVER NAME shows it, and the command")
 			}
-			return withApp(cmd, func(a *app) error {
+			return asOwner(cmd, func(a *app) error {
 				if all {
 					return a.acceptAll(cmd, args[0], said)
 				}

@@ -38,24 +38,31 @@ type Config struct {
 	// ExtraHosts are further values of the Host header, as a browser sends
 	// them ("leash.lan:8787"; "leash.example" when it is port 80 or 443).
 	ExtraHosts []string
+	// Refuse writes the refusal; nil: Text.
+	Refuse func(w http.ResponseWriter, r *http.Request, status int, code, message string)
 }
 
 // Guard lets a request through to next when it was meant for us.
 func Guard(c Config, next http.Handler) http.Handler {
 	hosts, origins := c.ours()
+	if c.Refuse == nil {
+		c.Refuse = func(w http.ResponseWriter, _ *http.Request, status int, code, message string) {
+			Text(w, status, code, message)
+		}
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		harden(w.Header())
 		if !hosts[strings.ToLower(r.Host)] {
-			text(w, http.StatusMisdirectedRequest,
+			c.Refuse(w, r, http.StatusMisdirectedRequest, "WRONG_HOST",
 				"This is OpenLeash, and the Host header names another server. Use http://"+authority(Name, c.Port)+"/.")
 			return
 		}
 		if !ownOrigin(r.Header.Values("Origin"), origins) {
-			text(w, http.StatusForbidden, "OpenLeash refuses requests that pages of another origin have made.")
+			c.Refuse(w, r, http.StatusForbidden, "FOREIGN_ORIGIN", "OpenLeash refuses requests that pages of another origin have made.")
 			return
 		}
 		if foreignFetch(r) {
-			text(w, http.StatusForbidden, "OpenLeash refuses requests that other sites have made (Sec-Fetch-Site).")
+			c.Refuse(w, r, http.StatusForbidden, "FOREIGN_SITE", "OpenLeash refuses requests that other sites have made (Sec-Fetch-Site).")
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -188,14 +195,16 @@ func text(w http.ResponseWriter, status int, message string) {
 	http.Error(w, message, status)
 }
 
-// JSONError refuses with the error envelope of the wire.
+// JSONError refuses with the error envelope of the wire. A request that has a number
+// (Number) finds it there.
 func JSONError(w http.ResponseWriter, status int, code, message string) {
 	type fault struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
+		Code      string `json:"code"`
+		Message   string `json:"message"`
+		RequestID string `json:"request_id,omitempty"`
 	}
-	body, err := json.Marshal(map[string]fault{"error": {code, message}})
-	if err != nil { // two strings: cannot be
+	body, err := json.Marshal(map[string]fault{"error": {code, message, RequestID(w)}})
+	if err != nil { // strings: cannot be
 		panic(err)
 	}
 	w.Header().Set("Content-Type", "application/json")

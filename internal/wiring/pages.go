@@ -24,7 +24,7 @@ type Serving struct {
 func (p *Parts) Pages(s Serving) (http.Handler, error) {
 	v1, err := api.New(api.Config{
 		Key: p.Key, Keys: p.PublicKeys, Policies: p.Policies, Service: p.Service, LogErr: p.Sequencer.Err,
-		Owners: p.Owners, Cookie: owners.Cookie(strconv.Itoa(s.Port)), Refused: p.Service.Refused, Version: s.Version, Now: p.config.Now, Log: p.config.Log,
+		Owners: p.Owners, Search: p.Store.Search, Cookie: owners.Cookie(strconv.Itoa(s.Port)), Refused: p.Service.Refused, Version: s.Version, Now: p.config.Now, Log: p.config.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -37,13 +37,12 @@ func (p *Parts) Pages(s Serving) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", site)
-	mux.Handle("/v1/", v1)
 	if s.MCP != nil {
 		for _, at := range []string{"/mcp", "/mcp/", "/sse", "/sse/"} {
 			mux.Handle(at, s.MCP)
 		}
 	}
-	return door.Guard(door.Config{Port: s.Port}, mux), nil
+	return door.Guard(door.Config{Port: s.Port, Refuse: api.Refuse}, api.Before(v1, mux)), nil
 }
 
 // PublicKeys are the keys that proofs verify with; none while it is not known
