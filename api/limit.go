@@ -14,7 +14,7 @@ const (
 	verificationsPerSecond, verificationsAtOnce = 50, 100
 	trialsPerSecond, trialsAtOnce               = 2, 20
 
-	registrationsPerSecond, registrationsAtOnce = 2, 50
+	registrationsPerSecond, registrationsAtOnce = 20, 200
 	// What an agent may ask, whose signature is good: no agent takes all that there is.
 	perAgentPerSecond, perAgentAtOnce = 4000, 8000
 	// Requests that are not signed as they should be are told so, and recorded, no oftener.

@@ -3,8 +3,11 @@ package sqlite
 import (
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/openleash/openleash-go/identity"
 )
 
 // undoing leads back, from each version of the schema to the one before.
@@ -62,6 +65,26 @@ func TestMigrationsLeadBackAndForth(t *testing.T) {
 		if got := written(t, s); got != want {
 			t.Errorf("from version %d: want\n%s\ngot\n%s", version, want, got)
 		}
+	}
+}
+
+// The owner of an installation that is older than users is a user now, and its admin.
+func TestOwnerBecomesAUser(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	o, err := s.EnsureOwner(t.Context(), "Åsa Ek")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := slices.IndexFunc(migrations, func(m string) bool { return strings.Contains(m, "ALTER TABLE owners ADD COLUMN roles") })
+	undo(t, foreign(t, s), before)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	u, err := s.FindUser(t.Context(), "Åsa ek")
+	if err != nil || u.Owner != o || !u.Admin() || u.Status != identity.UserActive || !u.CreatedAt.IsZero() {
+		t.Errorf("want an active admin, %+v; got %+v, %v", o, u, err)
 	}
 }
 
