@@ -373,7 +373,7 @@ func help(t *testing.T, program string, words ...string) string {
 var (
 	makeLine   = regexp.MustCompile(`(?m)^make ([a-z]+)`)
 	inCode     = regexp.MustCompile("(?s)```.*?```|`[^`\n]+`")
-	invocation = regexp.MustCompile(`\bopenleash ((?:[a-z-]+)(?: [a-z]+)?)([^\n` + "`" + `]*)`)
+	invocation = regexp.MustCompile(`\bopenleash ((?:[a-z-]+)(?: [a-z]+(?:-[a-z]+)*)?)([^\n` + "`" + `]*)`)
 	shellJoint = regexp.MustCompile(` \| | && |;|\$\(`)
 	flagWord   = regexp.MustCompile(`(?:^| )(--?[a-z][a-z-]*)`)
 	listed     = regexp.MustCompile(`(?m)^  ([a-z-]+) +[A-Z]`)

@@ -24,6 +24,9 @@
 //     (version.go). An answer counts only for the version that was shown (ErrReplaced).
 //   - A request whose call has come to mean another action (its mapping changed)
 //     is superseded: it expires there and then, approved or not.
+//   - What a request needs beside the owner's word, a second factor or the reference of a
+//     deposit, comes with the yes to it, or the yes does not count ([Needs]). A passkey
+//     signs for that request and that action, and what it signed is kept.
 //   - A standing grant ([Grant]) is the owner's yes to more than one call: so often, for
 //     so long, exactly that call or within bounds of it. Each use of it is a request
 //     that is redeemed from the beginning; of uses that race no more count than there
@@ -85,6 +88,10 @@ type Request struct {
 	// Overshoots are the limits that have no room for the action, as the owner is
 	// shown them: an approval is good for as much beyond each, and no more.
 	Overshoots []Overshoot
+
+	Needs            Needs  // what a yes takes
+	Factor           Factor // that was given with the yes; zero: none
+	DepositReference string // that was given with it; empty: none
 
 	Version   int       // 1, and one more for each wording that replaced another (version.go)
 	Asked     int       // how often it was asked for, in all wordings
@@ -158,6 +165,9 @@ type Answer struct {
 	Reason     string // of a denial
 	At         time.Time
 	GrantFor   time.Duration // how long an approval can be redeemed
+
+	Factor           Factor // of an approval; who asks has verified it
+	DepositReference string // of an approval
 }
 
 // Errors of answering and redeeming; they survive the store and the wire.
@@ -168,6 +178,10 @@ var (
 	ErrSpent    = errorString("the grant was used already") // or its round
 	ErrReplaced = errorString("the request has changed: the agent has asked for the same in other words")
 	ErrHeld     = errorString("a call waits for the request")
+
+	ErrFactorNeeded    = errorString("this approval takes your second factor, given with the answer")
+	ErrReferenceNeeded = errorString("this approval takes the reference of the deposit")
+	ErrOtherAssertion  = errorString("the passkey has signed something else than this approval")
 )
 
 type errorString string

@@ -2,6 +2,7 @@ package approvals
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -107,6 +108,73 @@ func TestAnswerable(t *testing.T) {
 				t.Errorf("%s, approve %t: want %v, got %v", test.name, approve, want, got)
 			}
 		}
+	}
+}
+
+func TestConfirmable(t *testing.T) {
+	step, deposit, both := Needs{StepUp: true}, Needs{Deposit: true}, Needs{StepUp: true, Deposit: true}
+	code := Factor{Method: "totp"}
+	for _, test := range []struct {
+		needs     Needs
+		factor    Factor
+		reference string
+		want      error
+	}{
+		{Needs{}, Factor{}, "", nil},
+		{step, Factor{}, "", ErrFactorNeeded},
+		{step, Factor{}, "D-1", ErrFactorNeeded},
+		{step, code, "", nil},
+		{deposit, code, "", ErrReferenceNeeded},
+		{deposit, code, " ", ErrReferenceNeeded},
+		{deposit, Factor{}, "D-1", nil},
+		{both, code, "", ErrReferenceNeeded},
+		{both, Factor{}, "D-1", ErrFactorNeeded},
+		{both, code, "D-1", nil},
+		{Needs{}, code, "a\nb", ErrReferenceNeeded},
+	} {
+		r := made(Pending)
+		r.Needs = test.needs
+		a := Answer{ActionHash: mine, Approve: true, At: noon, Factor: test.factor, DepositReference: test.reference}
+		if got := r.Answerable(a); !errors.Is(got, test.want) {
+			t.Errorf("%q with %q and %q: want %v, got %v", test.needs, test.factor.Method, test.reference, test.want, got)
+		}
+		if a.Approve = false; r.Answerable(a) != nil {
+			t.Errorf("%q: a denial takes something", test.needs)
+		}
+	}
+}
+
+func TestNeeds(t *testing.T) {
+	all := []Needs{{}, {StepUp: true}, {Deposit: true}, {StepUp: true, Deposit: true}}
+	for i, n := range all {
+		if back, err := ParseNeeds(n.String()); back != n || err != nil {
+			t.Errorf("%q is read as %q, %v", n, back, err)
+		}
+		for j, given := range all {
+			if n.MetBy(given) != (i&j == i) {
+				t.Errorf("%q by %q: %t", n, given, n.MetBy(given))
+			}
+		}
+	}
+	for _, text := range []string{"step_up ", "deposit step_up", "Step_up", "none"} {
+		if n, err := ParseNeeds(text); err == nil {
+			t.Errorf("%q is read as %q", text, n)
+		}
+	}
+}
+
+// The bytes that a passkey signs for are documented (docs/audit.md).
+func TestApprovalChallenge(t *testing.T) {
+	text := "openleash-approval-v1\napprove\n80a1d03f\nsha256:0100000000000000000000000000000000000000000000000000000000000000"
+	if got := ApprovalChallenge("80a1d03f", mine); got != sha256.Sum256([]byte(text)) {
+		t.Errorf("got %x", got)
+	}
+	seen := map[[32]byte]bool{}
+	for _, c := range [][32]byte{ApprovalChallenge("a", mine), ApprovalChallenge("b", mine), ApprovalChallenge("a", other)} {
+		seen[c] = true
+	}
+	if len(seen) != 3 {
+		t.Error("two requests, or two actions, share a challenge")
 	}
 }
 

@@ -49,6 +49,8 @@ func (r Request) Standing(id string, t Terms, by string, at time.Time) (Grant, e
 		t.For = DefaultGrantFor
 	}
 	switch {
+	case r.Needs != Needs{}:
+		return Grant{}, ErrNoStanding
 	case t.Uses != 0 && (t.Uses < 2 || t.Uses > MaxGrantUses):
 		return Grant{}, fmt.Errorf("a standing grant is good 2 to %d times, got %d: an approval without one is good once", MaxGrantUses, t.Uses)
 	case t.For < time.Minute || t.For > MaxGrantFor:
@@ -60,6 +62,10 @@ func (r Request) Standing(id string, t Terms, by string, at time.Time) (Grant, e
 	}
 	return Grant{ID: id, Request: r, Bounds: bounds, Uses: t.Uses, Used: 1, CreatedAt: at, Until: at.Add(t.For), GivenBy: by}, nil
 }
+
+// ErrNoStanding is why no standing grant is given on a request: it would let through
+// what the owner is to confirm each time.
+var ErrNoStanding = errorString("what takes a second factor or a deposit is approved once at a time")
 
 // ErrWithdrawn is what a grant is that its owner has withdrawn.
 var ErrWithdrawn = errorString("the grant was withdrawn")
@@ -96,7 +102,7 @@ func (g Grant) Covers(r Request) bool {
 	was := g.Request
 	return r.AgentID == was.AgentID && r.OwnerID == was.OwnerID && r.Server == was.Server && r.Tool == was.Tool &&
 		r.Action.ActionType == was.Action.ActionType && r.Action.RelyingParty == was.Action.RelyingParty &&
-		r.ToolInfo.Get(definitionHash).Equal(was.ToolInfo.Get(definitionHash)) && len(r.Overshoots) == 0 &&
+		r.ToolInfo.Get(definitionHash).Equal(was.ToolInfo.Get(definitionHash)) && len(r.Overshoots) == 0 && r.Needs == Needs{} &&
 		within(g.Bounds, payloadPath, was.Action.Payload, r.Action.Payload)
 }
 

@@ -35,7 +35,7 @@ func (r Request) Denial() string {
 }
 
 // Answerable returns nil when a counts, and else why it does not: ErrAnswered,
-// ErrExpired, or ErrReplaced. Only a denial may come late: it takes nothing from anybody,
+// ErrExpired, ErrReplaced, or what a yes lacks (Confirmable). Only a denial may come late: it takes nothing from anybody,
 // and says no to the next attempt too.
 func (r Request) Answerable(a Answer) error {
 	unanswered := r.Status == Pending || r.Status == Expired && r.AnsweredAt.IsZero()
@@ -46,6 +46,8 @@ func (r Request) Answerable(a Answer) error {
 		return ErrExpired
 	case r.ActionHash != a.ActionHash:
 		return ErrReplaced
+	case a.Approve:
+		return r.Confirmable(a)
 	}
 	return nil
 }
@@ -55,6 +57,7 @@ func (r Request) Answered(a Answer) Request {
 	r.AnsweredAt, r.AnsweredBy = a.At, a.By
 	if a.Approve {
 		r.Status, r.GrantUntil = Approved, a.At.Add(a.GrantFor)
+		r.Factor, r.DepositReference = a.Factor, a.DepositReference
 		return r
 	}
 	r.Status, r.DenyReason = Denied, a.Reason

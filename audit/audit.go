@@ -91,12 +91,17 @@ type Entry struct {
 	ApprovalID     string `json:"approval_id,omitempty"`
 	GrantID        string `json:"grant_id,omitempty"` // of a standing grant
 	Approver       string `json:"approver,omitempty"`
-	Outcome        string `json:"outcome,omitempty"` // ok, tool_error, protocol_error, transport_error, cancelled, unknown
-	DurationMS     *int64 `json:"duration_ms,omitempty"`
-	ResultHash     string `json:"result_hash,omitempty"`
-	Detail         string `json:"detail,omitempty"`
-	Process        string `json:"process,omitempty"`  // that decided, or began or ended
-	TraceID        string `json:"trace_id,omitempty"` // of the W3C trace that a call has named
+	// Of an approval: the method of the second factor that came with it, the reference of
+	// the deposit, and what a passkey has signed for it.
+	Factor           string   `json:"factor,omitempty"`
+	DepositReference string   `json:"deposit_reference,omitempty"`
+	Passkey          *Passkey `json:"passkey,omitempty"`
+	Outcome          string   `json:"outcome,omitempty"` // ok, tool_error, protocol_error, transport_error, cancelled, unknown
+	DurationMS       *int64   `json:"duration_ms,omitempty"`
+	ResultHash       string   `json:"result_hash,omitempty"`
+	Detail           string   `json:"detail,omitempty"`
+	Process          string   `json:"process,omitempty"`  // that decided, or began or ended
+	TraceID          string   `json:"trace_id,omitempty"` // of the W3C trace that a call has named
 
 	// What was decided on, whole, so that it can be decided again: JSON. Masked are
 	// the paths at which something was left out ("$.payload.arguments.password").
@@ -111,6 +116,15 @@ type Entry struct {
 
 	Count  int     `json:"count,omitempty"`  // how often: of what is counted and written once
 	Limits []Limit `json:"limits,omitempty"` // that a decision has touched, or an outcome has given back
+}
+
+// A Passkey is what one has signed (WebAuthn): each member is base64, standard and padded,
+// of the bytes.
+type Passkey struct {
+	CredentialID      []byte `json:"credential_id"`
+	AuthenticatorData []byte `json:"authenticator_data"`
+	ClientData        []byte `json:"client_data"`
+	Signature         []byte `json:"signature"`
 }
 
 // A Limit is one that an action counts for.

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -36,10 +37,15 @@ func (e *Entry) append(b []byte) []byte {
 		{`,"owner_id":`, e.OwnerID}, {`,"agent_id":`, e.AgentID}, {`,"server":`, e.Server}, {`,"tool":`, e.Tool}, {`,"action_hash":`, e.ActionHash},
 		{`,"intent_hash":`, e.IntentHash}, {`,"call_hash":`, e.CallHash}, {`,"policy_hash":`, e.PolicyHash},
 		{`,"shadow_decision":`, e.ShadowDecision}, {`,"shadow_policy_id":`, e.ShadowPolicyID}, {`,"shadow_rule_id":`, e.ShadowRuleID},
-		{`,"approval_id":`, e.ApprovalID}, {`,"grant_id":`, e.GrantID}, {`,"approver":`, e.Approver}, {`,"outcome":`, e.Outcome},
+		{`,"approval_id":`, e.ApprovalID}, {`,"grant_id":`, e.GrantID}, {`,"approver":`, e.Approver},
+		{`,"factor":`, e.Factor}, {`,"deposit_reference":`, e.DepositReference},
 	} {
 		b = appendUnlessEmpty(b, m.head, m.value)
 	}
+	if e.Passkey != nil {
+		b = e.Passkey.append(append(b, `,"passkey":`...))
+	}
+	b = appendUnlessEmpty(b, `,"outcome":`, e.Outcome)
 	if e.DurationMS != nil {
 		b = strconv.AppendInt(append(b, `,"duration_ms":`...), *e.DurationMS, 10)
 	}
@@ -49,6 +55,18 @@ func (e *Entry) append(b []byte) []byte {
 	b = appendUnlessEmpty(b, `,"trace_id":`, e.TraceID)
 	b = e.appendRequest(b)
 	return append(e.appendLimits(b), '}')
+}
+
+func (p *Passkey) append(b []byte) []byte {
+	for i, m := range []struct {
+		name  string
+		bytes []byte
+	}{{"credential_id", p.CredentialID}, {"authenticator_data", p.AuthenticatorData}, {"client_data", p.ClientData}, {"signature", p.Signature}} {
+		b = append(b, "{,"[min(i, 1)])
+		b = append(append(append(b, '"'), m.name...), `":"`...)
+		b = append(base64.StdEncoding.AppendEncode(b, m.bytes), '"')
+	}
+	return append(b, '}')
 }
 
 // appendRequest writes what was decided on.

@@ -62,6 +62,10 @@ func TestEncodeHoldsToTheTags(t *testing.T) {
 				if set {
 					field.SetBytes(asPayload(text))
 				}
+			case *Passkey:
+				if set {
+					field.Set(reflect.ValueOf(&Passkey{CredentialID: []byte(text), AuthenticatorData: []byte{}, ClientData: []byte("{}"), Signature: []byte{0, 255, 62}}))
+				}
 			case []string:
 				for range random.IntN(3) {
 					field.Set(reflect.Append(field, reflect.ValueOf(text)))

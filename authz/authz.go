@@ -13,6 +13,9 @@
 //   - A grant is good for one action, by its hash, and for one decision. Where the
 //     call's server wants input and the host sends the call again (a round), the
 //     decision on that is a new one, and takes the round in the grant's place.
+//   - What the policy wants a second factor or a deposit for is held like what it wants an
+//     approval for, and passes by an answer that came with them (confirm.go): not by a field
+//     of the request, a session, a standing grant, or an answer that came without them.
 //   - A standing grant is good for what the policy asks an approval for at that moment,
 //     and for nothing that is over a limit (grant.go). Its use is counted in the commit
 //     that allows.
@@ -114,25 +117,23 @@ type Answer struct {
 type Code string
 
 const (
-	Allowed            Code = "ALLOWED"
-	PolicyDenied       Code = "POLICY_DENIED"
-	ApprovalRequired   Code = "APPROVAL_REQUIRED"
-	ApprovalDenied     Code = "APPROVAL_DENIED"
-	AlreadyRun         Code = "ALREADY_RUN"    // the call came back, but has run for an earlier message
-	TooManyOpen        Code = "TOO_MANY_OPEN"  // as many requests of the agent wait as may
-	LimitExceeded      Code = "LIMIT_EXCEEDED" // a limit of the policy has no room for it
-	ToolHeld           Code = "TOOL_HELD"      // its definition is new or has changed, and waits for the owner
-	ToolChanged        Code = "TOOL_CHANGED"   // the same, and is not waited for
-	ToolRefused        Code = "TOOL_REFUSED"   // the owner has refused its definition
-	StepUpUnavailable  Code = "STEP_UP_UNAVAILABLE"
-	DepositUnavailable Code = "DEPOSIT_UNAVAILABLE"
-	AgentRevoked       Code = "AGENT_INACTIVE"    // the agent was revoked, or waits for its owner
-	ActionReused       Code = "ACTION_ID_REUSED"  // the action's id was another action's
-	Protected          Code = "PROTECTED"         // the arguments reach into OpenLeash itself
-	ArgumentsRefused   Code = "ARGUMENTS_REFUSED" // no action could be made of the arguments
-	PolicyInvalid      Code = "POLICY_INVALID"    // no valid policy is in force
-	LogUnavailable     Code = "LOG_UNAVAILABLE"   // audit.log.jsonl cannot be written
-	StoreUnavailable   Code = "STORE_UNAVAILABLE" // the decision could not be put on disk
+	Allowed          Code = "ALLOWED"
+	PolicyDenied     Code = "POLICY_DENIED"
+	ApprovalRequired Code = "APPROVAL_REQUIRED" // also where the outcome is REQUIRE_STEP_UP or REQUIRE_DEPOSIT
+	ApprovalDenied   Code = "APPROVAL_DENIED"
+	AlreadyRun       Code = "ALREADY_RUN"       // the call came back, but has run for an earlier message
+	TooManyOpen      Code = "TOO_MANY_OPEN"     // as many requests of the agent wait as may
+	LimitExceeded    Code = "LIMIT_EXCEEDED"    // a limit of the policy has no room for it
+	ToolHeld         Code = "TOOL_HELD"         // its definition is new or has changed, and waits for the owner
+	ToolChanged      Code = "TOOL_CHANGED"      // the same, and is not waited for
+	ToolRefused      Code = "TOOL_REFUSED"      // the owner has refused its definition
+	AgentRevoked     Code = "AGENT_INACTIVE"    // the agent was revoked, or waits for its owner
+	ActionReused     Code = "ACTION_ID_REUSED"  // the action's id was another action's
+	Protected        Code = "PROTECTED"         // the arguments reach into OpenLeash itself
+	ArgumentsRefused Code = "ARGUMENTS_REFUSED" // no action could be made of the arguments
+	PolicyInvalid    Code = "POLICY_INVALID"    // no valid policy is in force
+	LogUnavailable   Code = "LOG_UNAVAILABLE"   // audit.log.jsonl cannot be written
+	StoreUnavailable Code = "STORE_UNAVAILABLE" // the decision could not be put on disk
 )
 
 // Waits reports whether the owner's word is waited for.
@@ -156,6 +157,9 @@ type Config struct {
 	Process string // a name of this process that no other has, for the log; empty: none
 
 	OpenPerAgent int // how many requests of one agent may wait; zero: 50
+
+	Factors  Factors  // nil: nobody has a second factor, and what wants one is not approved
+	Passkeys Passkeys // nil: none is taken for one
 }
 
 // Service decides.
@@ -330,6 +334,10 @@ func (s *Service) answer(ctx context.Context, by string, r approvals.Request, ap
 		Answer:  &approvals.Answer{RequestID: r.ID, ActionHash: r.ActionHash, Approve: approve, By: by, Reason: reason, At: now, GrantFor: s.cfg.GrantTTL},
 		Entries: []audit.Entry{answerEntry(r, by, approve, reason, now)},
 	}
+	return s.commitAnswer(ctx, r, b)
+}
+
+func (s *Service) commitAnswer(ctx context.Context, r approvals.Request, b Batch) (approvals.Request, error) {
 	if err := s.commit(ctx, b); err != nil {
 		return r, err
 	}

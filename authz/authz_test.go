@@ -143,10 +143,10 @@ func TestEachOutcomeIsAnsweredAndOnDisk(t *testing.T) {
 		{"read", policy.Allow, authz.Allowed, "ok", true},
 		{"ping", policy.Allow, authz.Allowed, "quiet", false},
 		{"write", policy.RequireApproval, authz.ApprovalRequired, "ask", false},
-		{"wire", policy.RequireStepUp, authz.StepUpUnavailable, "step", false},
-		{"sell", policy.RequireStepUp, authz.StepUpUnavailable, "both", false}, // not waved through by an approval
-		{"lend", policy.RequireDeposit, authz.DepositUnavailable, "all", false},
-		{"rent", policy.RequireDeposit, authz.DepositUnavailable, "deposit", false},
+		{"wire", policy.RequireStepUp, authz.ApprovalRequired, "step", false},
+		{"sell", policy.RequireStepUp, authz.ApprovalRequired, "both", false}, // not waved through by an approval
+		{"lend", policy.RequireDeposit, authz.ApprovalRequired, "all", false},
+		{"rent", policy.RequireDeposit, authz.ApprovalRequired, "deposit", false},
 		{"drop", policy.Deny, authz.PolicyDenied, "never", false},
 		{"other", policy.Deny, authz.PolicyDenied, "", false},
 	} {

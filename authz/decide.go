@@ -153,7 +153,11 @@ func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, 
 	if a.signed != nil && a.signed.Asking != nil && d.Needed() == policy.Allow {
 		return s.refuse(ctx, a, DecisionChanged, "the policies allow it by now, without an approval: authorize it again")
 	}
-	if d.Outcome != policy.RequireApproval {
+	if round != nil && !needsOf(d).MetBy(round.Given()) {
+		round = nil // the policy asks for more than was given: it is a call of its own
+		d = ask()
+	}
+	if !d.Outcome.Waits() {
 		return s.conclude(ctx, book, a, d, round)
 	}
 	open, err := s.openRequest(ctx, a)
@@ -165,7 +169,7 @@ func (s *Service) decideWith(ctx context.Context, book *policy.Book, a attempt, 
 		open = round // the owner has not said no to such a call since
 	case open != nil:
 		a.adopt(*open)
-		if d = ask(); d.Outcome != policy.RequireApproval {
+		if d = ask(); !d.Outcome.Waits() {
 			return s.conclude(ctx, book, a, d, nil)
 		}
 	default:
@@ -229,14 +233,8 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 			b.Continue = a.continuation(*open) // it runs: nothing may run by that round again
 			a.roundOf = open.Rounds + 1
 		}
-	case policy.RequireApproval:
+	case policy.RequireApproval, policy.RequireStepUp, policy.RequireDeposit:
 		s.approval(&a, &ans, &b, d, open)
-	case policy.RequireStepUp:
-		ans.Code = StepUpUnavailable
-		ans.Reason = "the policy wants a second factor, and step-up is not available yet: " + d.Reason
-	case policy.RequireDeposit:
-		ans.Code = DepositUnavailable
-		ans.Reason = "the policy wants a deposit, and deposits are not available yet: " + d.Reason
 	default:
 		ans.Outcome, ans.Code = policy.Deny, PolicyDenied
 		if d.ByLimit {
@@ -274,15 +272,15 @@ func (s *Service) conclude(ctx context.Context, book *policy.Book, a attempt, d 
 func (s *Service) reserve(a attempt, ans *Answer, b *Batch, d policy.Limited) {
 	switch {
 	case ans.Outcome == policy.Allow && b.Continue == nil:
-		var approved []approvals.Overshoot
+		var approved approvals.Request
 		if b.Redeem != nil {
-			approved = ans.Approval.Overshoots
+			approved = *ans.Approval
 		}
 		if b.Reserve = a.reservation(d, approved); b.Reserve != nil {
 			ans.Charges = d.Charges
 		}
 	case b.asked() != nil:
-		if b.Reserve = a.reservation(d, b.asked().Overshoots); b.Reserve != nil {
+		if b.Reserve = a.reservation(d, *b.asked()); b.Reserve != nil {
 			b.Reserve.RequestID, b.Reserve.Until = b.asked().ID, b.asked().ExpiresAt.UnixMilli()
 		}
 	}
@@ -303,7 +301,7 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 	}
 	if open == nil {
 		r := s.newRequest(a, ans)
-		r.Reason, r.Overshoots = d.Shown, overshoots(d)
+		r.Reason, r.Overshoots, r.Needs = d.Shown, overshoots(d), needsOf(d)
 		if a.grant != nil {
 			useGrant(*a.grant, r, ans, b)
 			return
@@ -344,15 +342,16 @@ func (s *Service) approval(a *attempt, ans *Answer, b *Batch, d policy.Limited, 
 
 // outdated reports whether what was shown to the owner is not what would run: the
 // same call means another action than it did (the mapping was changed), its tool says
-// something else of itself, or what was approved is further over a limit by now.
+// something else of itself, the policy asks for something else than it did, or what was
+// approved is further over a limit by now.
 func (s *Service) outdated(open approvals.Request, a *attempt, ans *Answer, d policy.Limited) bool {
 	switch open.At(a.now) {
 	case approvals.Denied:
 		return false
 	case approvals.Approved:
-		return open.ActionHash != ans.ActionHash || a.otherDefinition(open) || !coveredBy(d, open.Overshoots)
+		return open.ActionHash != ans.ActionHash || a.otherDefinition(open) || !coveredBy(d, open.Overshoots) || !needsOf(d).MetBy(open.Given())
 	case approvals.Pending:
-		return open.ActionHash != ans.ActionHash || a.otherDefinition(open)
+		return open.ActionHash != ans.ActionHash || a.otherDefinition(open) || needsOf(d) != open.Needs
 	}
 	return open.ActionHash != ans.ActionHash
 }
@@ -428,7 +427,7 @@ func (s *Service) claims(a attempt, ans Answer, d policy.Decision) proof.Claims 
 	}
 	c.Log = s.Checkpoint()
 	if ap := ans.Approval; ap != nil {
-		c.Approval = &proof.Approval{ID: ap.ID, By: ap.AnsweredBy, At: timestamp(ap.AnsweredAt)}
+		c.Approval = &proof.Approval{ID: ap.ID, By: ap.AnsweredBy, At: timestamp(ap.AnsweredAt), Factor: ap.Factor.Method}
 	}
 	return c
 }

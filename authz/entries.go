@@ -59,6 +59,15 @@ func answerEntry(r approvals.Request, by string, approve bool, reason string, no
 	}
 }
 
+// confirmed adds to an approval's entry what was given with it.
+func confirmed(e audit.Entry, a approvals.Answer) audit.Entry {
+	e.Factor, e.DepositReference = a.Factor.Method, a.DepositReference
+	if p := a.Factor.Passkey; p != nil {
+		e.Passkey = &audit.Passkey{CredentialID: p.CredentialID, AuthenticatorData: p.AuthenticatorData, ClientData: p.ClientData, Signature: p.Signature}
+	}
+	return e
+}
+
 // filled is a promised field's value: null where it does not apply.
 func filled(s string) *string {
 	if s == "" {

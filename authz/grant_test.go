@@ -137,9 +137,9 @@ func TestNothingPassesADenyByAGrant(t *testing.T) {
 	}{
 		"deny":       {"version: 1\ndefault: deny\nrules: []\n", authz.PolicyDenied},
 		"final deny": {"version: 1\ndefault: allow\nrules:\n" + ask + "  - {id: stop, effect: deny, final: true, action: '*'}\n", authz.PolicyDenied},
-		"step-up":    {"version: 1\ndefault: deny\nrules: [{id: ask, effect: allow, action: '*', obligations: [{type: STEP_UP_AUTH}]}]\n", authz.StepUpUnavailable},
-		"both":       {"version: 1\ndefault: deny\nrules: [{id: ask, effect: allow, action: '*', obligations: [{type: HUMAN_APPROVAL}, {type: STEP_UP_AUTH}]}]\n", authz.StepUpUnavailable},
-		"deposit":    {"version: 1\ndefault: deny\nrules: [{id: ask, effect: allow, action: '*', obligations: [{type: HUMAN_APPROVAL}, {type: DEPOSIT}]}]\n", authz.DepositUnavailable},
+		"step-up":    {"version: 1\ndefault: deny\nrules: [{id: ask, effect: allow, action: '*', obligations: [{type: STEP_UP_AUTH}]}]\n", authz.ApprovalRequired},
+		"both":       {"version: 1\ndefault: deny\nrules: [{id: ask, effect: allow, action: '*', obligations: [{type: HUMAN_APPROVAL}, {type: STEP_UP_AUTH}]}]\n", authz.ApprovalRequired},
+		"deposit":    {"version: 1\ndefault: deny\nrules: [{id: ask, effect: allow, action: '*', obligations: [{type: HUMAN_APPROVAL}, {type: DEPOSIT}]}]\n", authz.ApprovalRequired},
 		"full limit": {"version: 1\ndefault: deny\nrules:\n" + ask + "limits: [{id: none, count: true, max: 0, window: 1h}]\n", authz.LimitExceeded},
 		"allowed":    {"version: 1\ndefault: allow\nrules: []\n", authz.Allowed},
 	} {

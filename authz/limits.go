@@ -45,9 +45,9 @@ func coveredBy(l policy.Limited, approved []approvals.Overshoot) bool {
 	return true
 }
 
-// reservation charges what the decision is charged to. approved is what may be had
-// beyond the limits.
-func (a attempt) reservation(l policy.Limited, approved []approvals.Overshoot) *Reservation {
+// reservation charges what the decision is charged to. approved is the request that says
+// what may be had beyond the limits; zero: nothing.
+func (a attempt) reservation(l policy.Limited, approved approvals.Request) *Reservation {
 	r := &Reservation{DecisionID: a.decisionID, AgentID: a.who.Agent.Name, ActionID: a.req.ActionID, ActionHash: a.req.Hash().String(), Now: a.now.UnixMilli(), Own: a.own}
 	for _, c := range l.Charges {
 		if c.Doubt == "" {
@@ -60,10 +60,13 @@ func (a attempt) reservation(l policy.Limited, approved []approvals.Overshoot) *
 	return r
 }
 
-func (a attempt) charge(c policy.Charge, approved []approvals.Overshoot) Charge {
+// charge takes what was approved beyond a limit only if that was asked for as the limit
+// asks for it now.
+func (a attempt) charge(c policy.Charge, approved approvals.Request) Charge {
 	charge := chargeOf(c, a.now)
-	for _, o := range approved {
-		if c.Limit.Over == policy.RequireApproval && o.Limit == charge.Limit && o.Key == charge.Key && o.Doubt == "" {
+	meets := c.Limit.Over == policy.RequireApproval || c.Limit.Over == policy.RequireStepUp && approved.Needs.StepUp
+	for _, o := range approved.Overshoots {
+		if meets && o.Limit == charge.Limit && o.Key == charge.Key && o.Doubt == "" {
 			charge.Max += max(0, o.Beyond())
 		}
 	}

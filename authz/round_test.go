@@ -196,8 +196,8 @@ func TestPolicyChangedBetweenRounds(t *testing.T) {
 		code authz.Code
 	}{
 		"denied":         {"effect: deny", authz.PolicyDenied},
-		"step-up":        {"effect: allow, obligations: [{type: HUMAN_APPROVAL}, {type: STEP_UP_AUTH}]", authz.StepUpUnavailable},
-		"deposit":        {"effect: allow, obligations: [{type: HUMAN_APPROVAL}, {type: DEPOSIT}]", authz.DepositUnavailable},
+		"step-up":        {"effect: allow, obligations: [{type: HUMAN_APPROVAL}, {type: STEP_UP_AUTH}]", authz.ApprovalRequired},
+		"deposit":        {"effect: allow, obligations: [{type: HUMAN_APPROVAL}, {type: DEPOSIT}]", authz.ApprovalRequired},
 		"other approval": {"effect: allow, description: new, obligations: [{type: HUMAN_APPROVAL}]", authz.Allowed},
 	} {
 		t.Run(name, func(t *testing.T) {

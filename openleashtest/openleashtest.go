@@ -151,11 +151,12 @@ func (s *Server) serve(h home.Home) error {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	protect := authz.NewProtection([]string{h.Dir}, []int{port})
-	if err := s.parts.Start(authz.Config{Protect: protect}, audit.Keeping{}); err != nil {
+	base := fmt.Sprintf("http://%s:%d", door.Name, port)
+	if err := s.parts.Start(authz.Config{Protect: protect}, audit.Keeping{}, base); err != nil {
 		l.Close()
 		return err
 	}
-	pages, err := s.parts.Pages(wiring.Serving{Port: port, Base: fmt.Sprintf("http://%s:%d", door.Name, port), Version: "openleashtest"})
+	pages, err := s.parts.Pages(wiring.Serving{Port: port, Base: base, Version: "openleashtest"})
 	if err != nil {
 		l.Close()
 		return err

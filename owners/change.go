@@ -6,6 +6,7 @@ import (
 
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/passkey"
 )
 
 // A Change is what one act does to owners: all of it, with its entries in the log, or
@@ -16,16 +17,20 @@ type Change struct {
 	// session is good of who has one: ErrFactorRequired.
 	Proved  bool
 	Spend   *Spend         // ErrNotFound, ErrSpent
+	Ticket  *Ticket        // ErrSpent
 	Add     *identity.User // ErrTaken
 	Set     *Setting       // ErrNotFound, ErrTaken, ErrLastAdmin
 	Secret  *Secret        // ErrNotFound
 	Propose *Proposal
-	Confirm *Confirmation // ErrNotFound
-	Drop    string        // the owner whose second factors go, those being set up too
-	Notice  *Notice       // ErrNotFound
-	Forgive []string      // what was tried in vain
-	End     *Ending       // of one session: ErrNotFound
-	Void    string        // the owner whose links go
+	Confirm *Confirmation     // ErrNotFound
+	Drop    string            // the owner whose second factors go, passkeys and those being set up too
+	Passkey *identity.Passkey // is registered; ErrPasskeyTaken, ErrTooManyPasskey
+	Use     *PasskeyUse       // ErrPasskey
+	Forget  *PasskeyDrop      // ErrNotFound
+	Notice  *Notice           // ErrNotFound
+	Forgive []string          // what was tried in vain
+	End     *Ending           // of one session: ErrNotFound
+	Void    string            // the owner whose links go
 	Link    *Link
 	Start   *identity.Session // of an active user: ErrNotFound
 	Entries []audit.Entry
@@ -43,6 +48,27 @@ type Spend struct {
 type Setting struct {
 	OwnerID string
 	Patch
+}
+
+// Ticket is that of a passkey's challenge, which is spent.
+type Ticket struct {
+	Challenge [32]byte
+	Until     time.Time // when it is not good any more anyway
+	Now       time.Time
+}
+
+// PasskeyUse notes that an owner's passkey has signed, if its counter has gone on.
+type PasskeyUse struct {
+	OwnerID string
+	ID      []byte
+	Counter uint32
+	Now     time.Time
+}
+
+// PasskeyDrop takes one away from its owner.
+type PasskeyDrop struct {
+	OwnerID string
+	ID      []byte
 }
 
 // Secret is a new hash of a passphrase. Former is the one that it replaces, so that of
@@ -96,6 +122,7 @@ type Link struct {
 // Store is what the package needs of a store.
 type Store interface {
 	identity.FactorStore
+	passkey.Store
 	Change(ctx context.Context, c Change) error
 
 	User(ctx context.Context, id string) (identity.User, error)

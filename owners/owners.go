@@ -15,6 +15,9 @@
 // is over at that moment in every process. What a session may do is looked up at each
 // request: the token's own list of roles is for others to read.
 //
+// A passkey signs its owner in, too, without a passphrase: its authenticator verifies who
+// uses it. It is registered and removed with a code of the second factor (passkeys.go).
+//
 // A second factor changes only when a code of the new one has come, and the present one
 // was shown. Its secret and the backup codes are returned when they are made and never
 // again.
@@ -34,6 +37,7 @@ import (
 
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/passkey"
 	"github.com/openleash/openleash-go/proof"
 )
 
@@ -68,6 +72,7 @@ type Config struct {
 	Keys  func() []proof.PublicKey // verify them; none: nobody is signed in
 	Wake  func()                   // called when the log has more; may be nil
 	Now   func() time.Time         // nil: time.Now
+	Party *passkey.Party           // for whom passkeys are made; nil: there are none
 }
 
 // Service does what owners ask for.

@@ -34,6 +34,9 @@ var refusals = []struct {
 	{ErrInviteUsed, Refusal{400, "INVITE_USED", "a set-up link that was used", "This set-up link was used. Ask an admin for a new one.", 0}},
 	{ErrInviteExpired, Refusal{400, "INVITE_EXPIRED", "a set-up link that has expired", "This set-up link has expired. Ask an admin for a new one.", 0}},
 	{ErrSetUp, Refusal{403, "SETUP_ALREADY_COMPLETED", "a set-up of what is set up", "The installation is set up already. Sign in.", 0}},
+	{identity.ErrPasskeyCloned, Refusal{401, "INVALID_PASSKEY", "a passkey whose counter has not gone on", "This passkey may have been copied: its counter has not gone on. Remove it, and sign in another way.", 0}},
+	{identity.ErrPasskey, Refusal{401, "INVALID_PASSKEY", "a passkey that does not fit", "This passkey is not known here, or has signed something else.", 0}},
+	{ErrTicket, Refusal{403, "INVALID_PASSKEY_TICKET", "a passkey's challenge that was used, is too old, or never was", "This took too long, or was done already. Begin again.", 0}},
 	{ErrLink, Refusal{403, "INVALID_LINK", "a link that was used, has expired, or never was", "The link was used, has expired, or never was.", 0}},
 }
 

@@ -54,8 +54,8 @@ func (d Decision) Within(full []LimitState) Limited {
 			l.Over = append(l.Over, Excess{c, state})
 		}
 	}
-	if len(l.Over) == 0 || d.Needed() != Allow && d.Needed() != RequireApproval {
-		return l // what cannot be met needs no limit to be refused
+	if len(l.Over) == 0 || d.Outcome == Deny {
+		return l
 	}
 	r := l.reasons()
 	switch l.worst() {
@@ -66,7 +66,9 @@ func (d Decision) Within(full []LimitState) Limited {
 		l.Outcome = RequireStepUp
 		l.oblige(StepUpAuth, r)
 	default:
-		l.Outcome = RequireApproval
+		if l.Outcome == Allow {
+			l.Outcome = RequireApproval
+		}
 		l.oblige(HumanApproval, r)
 	}
 	return l

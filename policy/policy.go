@@ -55,6 +55,11 @@ const (
 	RequireDeposit
 )
 
+// Waits reports whether the owner is asked.
+func (o Outcome) Waits() bool {
+	return o == RequireApproval || o == RequireStepUp || o == RequireDeposit
+}
+
 // String gives the word of the wire: DENY, ALLOW, REQUIRE_APPROVAL, REQUIRE_STEP_UP, REQUIRE_DEPOSIT.
 func (o Outcome) String() string {
 	switch o {

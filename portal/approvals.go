@@ -13,6 +13,7 @@ import (
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/visible"
 )
@@ -125,7 +126,8 @@ type approvalPage struct {
 	DenialSticks string
 	Refused      time.Time
 	Standing     standingPart
-	Log          string // the log's latest checkpoint
+	Confirm      confirmPart // what a yes takes
+	Log          string      // the log's latest checkpoint
 }
 
 // toolInfo is what the server says of its tool: not believed.
@@ -185,6 +187,9 @@ func (p *portal) showApproval(w http.ResponseWriter, r *http.Request, s identity
 		return err
 	}
 	if data.Standing, err = p.standing(r, req, base.Now); err != nil {
+		return err
+	}
+	if data.Confirm, err = p.confirmPart(r, req); err != nil {
 		return err
 	}
 	if req.Tool == "" { // asked for over /v1: the payload is all there is
@@ -251,8 +256,18 @@ func (p *portal) answer(w http.ResponseWriter, r *http.Request, s identity.Sessi
 	if err != nil {
 		return err
 	}
-	_, err = p.Service.AnswerShown(r.Context(), "portal:"+s.Name, req.ID, req.ActionHash, yes, reason)
+	if yes {
+		var c authz.Confirmation
+		if c, err = confirmation(r); err == nil {
+			_, err = p.Service.Approve(r.Context(), "portal:"+s.Name, req.ID, req.ActionHash, c)
+		}
+	} else {
+		_, err = p.Service.AnswerShown(r.Context(), "portal:"+s.Name, req.ID, req.ActionHash, false, reason)
+	}
+	lack, lacking := p.lack(err)
 	switch {
+	case lacking:
+		return p.notConfirmed(w, r, s, req, lack)
 	case errors.Is(err, approvals.ErrReplaced): // since it was read, a moment ago
 		return p.replaced(w, r, s)
 	case errors.Is(err, approvals.ErrAnswered), errors.Is(err, approvals.ErrExpired):

@@ -17,7 +17,6 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/openleash/openleash-go/approvals"
-	"github.com/openleash/openleash-go/internal/door"
 	"github.com/openleash/openleash-go/internal/hostiletest"
 )
 
@@ -50,9 +49,6 @@ func chromiumPath(t *testing.T) string {
 	t.Fatal("no Chromium here: install it, or set CHROMIUM to its path")
 	return ""
 }
-
-// browse is base under the name that links use.
-func (w *world) browse() string { return strings.Replace(w.base, "127.0.0.1", door.Name, 1) }
 
 // An owner follows a link, reads, and approves or denies; with script and without.
 func TestBrowserAnswers(t *testing.T) {

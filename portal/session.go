@@ -32,12 +32,23 @@ type signInPage struct {
 	NeedsCode bool
 	Login     string
 	Next      string
+	Passkey   *ceremony
 	Fault     string // why it was not good; empty: nothing was tried
 }
 
 func (p *portal) signInPage(w http.ResponseWriter, r *http.Request) error {
 	data := signInPage{page: page{Title: "Sign in", Now: p.Now()}, Next: nextPath(r.URL.Query().Get("next"))}
-	return p.render(w, http.StatusOK, "sign-in.html", data)
+	return p.showSignIn(w, http.StatusOK, data)
+}
+
+// showSignIn offers a passkey too, where no link is followed.
+func (p *portal) showSignIn(w http.ResponseWriter, status int, data signInPage) (err error) {
+	if data.Token == "" {
+		if data.Passkey, err = p.signInCeremony(); err != nil {
+			return err
+		}
+	}
+	return p.render(w, status, "sign-in.html", data)
 }
 
 // linkPage shows one button: only the POST redeems the link, so that whatever
@@ -49,7 +60,7 @@ func (p *portal) linkPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	data.NeedsCode = look.NeedsCode
-	return p.render(w, http.StatusOK, "sign-in.html", data)
+	return p.showSignIn(w, http.StatusOK, data)
 }
 
 // nextPath is where to go after sign-in: a page of ours, or the inbox.
@@ -60,7 +71,7 @@ func nextPath(s string) string {
 	return "/"
 }
 
-// signIn takes both forms.
+// signIn takes all three forms.
 func (p *portal) signIn(w http.ResponseWriter, r *http.Request) error {
 	if err := parseForm(r); err != nil {
 		return err
@@ -69,9 +80,12 @@ func (p *portal) signIn(w http.ResponseWriter, r *http.Request) error {
 	token, code := form.Get("token"), form.Get("code")
 	var in owners.SignedIn
 	var err error
-	if form.Has("token") {
+	switch {
+	case form.Has("token"):
 		in, err = p.Owners.Redeem(r.Context(), from(r), token, code)
-	} else {
+	case form.Has("passkey"):
+		in, err = p.Owners.SignInWithPasskey(r.Context(), from(r), form.Get("ticket"), []byte(form.Get("passkey")))
+	default:
 		in, err = p.Owners.SignIn(r.Context(), from(r), owners.Credentials{Login: form.Get("login"), Passphrase: form.Get("passphrase"), Code: code})
 	}
 	if err != nil {
@@ -106,7 +120,7 @@ func (p *portal) notIn(w http.ResponseWriter, r *http.Request, data signInPage, 
 			Text: "A sign-in link works once and only for a short time. Make a new one in a terminal:", Hint: "openleash open"}
 	}
 	data.Fault = refusal.Told
-	return p.render(w, refusal.Status, "sign-in.html", data)
+	return p.showSignIn(w, refusal.Status, data)
 }
 
 // refused records that somebody was not let in.

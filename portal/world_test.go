@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -26,6 +27,7 @@ import (
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/door"
 	"github.com/openleash/openleash-go/owners"
+	"github.com/openleash/openleash-go/passkey"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/store/sqlite"
@@ -88,7 +90,7 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { w.keeper.Close() })
 	log := w.sequence()
-	w.service, err = authz.New(authz.Config{Store: overtaking{w.store, w}, Owner: w.owner, Policies: w.keeper, Log: log, Now: w.now})
+	w.service, err = authz.New(authz.Config{Store: overtaking{w.store, w}, Owner: w.owner, Policies: w.keeper, Log: log, Now: w.now, Factors: identity.NewFactors(w.store, w.now), Passkeys: worldPasskeys{w}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +98,13 @@ func newWorld(t *testing.T) *world {
 	w.owners = w.newOwners()
 	w.serve(log)
 	return w
+}
+
+// worldPasskeys are for the pages of a world, whose port is known later.
+type worldPasskeys struct{ w *world }
+
+func (p worldPasskeys) Verify(ctx context.Context, ownerID string, challenge [32]byte, a approvals.Assertion) error {
+	return passkey.Checker{Party: p.w.owners.Party, Store: p.w.store}.Verify(ctx, ownerID, challenge, a)
 }
 
 func (w *world) newOwners() *owners.Service {
@@ -131,6 +140,10 @@ func (w *world) serve(log *audit.Sequencer) {
 	srv := httptest.NewUnstartedServer(nil)
 	port := srv.Listener.Addr().(*net.TCPAddr).Port
 	w.base = "http://" + srv.Listener.Addr().String()
+	var err error
+	if w.owners.Party, err = passkey.NewParty(fmt.Sprintf("http://%s:%d", door.Name, port)); err != nil {
+		w.t.Fatal(err)
+	}
 	pages, err := New(Config{
 		Service: w.service, Owners: w.owners, Store: w.store, Policies: w.keeper, LogErr: log.Err,
 		Base: w.base, Now: w.now, Log: zerolog.New(zerolog.NewTestWriter(w.t)),
@@ -142,6 +155,9 @@ func (w *world) serve(log *audit.Sequencer) {
 	srv.Start()
 	w.t.Cleanup(srv.Close)
 }
+
+// browse is base under the name that links use.
+func (w *world) browse() string { return strings.Replace(w.base, "127.0.0.1", door.Name, 1) }
 
 func (w *world) now() time.Time {
 	return time.Now().Add(time.Duration(w.clock.Load()) * time.Second)
@@ -163,6 +179,12 @@ func write(t *testing.T, file, text string) {
 // hold makes a request that waits: a purchase with these arguments, in JSON.
 func (w *world) hold(arguments string, over ...approvals.Overshoot) approvals.Request {
 	w.t.Helper()
+	return w.holdFor(approvals.Needs{}, arguments, over...)
+}
+
+// holdFor is hold of what takes more than a yes.
+func (w *world) holdFor(needs approvals.Needs, arguments string, over ...approvals.Overshoot) approvals.Request {
+	w.t.Helper()
 	args := parse(w.t, arguments)
 	payload := action.ObjectValue(
 		action.Member{Key: "amount_minor", Value: action.IntValue(129900)},
@@ -174,7 +196,7 @@ func (w *world) hold(arguments string, over ...approvals.Overshoot) approvals.Re
 		AgentID: "shop-bot", SubjectID: w.owner.ID, RelyingParty: action.RelyingParty{Domain: "butik.example"}, Payload: payload,
 	}
 	r := approvals.Request{
-		ID: uuid.NewString(), OwnerID: w.owner.ID, AgentID: "shop-bot", DecisionID: uuid.NewString(),
+		ID: uuid.NewString(), OwnerID: w.owner.ID, AgentID: "shop-bot", Needs: needs, DecisionID: uuid.NewString(),
 		Action: req, ActionHash: req.Hash(), IntentHash: action.IntentHash("shop-bot", "shop", "create_order", args),
 		Server: "shop", Tool: "create_order", PolicyID: "shopping", RuleID: "large-orders",
 		Reason: "Orders over 500 kr need your word.", Overshoots: over, NearTo: w.nearTo, CreatedAt: w.now(), ExpiresAt: w.now().Add(24 * time.Hour),

@@ -112,6 +112,9 @@ type Approval struct {
 	ID string `json:"id"`
 	By string `json:"by"`
 	At string `json:"at"`
+	// Factor is the method of the second factor that came with it: totp, passkey. Empty:
+	// none did.
+	Factor string `json:"factor,omitempty"`
 }
 
 // Claims are a proof's claims (wire.md, "Claims"). The order of the members in a
@@ -296,7 +299,7 @@ func (r *reader) approval() *Approval {
 		return nil
 	case action.Object:
 		in := reader{v: v, at: "approval.", err: r.err}
-		a := Approval{ID: in.text("id"), By: in.text("by"), At: in.text("at")}
+		a := Approval{ID: in.text("id"), By: in.text("by"), At: in.text("at"), Factor: in.text("factor")}
 		r.err = in.err
 		return &a
 	}

@@ -389,8 +389,8 @@ func TestClaimsHoldToTheTags(t *testing.T) {
 				}
 			case *Approval:
 				if want[name] = nil; full {
-					field.Set(reflect.ValueOf(&Approval{ID: "a", By: "<b>", At: "c"}))
-					want[name] = map[string]any{"id": "a", "by": "<b>", "at": "c"}
+					field.Set(reflect.ValueOf(&Approval{ID: "a", By: "<b>", At: "c", Factor: "totp"}))
+					want[name] = map[string]any{"id": "a", "by": "<b>", "at": "c", "factor": "totp"}
 				}
 			default:
 				t.Fatalf("field %s: a type that this test does not fill", name)

@@ -112,8 +112,6 @@ func next(code authz.Code, open bool) string {
 		return "Do not split this call, and do not look for another way to the same end. Tell the user what was refused and why. Where the reason says when there is room again, it can be called then."
 	case authz.ArgumentsRefused:
 		return "Correct the arguments as the reason says and call again."
-	case authz.StepUpUnavailable, authz.DepositUnavailable:
-		return "This cannot be met at present. Tell the user; do not retry."
 	default:
 		return "Nothing was done. Tell the user that OpenLeash needs attention; the call can be repeated when that is mended."
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/configs"
+	"github.com/openleash/openleash-go/identity"
 )
 
 // What people want OpenLeash for, with the policies that ship: a tool's arguments
@@ -58,7 +60,7 @@ func useCases(t *testing.T) (realProxy, *rawUpstream, string) {
 	}
 	base := must(fs.ReadFile(configs.FS, "policies/deny-all.yaml"))(t)
 	monday := time.Date(2027, 1, 4, 12, 0, 0, 0, time.UTC)
-	p := realProxyAt(t, dir, string(base), func(c *authz.Config) { c.Now = func() time.Time { return monday } })
+	p := realProxyAt(t, dir, string(base), func(c *authz.Config) { c.Now, c.Factors = func() time.Time { return monday }, oneCode{} })
 	p.Mapping, p.Hold = NewMapping(readRules(t, servicesMapping), nil), time.Millisecond
 	up := newRawUpstream(t, answerJSON(`{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`))
 	return p, up, p.as(t, "a", p.HTTPPassthrough(HTTPUpstream{URL: up.URL})).URL
@@ -160,6 +162,51 @@ func TestUseCaseApprovedPurchase(t *testing.T) {
 	}
 }
 
+// oneCode is a second factor whose code is 271828.
+type oneCode struct{}
+
+func (oneCode) Verify(_ context.Context, _, code string) (string, error) {
+	if code != "271828" {
+		return "", identity.ErrFactorWrong
+	}
+	return identity.MethodTOTP, nil
+}
+
+func (oneCode) Enrolled(context.Context, string) (bool, error) { return true, nil }
+
+// A tax return, and a purchase over the cap, run once their owner has confirmed them with
+// the second factor: not by an approval alone, and not by what the agent says of itself.
+func TestUseCaseStepUp(t *testing.T) {
+	for _, call := range []string{
+		toolCall("1", "submit_return", `{"office":"https://tax.gov.example/returns","income":51234.56,"assurance_level":"HIGH"}`),
+		toolCall("1", "buy", `{"shop":"shop.example","price":250.01,"currency":"EUR"}`),
+	} {
+		p, up, url := useCases(t)
+		decision := func() string {
+			return strings.Trim(rawAt([]byte(post(t, url, call).Body), "result", "structuredContent", "decision"), `"`)
+		}
+		if got := decision(); got != "REQUIRE_STEP_UP" {
+			t.Fatalf("got %s", got)
+		}
+		r := p.pending(t)
+		for _, c := range []authz.Confirmation{{}, {Code: "000000"}} {
+			if _, err := p.Service.Approve(t.Context(), "test:alice", r.ID, r.ActionHash, c); err == nil {
+				t.Errorf("approved with %+v", c)
+			}
+		}
+		if got := decision(); got != "REQUIRE_STEP_UP" || len(up.requests()) != 0 {
+			t.Fatalf("unconfirmed: %s, forwarded %d times", got, len(up.requests()))
+		}
+		must(p.Service.Approve(t.Context(), "test:alice", r.ID, r.ActionHash, authz.Confirmation{Code: "271828"}))(t)
+		if got := decision(); got != "" || len(up.requests()) != 1 {
+			t.Errorf("confirmed: %s, forwarded %d times", got, len(up.requests()))
+		}
+		if got := decision(); got != "REQUIRE_STEP_UP" || len(up.requests()) != 1 {
+			t.Errorf("a second time: %s, forwarded %d times", got, len(up.requests()))
+		}
+	}
+}
+
 // Many small purchases are not small: at one shop, and at all together.
 func TestUseCasePurchaseCaps(t *testing.T) {
 	_, up, url := useCases(t)
@@ -173,7 +220,7 @@ func TestUseCasePurchaseCaps(t *testing.T) {
 		{"shop.example", ""}, {"SHOP.example.", ""}, {"shop.example", ""}, {"Shop.Example", ""},
 		{"shop.example", "APPROVAL_REQUIRED"}, // 200.00 at this shop
 		{"www.shop.example", ""}, {"www.shop.example", ""},
-		{"www.shop.example", "STEP_UP_UNAVAILABLE"}, // 300.00 at all
+		{"www.shop.example", "APPROVAL_REQUIRED"}, // 300.00 at all
 	} {
 		if got := buy(tt.shop); got != tt.want {
 			t.Errorf("purchase %d, at %s: got %q, want %q", i+1, tt.shop, got, tt.want)

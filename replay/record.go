@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,7 @@ const maxLine = 16 << 20
 func Run(log io.Reader, book *policy.Book, o Options) (Report, error) {
 	p := player{
 		book: book, since: o.Since, examples: o.Examples,
-		ran: make(map[string]charged), waiting: make(map[string]held), intents: make(map[string]string), approved: make(map[string]Verdict),
+		ran: make(map[string]charged), waiting: make(map[string]held), intents: make(map[string]string), asked: make(map[string]string), approved: make(map[string]Verdict),
 		doubt: make(map[string]int64), groups: make(map[groupKey]int),
 	}
 	lines := bufio.NewReaderSize(log, 1<<20)
@@ -118,7 +119,9 @@ func (e entry) approved() bool {
 }
 
 // waits reports whether it waited for its owner.
-func (e entry) waits() bool { return e.text("decision") == policy.RequireApproval.String() }
+func (e entry) waits() bool {
+	return slices.Contains([]string{policy.RequireApproval.String(), policy.RequireStepUp.String(), policy.RequireDeposit.String()}, e.text("decision"))
+}
 
 // notByPolicy is true of refusals that no policy gave.
 func (e entry) notByPolicy() bool {
@@ -126,11 +129,11 @@ func (e entry) notByPolicy() bool {
 }
 
 // verdict is what the policies said then. That an owner had answered was not theirs to
-// say.
-func (e entry) verdict() Verdict {
+// say: that is as it was when the owner was asked, if that is known.
+func (e entry) verdict(asked string) Verdict {
 	v := Verdict{Decision: e.text("decision"), PolicyID: e.text("policy_id"), RuleID: e.text("matched_rule_id"), Reason: e.text("reason")}
 	if e.approved() || e.text("code") == "APPROVAL_DENIED" {
-		v.Decision = policy.RequireApproval.String()
+		v.Decision = cmp.Or(asked, policy.RequireApproval.String())
 	}
 	return v
 }

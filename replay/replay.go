@@ -8,7 +8,8 @@
 //     charged with what would have run: what the new policies allow, and what they
 //     would have had approved and has run. What was given back is given back.
 //   - An owner's answers hold as they were given: what waited and was approved runs,
-//     where the new policies still want an approval, and not more than was shown then.
+//     where the new policies still want an approval, and not more than was shown or given
+//     then.
 //   - Nothing is changed or spent.
 package replay
 
@@ -83,6 +84,7 @@ type player struct {
 	ran      map[string]charged // that was charged, by decision
 	waiting  map[string]held    // by agent and intent
 	intents  map[string]string  // under which a request is in waiting
+	asked    map[string]string  // the decision for which an owner was asked, by request
 	approved map[string]Verdict // what was said to the first message of a call, by request
 	doubt    map[string]int64   // when a limit was last charged by what is undecidable, by its id
 	groups   map[groupKey]int   // in report.Differ, or in report.Undecidable
@@ -116,7 +118,10 @@ func (p *player) decision(e entry) {
 		p.report.From = cmp.Or(p.report.From, e.text("ts"))
 		p.report.To = e.text("ts")
 	}
-	c := Case{Line: e.line, At: e.text("ts"), Agent: e.text("actor_id"), ActionType: e.text("action_type"), DecisionID: e.text("decision_id"), Was: e.verdict()}
+	c := Case{Line: e.line, At: e.text("ts"), Agent: e.text("actor_id"), ActionType: e.text("action_type"), DecisionID: e.text("decision_id"), Was: e.verdict(p.asked[e.text("approval_id")])}
+	if e.waits() {
+		p.asked[e.text("approval_id")] = e.text("decision")
+	}
 	req, env, why := e.request()
 	if why == "" {
 		c.Now, why = p.decide(e, req, env)
@@ -158,13 +163,15 @@ func (p *player) decide(e entry, req action.Request, env policy.Env) (v Verdict,
 	l := p.ledger.Within(d, by, e.at)
 	v = verdictOf(l)
 	standing := e.text("grant_id") != "" // which is good for nothing that is over a limit
-	if e.approved() && l.Needed() == policy.RequireApproval && (standing && len(l.Over) > 0 || known && !covers(open.shown, l.Over)) {
+	if e.approved() && l.Needed().Waits() && (standing && len(l.Over) > 0 || known && !covers(open.shown, l.Over)) {
 		v.Decision += again
 	}
-	switch ran := e.text("decision") == policy.Allow.String(); {
-	case l.Needed() == policy.Allow, l.Needed() == policy.RequireApproval && ran:
+	ran := e.text("decision") == policy.Allow.String()
+	answered := l.Needed() == policy.RequireApproval || l.Needed().String() == p.asked[e.text("approval_id")] // with what it takes
+	switch {
+	case l.Needed() == policy.Allow, l.Needed().Waits() && ran && answered:
 		p.run(e, v, charged{d, by}, ran)
-	case l.Needed() == policy.RequireApproval && e.waits() && e.text("approval_id") != open.request:
+	case l.Needed().Waits() && e.waits() && e.text("approval_id") != open.request:
 		open, known = held{charged{d, by}, e.text("approval_id"), e.at.Add(requestTTL), overshoots(l.Over)}, true
 	}
 	if known && !e.approved() {

@@ -69,7 +69,7 @@ func record(t *testing.T, policyText string) *recorder {
 	keeper, err := policy.Open(t.Context(), filepath.Join(dir, "policies"), nil, r.store, func(policy.Event) {})
 	must(err)
 	t.Cleanup(func() { keeper.Close() })
-	r.Service, err = authz.New(authz.Config{Store: r.store, Owner: owner, Policies: keeper, Key: key, Now: func() time.Time { return r.now }})
+	r.Service, err = authz.New(authz.Config{Store: r.store, Owner: owner, Policies: keeper, Key: key, Factors: anyCode{}, Now: func() time.Time { return r.now }})
 	must(err)
 	return r
 }
@@ -378,3 +378,37 @@ func TestReplayOfWhatIsNoLog(t *testing.T) {
 		}
 	}
 }
+
+// What was confirmed with a factor is told as it was asked for, and an answer holds for no
+// more than it was given with.
+func TestReplayOfStepUp(t *testing.T) {
+	const wants = "version: 1\ndefault: deny\nrules: [{id: all, effect: allow, action: '*', obligations: [{type: %s}]}]\nlimits: [{id: each, count: true, max: 1, window: 24h}]\n"
+	stepUp, approval := fmt.Sprintf(wants, policy.StepUpAuth), fmt.Sprintf(wants, policy.HumanApproval)
+	for _, tt := range []struct {
+		then, now string
+		want      []string
+	}{
+		{stepUp, stepUp, []string{"3 same"}},
+		{stepUp, approval, []string{"2 REQUIRE_STEP_UP->REQUIRE_APPROVAL p/all", "1 same"}},
+		{approval, approval, []string{"3 same"}},
+		// It would not have run, so the last would not be over the limit.
+		{approval, stepUp, []string{"2 REQUIRE_APPROVAL->REQUIRE_STEP_UP p/all", "1 DENY->REQUIRE_STEP_UP p/all", "0 same"}},
+	} {
+		r := record(t, tt.then)
+		asked := r.call(t, "buy", `{"n":1}`)
+		if _, err := r.Approve(t.Context(), "cli:ann", asked.Approval.ID, asked.ActionHash, authz.Confirmation{Code: "1"}); err != nil {
+			t.Fatal(err)
+		}
+		r.call(t, "buy", `{"n":1}`)
+		r.call(t, "buy", `{"n":2}`)
+		got := brief(run(t, r.log(t), tt.now))
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s\nthen %s\n-want +got\n%s", tt.then, tt.now, diff)
+		}
+	}
+}
+
+type anyCode struct{}
+
+func (anyCode) Verify(context.Context, string, string) (string, error) { return "totp", nil }
+func (anyCode) Enrolled(context.Context, string) (bool, error)         { return true, nil }

@@ -97,6 +97,10 @@ type approvalView struct {
 	LastAsked  time.Time       `json:"last_asked"`
 	Held       bool            `json:"held"` // a call waits for the answer
 
+	Needs            []string `json:"needs,omitempty"`  // what a yes takes: step_up, deposit
+	Factor           string   `json:"factor,omitempty"` // that came with it
+	DepositReference string   `json:"deposit_reference,omitempty"`
+
 	payload action.Value
 	again   string // how often it was asked for, in words
 }
@@ -107,6 +111,7 @@ func viewOf(r approvals.Request, now time.Time) approvalView {
 		Reason: r.Reason, Policy: r.PolicyID, Rule: r.RuleID, Payload: r.Action.Payload.Canonical(), ActionHash: r.ActionHash.String(),
 		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, AnsweredBy: r.AnsweredBy, Grant: r.GrantID,
 		Version: r.Version, Asked: r.Asked, LastAsked: r.LastAsked, Held: now.Before(r.HeldUntil), payload: r.Action.Payload, again: askedWords(r, now),
+		Needs: strings.Fields(r.Needs.String()), Factor: r.Factor.Method, DepositReference: r.DepositReference,
 	}
 }
 
@@ -123,6 +128,9 @@ func printApprovals(w io.Writer, list []approvalView) {
 		fmt.Fprintf(t, "%s\t%s\n", v.Status, v.ID)
 		if v.AnsweredBy != "" {
 			fmt.Fprintf(t, "  answered by\t%s\n", v.AnsweredBy)
+		}
+		if len(v.Needs) > 0 {
+			fmt.Fprintf(t, "  a yes takes\t%s\n", needWords(v.Needs))
 		}
 		if v.Grant != "" {
 			fmt.Fprintf(t, "  ran by\tthe standing grant %s\n", v.Grant)
@@ -165,24 +173,17 @@ reason, and for a while (15 minutes) the same call is refused at once without as
   openleash approvals deny ID --reason "not before Monday"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return asOwner(cmd, func(a *app) error { return a.answer(cmd, args[0], false, 0, reason) })
+			return asOwner(cmd, func(a *app) error {
+				r, err := a.service.Answer(cmd.Context(), cliActor(), args[0], false, reason)
+				if err != nil {
+					return withHint(fmt.Errorf("deny %s: %w", args[0], err), answerHint(args[0], err))
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "denied %s\n", r.ID)
+				fmt.Fprintf(cmd.OutOrStdout(), "The same call is refused for %d minutes, without asking you.\n", int(a.service.DenialSticks().Minutes()))
+				return nil
+			})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "what the model is told")
 	return cmd
-}
-
-// answer records the owner's word on one action. version is that which was shown; a
-// denial is for all of them.
-func (a *app) answer(cmd *cobra.Command, id string, approve bool, version int, reason string) error {
-	r, err := a.answerRequest(cmd.Context(), id, approve, version, reason)
-	if err != nil {
-		return withHint(fmt.Errorf("%s %s: %w", cmd.Name(), id, err), answerHint(id, err))
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", strings.ToLower(string(r.Status)), r.ID)
-	if !approve {
-		fmt.Fprintf(cmd.OutOrStdout(), "The same call is refused for %d minutes, without asking you.\n", int(a.service.DenialSticks().Minutes()))
-		return nil
-	}
-	return a.suggestRule(cmd.Context(), cmd.OutOrStdout(), r)
 }

@@ -162,7 +162,7 @@ func (p *approvalPrinter) print(review authz.Review) {
 	p.since(review.Last)
 	p.witness()
 	if r.At(p.now) == approvals.Pending {
-		fmt.Fprintf(p.w, "\nopenleash approvals approve %s%s\nopenleash approvals deny %s --reason TEXT\n", r.ID, versionFlag(r), r.ID)
+		fmt.Fprintf(p.w, "\nopenleash approvals approve %s%s%s\nopenleash approvals deny %s --reason TEXT\n", r.ID, versionFlag(r), depositFlag(r), r.ID)
 	}
 }
 
@@ -192,6 +192,15 @@ func (p *approvalPrinter) facts() {
 	}
 	row("why asked", fmt.Sprintf("%s (policy %s%s)", visible.Line(r.Reason), r.PolicyID, ruleWords(r.RuleID)))
 	row("asked", fmt.Sprintf("%s, answer by %s", r.CreatedAt.Local().Format(time.DateTime), r.ExpiresAt.Local().Format(time.DateTime)))
+	if r.Needs != (approvals.Needs{}) {
+		row("a yes takes", needWords(strings.Fields(r.Needs.String())))
+	}
+	if r.Factor.Method != "" {
+		row("second factor", r.Factor.Method+", given with the answer")
+	}
+	if r.DepositReference != "" {
+		row("deposit", visible.Line(r.DepositReference))
+	}
 	if r.GrantID != "" {
 		row("ran by", "the standing grant "+r.GrantID)
 	}

@@ -13,7 +13,7 @@ import (
 
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Read and verify the log"}
-	cmd.AddCommand(auditTail(), auditSearch(), auditStats(), auditExport(), auditVerify(), auditCheckpoint(), auditProve(), auditKey(), auditMask(), auditWitness(), auditImport())
+	cmd.AddCommand(auditTail(), auditSearch(), auditStats(), auditExport(), auditVerify(), auditCheckpoint(), auditProve(), auditKey(), auditMask(), auditVerifyPasskey(), auditWitness(), auditImport())
 	return cmd
 }
 

@@ -67,6 +67,7 @@ a bounded argument, and that has its value, gets the same bound; one that it has
 func approvalsApprove() *cobra.Command {
 	var f termsFlags
 	var version int
+	var reference string
 	cmd := &cobra.Command{
 		Use:   "approve ID",
 		Short: "Let one action run, once, or with a standing grant more often",
@@ -78,6 +79,10 @@ ends when the tool's definition changes.
 
 An agent may word anew what waits, which makes the next version of the request. Then say
 which version you were shown: an approval of another one does not count.
+
+Where the policy wants a deposit, say by --deposit-reference by which it is found again; where
+it wants your second factor, the code that you are asked for is it. Such an approval is for
+once.
 
 ` + boundsHelp + `
 
@@ -97,23 +102,40 @@ openleash grants lists what you gave, and withdraws it.`,
 			case f.times == 0 && f.length == "" && len(f.bounds) > 0:
 				return errors.New("--bound: say how often (--times) or how long (--for) the grant is good: an approval for once is for exactly what is shown")
 			}
-			return asOwner(cmd, func(a *app) error {
+			return withApp(cmd, func(a *app) error {
 				if f.times == 0 && f.length == "" {
-					return a.answer(cmd, args[0], true, version, "")
+					return a.approveOnce(cmd, args[0], version, reference)
 				}
 				return a.give(cmd, args[0], version, terms)
 			})
 		},
 	}
 	cmd.Flags().IntVar(&version, "version", 1, "the version that you were shown; an agent may word anew what waits")
+	cmd.Flags().StringVar(&reference, "deposit-reference", "", "of the deposit, where the policy wants one: up to 200 characters")
 	cmd.Flags().IntVar(&f.times, "times", 0, "how often, this one included: 2 to 10000")
 	cmd.Flags().StringVar(&f.length, "for", "", "how long: 90m, 8h, 30d")
 	cmd.Flags().StringArrayVar(&f.bounds, "bound", nil, "what may differ, 'PATH OP VALUE'; may be repeated")
 	return cmd
 }
 
+// approveOnce lets the action run, once.
+func (a *app) approveOnce(cmd *cobra.Command, id string, version int, reference string) error {
+	r, err := a.approve(cmd, id, version, reference)
+	if err != nil {
+		return withHint(fmt.Errorf("approve %s: %w", id, err), answerHint(id, err))
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "approved %s\n", r.ID)
+	return a.suggestRule(cmd.Context(), cmd.OutOrStdout(), r)
+}
+
 func (a *app) give(cmd *cobra.Command, id string, version int, terms approvals.Terms) error {
 	r, err := a.shown(cmd.Context(), id, version)
+	if err == nil {
+		_, err = r.Standing("", terms, "", time.Now()) // before a code is spent on it
+	}
+	if err == nil {
+		_, err = a.confirm(cmd)
+	}
 	if err != nil {
 		return withHint(fmt.Errorf("approve %s: %w", id, err), answerHint(id, err))
 	}

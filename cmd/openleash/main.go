@@ -112,7 +112,7 @@ Everything lives in $OPENLEASH_HOME, or ~/.openleash when that is not set.`,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(startCommand(), stdioCommand(), connectCommand(), openCommand(), loginCommand(), logoutCommand(), demoCommand(), initCommand(), policyCommand(), playgroundCommand(),
-		approvalsCommand(), grantsCommand(), toolsCommand(), limitsCommand(), auditCommand(), agentsCommand(), ownersCommand(), sessionsCommand(), adminCommand(), keysCommand(), versionCommand(), sampleCommand())
+		approvalsCommand(), grantsCommand(), toolsCommand(), limitsCommand(), auditCommand(), agentsCommand(), ownersCommand(), sessionsCommand(), passkeysCommand(), adminCommand(), keysCommand(), versionCommand(), sampleCommand())
 	mindful(cmd)
 	return cmd
 }

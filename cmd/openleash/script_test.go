@@ -57,6 +57,10 @@ import (
 //	unsaid URL WHERE…         no secret that the authserver there has given out stands in
 //	                          these files, folders, or what these processes have written
 //	specified LOG             what docs/audit.md says of the events, and nothing else, is in the log
+//	enrol CODE…               gives the owner a second factor, with these backup codes
+//	device add CODE           has a passkey made on the page for it, by a software authenticator
+//	device sign-in            signs in with it
+//	device approve ID         approves a request with it
 //	totp VAR SECRET [STEPS]   what an authenticator app shows, STEPS half minutes later
 //	cut FILE N                takes N bytes off a file's end
 func TestScripts(t *testing.T) {
@@ -78,7 +82,7 @@ func TestScripts(t *testing.T) {
 			"code": cmdCode,
 			"host": cmdHost, "send": cmdSend, "sendfile": cmdSendFile, "call": cmdCall, "recv": cmdRecv, "answer": cmdAnswer, "says": cmdSays, "silent": cmdSilent,
 			"close": cmdClose, "signal": cmdSignal, "ended": cmdEnded, "protocol": cmdProtocol, "gone": cmdGone, "until": cmdUntil,
-			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "forwarded": cmdForwarded, "unsaid": cmdUnsaid, "specified": cmdSpecified, "agent": cmdAgent, "totp": cmdTOTP,
+			"capture": cmdCapture, "http": cmdHTTP, "mode": cmdMode, "tmpfs": cmdTmpfs, "replace": cmdReplace, "cut": cmdCut, "enrol": cmdEnrol, "device": cmdDevice, "forwarded": cmdForwarded, "unsaid": cmdUnsaid, "specified": cmdSpecified, "agent": cmdAgent, "totp": cmdTOTP,
 		},
 	})
 }
@@ -108,6 +112,8 @@ func freePort() int {
 type world struct {
 	procs map[string]*process
 	web   *http.Client
+
+	device *device
 }
 
 type worldKey struct{}

@@ -7,25 +7,30 @@ import (
 	"io"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/diff"
 	"github.com/openleash/openleash-go/internal/visible"
 )
 
-// answerRequest records an owner's word. An approval is for the version that they name:
+// approve records an owner's yes, with what it takes. An approval is for the version that they name:
 // an agent may word anew what waits, between a look and an answer.
-func (a *app) answerRequest(ctx context.Context, id string, approve bool, version int, reason string) (approvals.Request, error) {
-	by := "cli:" + userName()
-	if !approve {
-		return a.service.Answer(ctx, by, id, false, reason)
-	}
+func (a *app) approve(cmd *cobra.Command, id string, version int, reference string) (approvals.Request, error) {
+	ctx := cmd.Context()
 	r, err := a.shown(ctx, id, version)
 	if err != nil {
 		return r, err
 	}
-	return a.service.AnswerShown(ctx, by, id, r.ActionHash, true, reason)
+	c := authz.Confirmation{DepositReference: reference}
+	if c.Code, err = a.codeFor(cmd, r); err != nil {
+		return r, err
+	}
+	r, err = a.service.Approve(ctx, cliActor(), id, r.ActionHash, c)
+	return r, a.refusedHere(err)
 }
 
 // shown is a request at the version that the owner was shown.
@@ -39,14 +44,26 @@ func (a *app) shown(ctx context.Context, id string, version int) (approvals.Requ
 
 // answerHint is what to do when an answer did not count.
 func answerHint(id string, err error) string {
-	if errors.Is(err, approvals.ErrReplaced) {
+	switch {
+	case errors.Is(err, approvals.ErrReplaced):
 		return "openleash approvals show " + id + " shows it, and how to answer it"
+	case errors.Is(err, approvals.ErrReferenceNeeded):
+		return "say by which the deposit is found again: --deposit-reference TEXT"
+	case errors.Is(err, identity.ErrNoFactor):
+		return "sign in (openleash open) and set one up; it can be denied without"
+	case errors.Is(err, identity.ErrFactorRequired), errors.Is(err, identity.ErrFactorWrong):
+		return "nothing was answered; give the code that your authenticator app shows now, or a backup code: when it is asked for, or as the first line of standard input; it is never an argument"
+	case errors.Is(err, approvals.ErrNoStanding):
+		return "approve it without --times, --for and --bound"
 	}
 	return "openleash approvals list shows what waits"
 }
 
 // suggestRule says what would spare the next approval, when there were enough.
 func (a *app) suggestRule(ctx context.Context, w io.Writer, r approvals.Request) error {
+	if r.Needs != (approvals.Needs{}) {
+		return nil
+	}
 	t, err := a.store.Tally(ctx, r, time.Now().Add(-approvals.SuggestFor))
 	switch {
 	case err != nil:

@@ -26,6 +26,7 @@ import (
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/internal/home"
 	"github.com/openleash/openleash-go/owners"
+	"github.com/openleash/openleash-go/passkey"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/store/sqlite"
@@ -164,7 +165,8 @@ func WriteProfile(dir, name string) error {
 }
 
 // Start begins to decide, and to sequence the log. What of c is one of the parts is theirs.
-func (p *Parts) Start(c authz.Config, keeping audit.Keeping) (err error) {
+// base is the portal's address, as links have it: passkeys are for that.
+func (p *Parts) Start(c authz.Config, keeping audit.Keeping, base string) (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
 	p.Sequencer = audit.NewSequencer(p.Store, p.config.Home.AuditLog(), p.LogKey, keeping)
@@ -173,11 +175,16 @@ func (p *Parts) Start(c authz.Config, keeping audit.Keeping) (err error) {
 			p.config.Log.Error().Err(err).Msg("the audit log is behind the store; it is completed at the next start")
 		}
 	})
+	party, err := passkey.NewParty(base)
+	if err != nil {
+		return err
+	}
+	c.Factors, c.Passkeys = identity.NewFactors(p.Store, p.config.Now), passkey.Checker{Party: party, Store: p.Store}
 	c.Store, c.Owner, c.Policies, c.Key, c.MaskKey, c.Log, c.Now = p.Store, p.Owner, p.Policies, p.Key, p.MaskKey, p.Sequencer, p.config.Now
 	if p.Service, err = authz.New(c); err != nil {
 		return err
 	}
-	p.Owners, err = owners.New(owners.Config{Store: p.Store, Owner: p.Owner, Key: p.Key, Keys: p.PublicKeys, Wake: p.Sequencer.Wake, Now: p.config.Now})
+	p.Owners, err = owners.New(owners.Config{Store: p.Store, Owner: p.Owner, Key: p.Key, Keys: p.PublicKeys, Wake: p.Sequencer.Wake, Now: p.config.Now, Party: party})
 	return err
 }
 

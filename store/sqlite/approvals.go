@@ -23,6 +23,8 @@ type approvalRow struct {
 	toolInfo []byte // nil outside MCP
 	over     []byte // JSON; nil: it was over no limit
 	context  []byte // nil: none
+	needs    string
+	passkey  []byte // JSON; nil: it was not approved by one
 }
 
 // newApprovalRow prepares a request, and sees that it can be read back: one that
@@ -58,12 +60,12 @@ func (t *tx) insertApproval(r approvalRow) error {
 	_, err := t.exec(`INSERT INTO approvals (id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
 		server, tool, tool_info, policy_id, rule_id, reason, overshoots, created_at, expires_at,
 		action_type, last_asked, near_to, bytes,
-		status, answered_at, answered_by, grant_until, consumed_at, redeemed_by, grant_id, justification, context)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		status, answered_at, answered_by, grant_until, consumed_at, redeemed_by, grant_id, justification, context, needs)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		r.ID, r.OwnerID, r.AgentID, r.DecisionID, r.action, r.ActionHash[:], r.IntentHash[:],
 		r.Server, r.Tool, r.toolInfo, r.PolicyID, r.RuleID, r.Reason, r.over, r.CreatedAt.UnixMilli(), r.ExpiresAt.UnixMilli(),
 		r.Action.ActionType, r.CreatedAt.UnixMilli(), r.NearTo, r.bytes(),
-		r.Status, millis(r.AnsweredAt), r.AnsweredBy, millis(r.GrantUntil), millis(consumed), r.RedeemedBy, r.GrantID, r.Justification, r.context)
+		r.Status, millis(r.AnsweredAt), r.AnsweredBy, millis(r.GrantUntil), millis(consumed), r.RedeemedBy, r.GrantID, r.Justification, r.context, r.Needs.String())
 	return err
 }
 
@@ -71,7 +73,7 @@ func (t *tx) insertApproval(r approvalRow) error {
 const approvalColumns = `id, owner_id, agent_id, decision_id, action, action_hash, intent_hash,
 	server, tool, tool_info, policy_id, rule_id, reason, status, created_at, expires_at,
 	answered_at, answered_by, deny_reason, grant_until, redeemed_by,
-	round_hash, round_until, rounds, continued_by, overshoots, grant_id, version, asked, last_asked, near_to, justification, context,
+	round_hash, round_until, rounds, continued_by, overshoots, grant_id, version, asked, last_asked, near_to, justification, context, needs, factor, passkey, deposit_reference,
 	(SELECT max(until) FROM holds WHERE request_id = approvals.id)`
 
 const selectApprovals = "SELECT " + approvalColumns + " FROM approvals"
@@ -85,7 +87,10 @@ func readRow(scan scan) (approvalRow, error) {
 	err := scan(&r.ID, &r.OwnerID, &r.AgentID, &r.DecisionID, &r.action, &actionHash, &intentHash,
 		&r.Server, &r.Tool, &r.toolInfo, &r.PolicyID, &r.RuleID, &r.Reason, &r.Status, &created, &expires,
 		&answered, &r.AnsweredBy, &r.DenyReason, &grant, &r.RedeemedBy,
-		&round, &roundUntil, &r.Rounds, &r.ContinuedBy, &r.over, &r.GrantID, &r.Version, &r.Asked, &lastAsked, &r.NearTo, &r.Justification, &r.context, &held)
+		&round, &roundUntil, &r.Rounds, &r.ContinuedBy, &r.over, &r.GrantID, &r.Version, &r.Asked, &lastAsked, &r.NearTo, &r.Justification, &r.context, &r.needs, &r.Factor.Method, &r.passkey, &r.DepositReference, &held)
+	if err == nil { // also the rules go by it
+		r.Needs, err = approvals.ParseNeeds(r.needs)
+	}
 	copy(r.ActionHash[:], actionHash)
 	copy(r.IntentHash[:], intentHash)
 	copy(r.Round.Hash[:], round)
@@ -129,6 +134,11 @@ func (r *approvalRow) parse() error {
 	if r.context != nil {
 		if r.Context, err = action.Parse(r.context, action.Limits{CaseTwins: true}); err != nil {
 			return fmt.Errorf("its context: %w", err)
+		}
+	}
+	if r.passkey != nil {
+		if err := json.Unmarshal(r.passkey, &r.Factor.Passkey); err != nil {
+			return fmt.Errorf("its passkey's assertion: %w", err)
 		}
 	}
 	if r.toolInfo == nil {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -12,6 +13,7 @@ import (
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/owners"
 )
 
 // Commit commits a batch, durably, or returns why nothing of it was done. What
@@ -249,19 +251,37 @@ func (t *tx) answer(a approvals.Answer) error {
 		return err
 	}
 	request = request.Answered(a)
-	n, err := t.exec(`UPDATE approvals SET status = ?, answered_at = ?, answered_by = ?, deny_reason = ?, grant_until = ?
+	passkey, err := passkeyBytes(request.Factor.Passkey)
+	if err != nil {
+		return err
+	}
+	n, err := t.exec(`UPDATE approvals SET status = ?, answered_at = ?, answered_by = ?, deny_reason = ?, grant_until = ?,
+		factor = ?, passkey = ?, deposit_reference = ?
 		WHERE id = ? AND status IN ('PENDING', 'EXPIRED') AND answered_at IS NULL`,
-		string(request.Status), millis(request.AnsweredAt), request.AnsweredBy, request.DenyReason, millis(request.GrantUntil), a.RequestID)
+		string(request.Status), millis(request.AnsweredAt), request.AnsweredBy, request.DenyReason, millis(request.GrantUntil),
+		request.Factor.Method, passkey, request.DepositReference, a.RequestID)
 	if err == nil && n != 1 {
 		err = approvals.ErrAnswered
 	}
 	if err != nil {
 		return err
 	}
+	if p := request.Factor.Passkey; p != nil && a.Approve {
+		if err := t.usePasskey(owners.PasskeyUse{OwnerID: request.OwnerID, ID: p.CredentialID, Counter: p.Counter(), Now: a.At}); err != nil {
+			return err
+		}
+	}
 	if err := t.endHolds(a.RequestID); err != nil {
 		return err
 	}
 	return t.answerAside(request)
+}
+
+func passkeyBytes(a *approvals.Assertion) ([]byte, error) {
+	if a == nil {
+		return nil, nil
+	}
+	return json.Marshal(a)
 }
 
 // supersede ends a request before its time.

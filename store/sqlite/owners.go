@@ -30,12 +30,17 @@ func (s *Store) Change(ctx context.Context, c owners.Change) error {
 func (t *tx) changeOwners(c owners.Change) error {
 	steps := []func() error{
 		step(c.Spend, func(s owners.Spend) error { return t.spendLink(s, c.Proved) }),
+		step(c.Ticket, t.spendTicket),
 		step(c.Add, t.addUser),
 		step(c.Set, t.setUser),
 		step(c.Secret, t.setPassphrase),
 		step(c.Propose, t.proposeFactor),
 		step(c.Confirm, t.confirmFactor),
 		of(c.Drop, t.dropFactors),
+		of(c.Drop, t.dropPasskeys),
+		step(c.Passkey, t.addPasskey),
+		step(c.Use, t.usePasskey),
+		step(c.Forget, t.forgetPasskey),
 		step(c.Notice, t.setNotice),
 		func() error { return t.forgive(c.Forgive) },
 		step(c.End, t.endSessions),

@@ -509,6 +509,34 @@ CREATE TABLE attempts (
 	forget_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX attempts_forget ON attempts (forget_at);
+`, `
+-- What a yes to a request takes ("step_up", "deposit", "step_up deposit"), and what was
+-- given with it: the method of a second factor, what a passkey has signed (JSON), and the
+-- reference of a deposit.
+ALTER TABLE approvals ADD COLUMN needs TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN factor TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN passkey BLOB;
+ALTER TABLE approvals ADD COLUMN deposit_reference TEXT NOT NULL DEFAULT '';
+
+-- Passkeys of owners, and the challenges that they have answered, as long as those would
+-- be good. Transports are a JSON list.
+CREATE TABLE passkeys (
+	id         BLOB PRIMARY KEY, -- credential id
+	owner_id   TEXT NOT NULL REFERENCES owners (id),
+	name       TEXT NOT NULL,
+	public_key BLOB NOT NULL, -- COSE_Key
+	sign_count INTEGER NOT NULL,
+	flags      INTEGER NOT NULL,
+	transports TEXT NOT NULL,
+	created_at INTEGER NOT NULL,
+	used_at    INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX passkeys_owner ON passkeys (owner_id);
+CREATE TABLE passkey_tickets (
+	challenge BLOB PRIMARY KEY CHECK (length(challenge) = 32),
+	until     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX passkey_tickets_until ON passkey_tickets (until);
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

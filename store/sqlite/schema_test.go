@@ -37,6 +37,7 @@ var undoing = map[int]string{
 		DROP INDEX links_owner; DROP INDEX links_id; ALTER TABLE links DROP COLUMN spent_at; ALTER TABLE links DROP COLUMN kind; ALTER TABLE links DROP COLUMN id;
 		DROP INDEX owners_user; DROP INDEX owners_email; ALTER TABLE owners DROP COLUMN notice; ALTER TABLE owners DROP COLUMN created_at;
 		ALTER TABLE owners DROP COLUMN passphrase; ALTER TABLE owners DROP COLUMN status; ALTER TABLE owners DROP COLUMN roles; ALTER TABLE owners DROP COLUMN email`,
+	15: `DROP TABLE passkey_tickets; DROP TABLE passkeys; ALTER TABLE approvals DROP COLUMN deposit_reference; ALTER TABLE approvals DROP COLUMN passkey; ALTER TABLE approvals DROP COLUMN factor; ALTER TABLE approvals DROP COLUMN needs`,
 }
 
 // undo makes the schema what it was at a version.

@@ -64,11 +64,11 @@ func (t *tx) fold(row approvalRow, f authz.Fold) error {
 		return err
 	}
 	n, err := t.exec(`UPDATE approvals SET decision_id = ?, action = ?, action_hash = ?, intent_hash = ?, tool_info = ?,
-		policy_id = ?, rule_id = ?, reason = ?, overshoots = ?, action_type = ?, near_to = ?, bytes = ?,
+		policy_id = ?, rule_id = ?, reason = ?, overshoots = ?, needs = ?, action_type = ?, near_to = ?, bytes = ?,
 		version = version + 1, asked = asked + 1, last_asked = ?
 		WHERE id = ? AND status = 'PENDING' AND action_hash = ?`,
 		row.DecisionID, row.action, row.ActionHash[:], row.IntentHash[:], row.toolInfo,
-		row.PolicyID, row.RuleID, row.Reason, row.over, row.Action.ActionType, row.NearTo, row.bytes(),
+		row.PolicyID, row.RuleID, row.Reason, row.over, row.Needs.String(), row.Action.ActionType, row.NearTo, row.bytes(),
 		f.Now.UnixMilli(), row.ID, f.Was[:])
 	if err == nil && n != 1 {
 		err = approvals.ErrReplaced
