@@ -22,7 +22,7 @@ check:
 RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false
 
 # What is large, or measured: ten times slower under the race detector.
-LARGE = ^Test(Hostile(Terminal|JSON|Page|Changes|Lists)|Long|WireSizes|BytesOfAnAgentAreBounded|DecideAgreesWithTrace|Shapes|ReloadDoesNotStall)$$
+LARGE = ^Test(Hostile(Terminal|JSON|Page|Changes|Lists)|Long|WireSizes|BytesOfAnAgentAreBounded|UnsignedFlood|DecideAgreesWithTrace|Shapes|ReloadDoesNotStall)$$
 
 go: # many only wait
 	go test $(RACE) -parallel 8 -timeout 20m -skip '$(LARGE)' ./...

@@ -134,6 +134,9 @@ func (s *Server) open(h home.Home, policy string, log zerolog.Logger) error {
 		return err
 	}
 	s.OwnerID = s.parts.Owner.ID
+	if err := s.parts.Policies.Err(); err != nil {
+		return errors.Join(fmt.Errorf("the policy is not in force: %w", err), s.parts.Close(nil))
+	}
 	if err := s.serve(h); err != nil {
 		return errors.Join(err, s.parts.Close(nil))
 	}
