@@ -58,6 +58,19 @@ func TestSpecHasTheRoutes(t *testing.T) {
 	}
 }
 
+// Who may use a route stands in the specification too.
+func TestSpecSaysWhoMay(t *testing.T) {
+	for _, rt := range (&server{}).routes() {
+		op := at(t, document(t), "paths", rt.path, strings.ToLower(rt.method))
+		if _, guarded := op["security"]; guarded != (rt.access != anybody) {
+			t.Errorf("%s %s is for %s; openapi.yaml has security: %t", rt.method, rt.path, rt.access, guarded)
+		}
+		if summary, _ := op["summary"].(string); strings.Contains(summary, "For admins.") != (rt.access == admin) {
+			t.Errorf("%s %s is for %s; openapi.yaml says %q", rt.method, rt.path, rt.access, summary)
+		}
+	}
+}
+
 // Real answers are as the specification says they are, to the field.
 func TestSpecFitsTheAnswers(t *testing.T) {
 	c := config(t)

@@ -169,7 +169,7 @@ func (s *server) profile(r *http.Request) (any, error) {
 }
 
 func (s *server) profileOf(r *http.Request, u identity.User) (any, error) {
-	left, err := s.Owners.Store.BackupCodesLeft(r.Context(), u.ID)
+	left, err := s.Owners.BackupCodesLeft(r.Context(), u.ID)
 	p := profileAnswer{account: accountOf(u), BackupCodesLeft: left}
 	if u.Notice != "" {
 		p.Notice = &u.Notice

@@ -23,6 +23,7 @@ var deeds = regexp.MustCompile(`^(?:` +
 	`approvals?[\s,"']+[\w-]|` +
 	`(?:grants?|limits|tools)[\s,"']+(?:withdraw|revoke|release|accept|refuse|show|list)|` +
 	`audit[\s,"']+(?:tail|mask|prove|search|stats|export|import|witness)|agents?[\s,"']+token|` +
+	`(?:owners|sessions)[\s,"']+(?:add|list|show|disable|enable|reset|revoke)|admin[\s,"']+link|` +
 	`(?:open|start|login|logout|init|limits|approvals|grants|tools)(?:[\s,"']+-|[\s"']*(?:$|[\n;&|)\x60<>#]))` +
 	`)`)
 

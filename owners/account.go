@@ -147,6 +147,11 @@ func (s *Service) DropFactor(ctx context.Context, from From, session identity.Se
 	})
 }
 
+// BackupCodesLeft counts the backup codes of an owner that were not used.
+func (s *Service) BackupCodesLeft(ctx context.Context, ownerID string) (int, error) {
+	return s.Store.BackupCodesLeft(ctx, ownerID)
+}
+
 // DismissNotice says that its owner has seen what was shown.
 func (s *Service) DismissNotice(ctx context.Context, from From, session identity.Session, shown string) error {
 	return asOvertaken(s.change(ctx, Change{

@@ -27,12 +27,14 @@ func (s *Service) Users(ctx context.Context) ([]identity.User, error) { return s
 
 // AddUser makes an account that nobody can come into yet: that takes a set-up link.
 func (s *Service) AddUser(ctx context.Context, actor, name, email string, roles []string) (identity.User, error) {
+	roles = append([]string{}, roles...)
+	p := Patch{Name: &name, Email: &email, Roles: &roles}
+	if err := p.check(); err != nil {
+		return identity.User{}, err
+	}
 	u := identity.User{
 		Owner: identity.Owner{ID: uuid.NewString(), Type: identity.TypeUser, Name: name},
-		Email: email, Roles: append([]string{}, roles...), Status: identity.UserActive, CreatedAt: s.Now().UTC().Truncate(time.Millisecond),
-	}
-	if err := check(&u); err != nil {
-		return identity.User{}, err
+		Email: *p.Email, Roles: roles, Status: identity.UserActive, CreatedAt: s.Now().UTC().Truncate(time.Millisecond),
 	}
 	detail := u.Type + " " + u.Name
 	if len(roles) > 0 {
@@ -41,27 +43,37 @@ func (s *Service) AddUser(ctx context.Context, actor, name, email string, roles 
 	return u, s.change(ctx, Change{Add: &u, Entries: s.entry("owner.created", actor, u.ID, detail)})
 }
 
-// check says what is wrong with an account, and puts its address into normal form.
-func check(u *identity.User) (err error) {
-	if u.Email, err = identity.NormalEmail(u.Email); err != nil {
-		return err
-	}
-	for _, err := range []error{identity.CheckUserName(u.Name), identity.CheckRoles(u.Roles), identity.CheckStatus(u.Status)} {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // A Patch is what changes in an account; nil: it stays.
 type Patch struct {
 	Name, Email, Status *string
 	Roles               *[]string
 }
 
+// check says what is wrong with what changes, and puts an address into normal form.
+func (p *Patch) check() error {
+	var errs [4]error
+	if p.Name != nil {
+		errs[0] = identity.CheckUserName(*p.Name)
+	}
+	if p.Email != nil {
+		var email string
+		email, errs[1] = identity.NormalEmail(*p.Email)
+		p.Email = &email
+	}
+	if p.Status != nil {
+		errs[2] = identity.CheckStatus(*p.Status)
+	}
+	if p.Roles != nil {
+		errs[3] = identity.CheckRoles(*p.Roles)
+	}
+	return errors.Join(errs[:]...)
+}
+
 // SetUser changes an account. Who is disabled is signed out everywhere at once.
 func (s *Service) SetUser(ctx context.Context, actor, id string, p Patch) (identity.User, error) {
+	if err := p.check(); err != nil {
+		return identity.User{}, err
+	}
 	u, err := s.Store.User(ctx, id)
 	if err != nil {
 		return identity.User{}, err
@@ -70,17 +82,17 @@ func (s *Service) SetUser(ctx context.Context, actor, id string, p Patch) (ident
 	if len(what) == 0 {
 		return u, nil
 	}
-	if err := check(&u); err != nil {
-		return identity.User{}, err
-	}
-	c := Change{Set: &u, Entries: s.entry("owner.changed", actor, u.ID, strings.Join(what, ", "))}
+	c := Change{Set: &Setting{u.ID, p}, Entries: s.entry("owner.changed", actor, u.ID, strings.Join(what, ", "))}
 	if u.Status == identity.UserDisabled {
 		if u.ID == s.Owner.ID {
 			return identity.User{}, ErrInstallation
 		}
 		c.End, c.Void = &Ending{OwnerID: u.ID}, u.ID
 	}
-	return u, s.change(ctx, c)
+	if err := s.change(ctx, c); err != nil {
+		return identity.User{}, err
+	}
+	return s.Store.User(ctx, id)
 }
 
 // apply changes the account, and says what has changed. An address is not repeated: the
@@ -90,7 +102,7 @@ func (p Patch) apply(u *identity.User) (what []string) {
 		what = append(what, fmt.Sprintf("name from %s to %s", u.Name, *p.Name))
 		u.Name = *p.Name
 	}
-	if p.Email != nil && !strings.EqualFold(*p.Email, u.Email) {
+	if p.Email != nil && *p.Email != u.Email {
 		what = append(what, "e-mail address")
 		u.Email = *p.Email
 	}
@@ -179,7 +191,7 @@ func (s *Service) setUp(ctx context.Context, from From, link Link, u identity.Us
 	}
 	hash, err := s.passphrases.Hash(ctx, passphrase)
 	return Change{
-		Spend: s.spend(link, how), Secret: &Secret{OwnerID: u.ID, Hash: hash}, End: &Ending{OwnerID: u.ID},
+		Proved: how != "", Spend: s.spend(link), Secret: &Secret{OwnerID: u.ID, Hash: hash}, End: &Ending{OwnerID: u.ID},
 		Forgive: []string{accountLimit(u.ID, "").Key},
 		Entries: s.entry("owner.passphrase", from.actor(u.Name), u.ID, "set by a "+string(link.Kind)+" link"+how.words()+"; all former sessions end"),
 	}, how, err
@@ -237,11 +249,12 @@ func (s *Service) InitialSetup(ctx context.Context, from From, token, name, pass
 		return identity.User{}, err
 	}
 	c.Secret.Former = new(string) // none: of two set-ups at once, one is the first
-	if what := (Patch{Name: &name}).apply(&u); len(what) > 0 {
-		c.Set, c.Entries = &u, append(c.Entries, s.entry("owner.changed", from.actor(first.Name), u.ID, what[0])...)
-	}
-	if err := check(&u); err != nil {
+	rename := Patch{Name: &name}
+	if err := rename.check(); err != nil {
 		return identity.User{}, err
+	}
+	if what := rename.apply(&u); len(what) > 0 {
+		c.Set, c.Entries = &Setting{u.ID, rename}, append(c.Entries, s.entry("owner.changed", from.actor(first.Name), u.ID, what[0])...)
 	}
 	return u, asLinkError(s.change(ctx, c))
 }

@@ -13,10 +13,13 @@ import (
 // nothing. Its parts are done in the order in which they stand here, and each has a
 // condition that is checked then.
 type Change struct {
-	Spend   *Spend         // ErrNotFound, ErrSpent, ErrFactorRequired
+	// Proved: the owner's second factor was shown, or a passkey. Without it neither a link nor a
+	// session is good of who has one: ErrFactorRequired.
+	Proved  bool
+	Spend   *Spend         // ErrNotFound, ErrSpent
 	Ticket  *Ticket        // ErrSpent
 	Add     *identity.User // ErrTaken
-	Set     *identity.User // name, e-mail, roles and status of the user with this id; ErrNotFound, ErrTaken, ErrLastAdmin
+	Set     *Setting       // ErrNotFound, ErrTaken, ErrLastAdmin
 	Secret  *Secret        // ErrNotFound
 	Propose *Proposal
 	Confirm *Confirmation     // ErrNotFound
@@ -33,13 +36,18 @@ type Change struct {
 	Entries []audit.Entry
 }
 
-// Spend uses a link. Of an owner with a second factor it can be used only when that was
-// shown.
+// Spend uses a link.
 type Spend struct {
-	Hash   [32]byte
-	Kind   identity.LinkKind
-	Proved bool
-	Now    time.Time
+	Hash [32]byte
+	Kind identity.LinkKind
+	Now  time.Time
+}
+
+// Setting changes an account: what its patch has, and nothing else, so that who changes
+// a name does not bring back a role that was taken meanwhile.
+type Setting struct {
+	OwnerID string
+	Patch
 }
 
 // Ticket is that of a passkey's challenge, which is spent.
@@ -64,7 +72,8 @@ type PasskeyDrop struct {
 }
 
 // Secret is a new hash of a passphrase. Former is the one that it replaces, so that of
-// two changes at once one fails; nil: whatever it is.
+// two changes at once one fails; nil: whatever it is. With the same for both nothing
+// changes, and it is a condition.
 type Secret struct {
 	OwnerID string
 	Hash    string // empty: none any more
@@ -132,6 +141,7 @@ type Store interface {
 
 	// Session finds a session that has not run out, of a user who is active.
 	Session(ctx context.Context, id string, now time.Time) (identity.Session, error)
+	// Sessions lists those that are good, those used last first, 200 at most.
 	Sessions(ctx context.Context, ownerID string, now time.Time) ([]identity.Session, error)
 	// SeenSession notes that a session was used.
 	SeenSession(ctx context.Context, id string, now time.Time) error

@@ -228,7 +228,8 @@ func (s *Service) SignInWithPasskey(ctx context.Context, from From, ticket strin
 	if err != nil {
 		return SignedIn{}, err
 	}
+	// Its user was verified: it shows what one has, and what one knows or is.
 	use := PasskeyUse{OwnerID: k.OwnerID, ID: k.ID, Counter: a.Counter(), Now: s.Now()}
-	in, err := s.start(ctx, from, u, Change{Ticket: spend, Use: &use}, "by passkey")
+	in, err := s.start(ctx, from, u, Change{Proved: true, Ticket: spend, Use: &use}, "by passkey")
 	return in, asTicketError(err)
 }

@@ -37,12 +37,14 @@ func newQR(text string) (QR, error) {
 	for y := range side {
 		for x := range side {
 			if gray := color.GrayModel.Convert(code.At(x, y)).(color.Gray); gray.Y < 128 {
-				fmt.Fprintf(&path, "M%d %dh1v1h-1z", x+quiet, y+quiet)
+				path.WriteString(moduleAt(x+quiet, y+quiet))
 			}
 		}
 	}
 	return QR{side + 2*quiet, path.String()}, nil
 }
+
+func moduleAt(x, y int) string { return fmt.Sprintf("M%d %dh1v1h-1z", x, y) }
 
 // SVG draws the code, dark on light in every scheme of colours. It has no style and no
 // script, and stands in a page as it is.

@@ -88,7 +88,7 @@ func (s *Service) Refresh(ctx context.Context, from From, old identity.Session) 
 		return SignedIn{}, err
 	}
 	err = s.change(ctx, Change{
-		End: &Ending{OwnerID: old.OwnerID, ID: old.ID}, Start: &next,
+		End: &Ending{OwnerID: old.OwnerID, ID: old.ID}, Start: &next, Proved: true, // as that one was
 		Entries: s.entry("session.started", from.actor(old.Name), old.OwnerID, "in place of one before, from "+from.Address),
 	})
 	if errors.Is(err, identity.ErrNotFound) {

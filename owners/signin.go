@@ -30,7 +30,8 @@ func (s *Service) SignIn(ctx context.Context, from From, c Credentials) (SignedI
 	if err := s.Store.Try(ctx, s.Now(), account, address); err != nil {
 		return SignedIn{}, err
 	}
-	if err := s.checkPassphrase(ctx, u, c.Passphrase); err != nil {
+	hash, err := s.checkPassphrase(ctx, u, c.Passphrase)
+	if err != nil {
 		if errors.Is(err, identity.ErrTooMany) { // it was not looked at
 			err = errors.Join(err, s.Store.Untry(ctx, account.Key, address.Key))
 		}
@@ -46,28 +47,30 @@ func (s *Service) SignIn(ctx context.Context, from From, c Credentials) (SignedI
 	if err != nil {
 		return SignedIn{}, err
 	}
-	return s.start(ctx, from, u, Change{}, "by passphrase"+how.words())
+	// If the passphrase is another one by now, or the user is disabled, it was too late.
+	still := Secret{OwnerID: u.ID, Hash: hash, Former: &hash}
+	in, err := s.start(ctx, from, u, Change{Proved: how != "", Secret: &still}, "by passphrase"+how.words())
+	if errors.Is(err, identity.ErrNotFound) {
+		err = ErrCredentials
+	}
+	return in, err
 }
 
-// checkPassphrase does the same work whoever it is.
-func (s *Service) checkPassphrase(ctx context.Context, u identity.User, passphrase string) error {
-	hash := ""
+// checkPassphrase does the same work whoever it is. It returns the hash that was right.
+func (s *Service) checkPassphrase(ctx context.Context, u identity.User, passphrase string) (hash string, err error) {
 	if u.HasPassphrase && u.Status == identity.UserActive {
-		var err error
 		if hash, err = s.Store.PassphraseHash(ctx, u.ID); err != nil {
-			return err
+			return "", err
 		}
 	}
 	good, err := s.passphrases.Check(ctx, hash, passphrase)
 	switch {
-	case err != nil:
-		return err
-	case good:
-		return nil
+	case err != nil || good:
+		return hash, err
 	case u.Status == identity.UserActive && !u.HasPassphrase:
-		return ErrSetupRequired
+		return "", ErrSetupRequired
 	}
-	return ErrCredentials
+	return "", ErrCredentials
 }
 
 // accountLimit bounds tries at one account; what is not there has its own, so that it
@@ -173,12 +176,12 @@ func (s *Service) Redeem(ctx context.Context, from From, token, code string) (Si
 	if err != nil {
 		return SignedIn{}, err
 	}
-	in, err := s.start(ctx, from, u, Change{Spend: s.spend(link, how)}, "by link"+how.words())
+	in, err := s.start(ctx, from, u, Change{Proved: how != "", Spend: s.spend(link)}, "by link"+how.words())
 	return in, asLinkError(err)
 }
 
-func (s *Service) spend(l Link, how proven) *Spend {
-	return &Spend{Hash: l.Hash, Kind: l.Kind, Proved: how != "", Now: s.Now()}
+func (s *Service) spend(l Link) *Spend {
+	return &Spend{Hash: l.Hash, Kind: l.Kind, Now: s.Now()}
 }
 
 // asLinkError is for those who come second.

@@ -47,7 +47,7 @@ func (p *portal) showProfile(w http.ResponseWriter, r *http.Request, s identity.
 	if data.User, err = p.Owners.User(r.Context(), s.OwnerID); err != nil {
 		return err
 	}
-	if data.Codes, err = p.Owners.Store.BackupCodesLeft(r.Context(), s.OwnerID); err != nil {
+	if data.Codes, err = p.Owners.BackupCodesLeft(r.Context(), s.OwnerID); err != nil {
 		return err
 	}
 	all, err := p.Owners.Sessions(r.Context(), s.OwnerID)
@@ -132,7 +132,7 @@ func (p *portal) setUpFactor(w http.ResponseWriter, r *http.Request, s identity.
 	if err != nil {
 		return p.after(w, r, s, "factor", "", err)
 	}
-	return p.showFactor(w, r, s, http.StatusOK, factorPage{Made: &made, QR: template.HTML(made.QR.SVG())}) //nolint:gosec // drawn by us
+	return p.showFactor(w, r, s, http.StatusOK, factorPage{Made: &made, QR: template.HTML(made.QR.SVG())}) // of modules that we draw
 }
 
 func (p *portal) showFactor(w http.ResponseWriter, r *http.Request, s identity.Session, status int, data factorPage) (err error) {

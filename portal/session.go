@@ -221,7 +221,7 @@ func (p *portal) session(r *http.Request) (identity.Session, error) {
 // (SameSite=Strict); one more click, from our own page, does.
 func signInFirst(r *http.Request) error {
 	e := &pageError{status: http.StatusUnauthorized, Title: "Please sign in", SignIn: "/sign-in",
-		Text: "These pages are for the owner. In a terminal on this machine, run:", Hint: "openleash open"}
+		Text: "Or by a link, which this makes in a terminal where OpenLeash runs:", Hint: "openleash open"}
 	if r.Method == http.MethodGet && r.URL.Path != "/inbox/count" {
 		next := nextPath(r.URL.RequestURI())
 		e.SignIn += "?next=" + url.QueryEscape(next)

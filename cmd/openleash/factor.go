@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 )
@@ -38,8 +39,12 @@ func (a *app) confirm(cmd *cobra.Command) (method string, err error) {
 	if err != nil {
 		return "", err
 	}
-	method, err = a.owners.Factors.Verify(cmd.Context(), a.owner.ID, code)
-	return method, a.refusedHere(err)
+	if method, err = a.owners.Factors.Verify(cmd.Context(), a.owner.ID, code); err != nil {
+		return "", a.refusedHere(err)
+	}
+	return method, a.service.Record(cmd.Context(), audit.Entry{
+		Event: "owner.factor", ActorType: "owner", ActorID: cliActor(), OwnerID: a.owner.ID, Detail: "shown by " + method + " for " + cmd.CommandPath(),
+	})
 }
 
 // refusedHere records that somebody was not let in by the command line, and says what to
@@ -64,6 +69,8 @@ const maxCodeLine = 256
 func askCode(in io.Reader, prompt io.Writer) (string, error) {
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprint(prompt, "Code of your second factor, or a backup code: ")
+	} else {
+		fmt.Fprintln(prompt, "openleash: reading the code of your second factor from standard input")
 	}
 	line, err := bufio.NewReader(io.LimitReader(in, maxCodeLine)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {

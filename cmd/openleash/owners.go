@@ -186,7 +186,7 @@ func (a *app) showUser(cmd *cobra.Command, u identity.User) error {
 	if err != nil {
 		return err
 	}
-	left, err := a.store.BackupCodesLeft(cmd.Context(), u.ID)
+	left, err := a.owners.BackupCodesLeft(cmd.Context(), u.ID)
 	if err != nil {
 		return err
 	}

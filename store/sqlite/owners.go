@@ -29,7 +29,7 @@ func (s *Store) Change(ctx context.Context, c owners.Change) error {
 // changeOwners takes the parts in the order of owners.Change.
 func (t *tx) changeOwners(c owners.Change) error {
 	steps := []func() error{
-		step(c.Spend, t.spendLink),
+		step(c.Spend, func(s owners.Spend) error { return t.spendLink(s, c.Proved) }),
 		step(c.Ticket, t.spendTicket),
 		step(c.Add, t.addUser),
 		step(c.Set, t.setUser),
@@ -46,7 +46,7 @@ func (t *tx) changeOwners(c owners.Change) error {
 		step(c.End, t.endSessions),
 		of(c.Void, t.voidLinks),
 		step(c.Link, t.putLink),
-		step(c.Start, t.startSession),
+		step(c.Start, func(s identity.Session) error { return t.startSession(s, c.Proved) }),
 	}
 	for _, do := range steps {
 		if err := do(); err != nil {
@@ -124,13 +124,17 @@ func (t *tx) addUser(u identity.User) error {
 	return asTaken(err)
 }
 
-func (t *tx) setUser(u identity.User) error {
-	roles, err := rolesText(u.Roles)
-	if err != nil {
-		return err
+func (t *tx) setUser(s owners.Setting) error {
+	var roles *string
+	if s.Roles != nil {
+		text, err := rolesText(*s.Roles)
+		if err != nil {
+			return err
+		}
+		roles = &text
 	}
-	err = t.execOne("UPDATE owners SET name = ?, email = ?, roles = ?, status = ? WHERE type = 'user' AND id = ?",
-		u.Name, textOrNull(u.Email), roles, u.Status, u.ID)
+	err := t.execOne(`UPDATE owners SET name = coalesce(?, name), email = nullif(coalesce(?, email), ''),
+		roles = coalesce(?, roles), status = coalesce(?, status) WHERE type = 'user' AND id = ?`, s.Name, s.Email, roles, s.Status, s.OwnerID)
 	if err != nil {
 		return asTaken(err)
 	}
@@ -217,7 +221,7 @@ func (t *tx) putLink(l owners.Link) error {
 }
 
 // spendLink uses a link. What has run out, links and sessions, goes in passing.
-func (t *tx) spendLink(s owners.Spend) error {
+func (t *tx) spendLink(s owners.Spend, proved bool) error {
 	if err := t.tidyLinks(s.Now); err != nil {
 		return err
 	}
@@ -228,12 +232,25 @@ func (t *tx) spendLink(s owners.Spend) error {
 	if link.Spent {
 		return identity.ErrSpent
 	}
-	if !s.Proved {
-		if _, err := inTx(t, errNone, readTOTP, selectTOTP, link.OwnerID); !errors.Is(err, errNone) {
-			return errors.Join(identity.ErrFactorRequired, err)
-		}
+	if err := t.factorShown(link.OwnerID, proved); err != nil {
+		return err
 	}
 	return t.execOne("UPDATE links SET spent_at = ? WHERE hash = ?", s.Now.UnixMilli(), s.Hash[:])
+}
+
+// factorShown refuses who has a second factor that was not shown.
+func (t *tx) factorShown(ownerID string, proved bool) error {
+	if proved {
+		return nil
+	}
+	_, err := inTx(t, errNone, readTOTP, selectTOTP, ownerID)
+	switch {
+	case errors.Is(err, errNone):
+		return nil
+	case err != nil:
+		return err
+	}
+	return identity.ErrFactorRequired
 }
 
 func (t *tx) tidyLinks(now time.Time) error {
@@ -268,9 +285,12 @@ func (s *Store) Session(ctx context.Context, id string, now time.Time) (identity
 	return one(ctx, s, identity.ErrNotFound, readSession, selectSessions+" AND s.id = ? AND s.until > ?", id, now.UnixMilli())
 }
 
+// maxSessions bounds what is listed.
+const maxSessions = 200
+
 // Sessions lists an owner's sessions, those used last first.
 func (s *Store) Sessions(ctx context.Context, ownerID string, now time.Time) ([]identity.Session, error) {
-	return list(ctx, s, readSession, selectSessions+" AND s.owner_id = ? AND s.until > ? ORDER BY s.seen_at DESC, s.id", ownerID, now.UnixMilli())
+	return list(ctx, s, readSession, selectSessions+" AND s.owner_id = ? AND s.until > ? ORDER BY s.seen_at DESC, s.id LIMIT ?", ownerID, now.UnixMilli(), maxSessions)
 }
 
 // SeenSession notes that a session was used.
@@ -278,7 +298,10 @@ func (s *Store) SeenSession(ctx context.Context, id string, now time.Time) error
 	return s.writeOne(ctx, "UPDATE sessions SET seen_at = max(seen_at, ?) WHERE id = ?", now.UnixMilli(), id)
 }
 
-func (t *tx) startSession(s identity.Session) error {
+func (t *tx) startSession(s identity.Session, proved bool) error {
+	if err := t.factorShown(s.OwnerID, proved); err != nil {
+		return err
+	}
 	return t.execOne(`INSERT INTO sessions (id, owner_id, began_at, seen_at, until, address, agent)
 		SELECT ?, id, ?, ?, ?, ?, ? FROM owners WHERE id = ? AND status = 'ACTIVE'`,
 		s.ID, s.BeganAt.UnixMilli(), s.SeenAt.UnixMilli(), s.Expires.UnixMilli(), s.Address, s.Agent, s.OwnerID)

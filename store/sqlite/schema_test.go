@@ -3,8 +3,11 @@ package sqlite
 import (
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/openleash/openleash-go/identity"
 )
 
 // undoing leads back, from each version of the schema to the one before.
@@ -24,6 +27,11 @@ var undoing = map[int]string{
 		CREATE INDEX approvals_waiting ON approvals (owner_id, expires_at, id) WHERE status = 'PENDING'`,
 	11: `DROP INDEX approvals_denied`,
 	12: `DROP TABLE log_indexed; DROP TABLE log_ids; DROP TABLE log_blocks; DROP INDEX log_index_block; DROP TABLE log_index`,
+	13: `DROP TABLE attempts; DROP TABLE backup_codes; DROP TABLE totp_setups; DROP TABLE totp; DROP TABLE sessions;
+		CREATE TABLE sessions (hash BLOB PRIMARY KEY, owner_id TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+		DROP INDEX links_owner; DROP INDEX links_id; ALTER TABLE links DROP COLUMN spent_at; ALTER TABLE links DROP COLUMN kind; ALTER TABLE links DROP COLUMN id;
+		DROP INDEX owners_user; DROP INDEX owners_email; ALTER TABLE owners DROP COLUMN notice; ALTER TABLE owners DROP COLUMN created_at;
+		ALTER TABLE owners DROP COLUMN passphrase; ALTER TABLE owners DROP COLUMN status; ALTER TABLE owners DROP COLUMN roles; ALTER TABLE owners DROP COLUMN email`,
 	14: `DROP TABLE passkey_tickets; DROP TABLE passkeys; ALTER TABLE approvals DROP COLUMN deposit_reference; ALTER TABLE approvals DROP COLUMN passkey; ALTER TABLE approvals DROP COLUMN factor; ALTER TABLE approvals DROP COLUMN needs`,
 }
 
@@ -53,6 +61,26 @@ func TestMigrationsLeadBackAndForth(t *testing.T) {
 		if got := written(t, s); got != want {
 			t.Errorf("from version %d: want\n%s\ngot\n%s", version, want, got)
 		}
+	}
+}
+
+// The owner of an installation that is older than users is a user now, and its admin.
+func TestOwnerBecomesAUser(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	o, err := s.EnsureOwner(t.Context(), "Åsa Ek")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := slices.IndexFunc(migrations, func(m string) bool { return strings.Contains(m, "ALTER TABLE owners ADD COLUMN roles") })
+	undo(t, foreign(t, s), before)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	u, err := s.FindUser(t.Context(), "Åsa ek")
+	if err != nil || u.Owner != o || !u.Admin() || u.Status != identity.UserActive || !u.CreatedAt.IsZero() {
+		t.Errorf("want an active admin, %+v; got %+v, %v", o, u, err)
 	}
 }
 

@@ -65,7 +65,8 @@ func testUsers(t *testing.T, open Open) {
 	user(t, s, "carl", "") // no address is nobody's
 	user(t, s, "dora", "")
 	bob.Name, bob.Email, bob.Status = "Robert", "", identity.UserDisabled
-	change(t, s, owners.Change{Set: &bob, Notice: &owners.Notice{OwnerID: bob.ID, Text: "so it is"}})
+	set := owners.Setting{OwnerID: bob.ID, Patch: owners.Patch{Name: &bob.Name, Email: &bob.Email, Status: &bob.Status}}
+	change(t, s, owners.Change{Set: &set, Notice: &owners.Notice{OwnerID: bob.ID, Text: "so it is"}})
 	bob.Notice = "so it is"
 	wantUser(t, s, "robert", bob)
 	change(t, s, owners.Change{Notice: &owners.Notice{OwnerID: bob.ID, Text: "and so"}})
@@ -75,10 +76,16 @@ func testUsers(t *testing.T, open Open) {
 	change(t, s, owners.Change{Notice: &owners.Notice{OwnerID: bob.ID, Shown: bob.Notice}})
 	bob.Notice = ""
 	wantUser(t, s, "robert", bob)
-	bob.Name = "Dora"
-	wantErr(t, "taking a name", s.Change(t.Context(), owners.Change{Set: &bob}), identity.ErrTaken)
-	bob.ID = uuid.NewString()
-	wantErr(t, "nobody", s.Change(t.Context(), owners.Change{Set: &bob}), identity.ErrNotFound)
+	// What a change does not name stays as it is now.
+	roles := []string{identity.RoleAdmin}
+	change(t, s, owners.Change{Set: &owners.Setting{OwnerID: bob.ID, Patch: owners.Patch{Roles: &roles}}})
+	address := "rob@example.com"
+	change(t, s, owners.Change{Set: &owners.Setting{OwnerID: bob.ID, Patch: owners.Patch{Email: &address}}})
+	bob.Roles, bob.Email = roles, address
+	wantUser(t, s, "rob@example.com", bob)
+	dora := "Dora"
+	wantErr(t, "taking a name", s.Change(t.Context(), owners.Change{Set: &owners.Setting{OwnerID: bob.ID, Patch: owners.Patch{Name: &dora}}}), identity.ErrTaken)
+	wantErr(t, "nobody", s.Change(t.Context(), owners.Change{Set: &owners.Setting{OwnerID: uuid.NewString()}}), identity.ErrNotFound)
 	all, err := s.Users(t.Context())
 	if err != nil || len(all) != 4 || all[0].ID != first.ID || all[3].Name != "dora" {
 		t.Errorf("users: %+v, %v", all, err)
@@ -94,8 +101,9 @@ func testLastAdmin(t *testing.T, open Open) {
 		t.Fatal(err)
 	}
 	user(t, a, "bob", "")
-	for _, last := range []identity.User{{Owner: first.Owner, Status: identity.UserDisabled, Roles: first.Roles}, {Owner: first.Owner, Status: identity.UserActive}} {
-		wantErr(t, "the last admin", a.Change(t.Context(), owners.Change{Set: &last}), identity.ErrLastAdmin)
+	none, disabled := []string{}, identity.UserDisabled
+	for _, last := range []owners.Patch{{Status: &disabled}, {Roles: &none}} {
+		wantErr(t, "the last admin", a.Change(t.Context(), owners.Change{Set: &owners.Setting{OwnerID: first.ID, Patch: last}}), identity.ErrLastAdmin)
 	}
 	other := user(t, a, "carl", "", identity.RoleAdmin)
 	oneWinner(t, race(a, b, func(i int, s Store) error {
@@ -103,8 +111,7 @@ func testLastAdmin(t *testing.T, open Open) {
 		if resigns.ID == "" {
 			return identity.ErrLastAdmin
 		}
-		resigns.Roles = nil
-		return s.Change(t.Context(), owners.Change{Set: &resigns})
+		return s.Change(t.Context(), owners.Change{Set: &owners.Setting{OwnerID: resigns.ID, Patch: owners.Patch{Roles: &none}}})
 	}), identity.ErrLastAdmin)
 }
 
@@ -237,8 +244,10 @@ func testLinkWithFactor(t *testing.T, open Open) {
 	change(t, s, link(1, o, start.Add(time.Minute)))
 	c := redeemLink(1, identity.LinkSignIn, start, session("a", o, start.Add(time.Hour)))
 	wantErr(t, "a link alone", s.Change(t.Context(), c), identity.ErrFactorRequired)
-	c.Spend.Proved = true
+	c.Proved = true
 	change(t, s, c)
+	wantErr(t, "a session alone", s.Change(t.Context(), owners.Change{Start: session("b", o, start.Add(time.Hour))}), identity.ErrFactorRequired)
+	change(t, s, owners.Change{Proved: true, Start: session("b", o, start.Add(time.Hour))})
 }
 
 func testSessions(t *testing.T, open Open) {
@@ -295,14 +304,13 @@ func testSessionsOfDisabled(t *testing.T, open Open) {
 	bob := user(t, s, "bob", "")
 	admin := user(t, s, "carl", "", identity.RoleAdmin)
 	change(t, s, owners.Change{Start: session("a", bob.Owner, start.Add(time.Hour))}, owners.Change{Start: session("b", admin.Owner, start.Add(time.Hour))})
-	bob.Status = identity.UserDisabled
-	change(t, s, owners.Change{Set: &bob})
+	disabled, none := identity.UserDisabled, []string{}
+	change(t, s, owners.Change{Set: &owners.Setting{OwnerID: bob.ID, Patch: owners.Patch{Status: &disabled}}})
 	_, err := other.Session(t.Context(), "a", start)
 	wantErr(t, "a session of who is disabled", err, identity.ErrNotFound)
 	wantErr(t, "a new one", s.Change(t.Context(), owners.Change{Start: session("c", bob.Owner, start.Add(time.Hour))}), identity.ErrNotFound)
 	// A role that was taken away is gone from the session too.
-	admin.Roles = []string{}
-	change(t, s, owners.Change{Set: &admin})
+	change(t, s, owners.Change{Set: &owners.Setting{OwnerID: admin.ID, Patch: owners.Patch{Roles: &none}}})
 	if got, err := other.Session(t.Context(), "b", start); err != nil || got.Admin() {
 		t.Errorf("a former admin's session: %+v, %v", got, err)
 	}
