@@ -195,7 +195,7 @@ func (a *app) openService() (err error) {
 			a.log.Error().Err(err).Msg("the audit log is behind the store; it is completed at the next start")
 		}
 	})
-	party, err := passkey.NewParty(a.config.portal())
+	parties, err := passkey.NewParties(append([]string{a.config.portal()}, a.config.Origins...)...)
 	if err != nil {
 		return err
 	}
@@ -203,12 +203,12 @@ func (a *app) openService() (err error) {
 		Store: a.store, Owner: a.owner, Policies: a.policies, Key: a.key, Log: a.sequencer, MaskKey: a.maskKey,
 		Protect:      authz.NewProtection(append(a.config.witnessFiles(), a.home.Dir, a.config.Policies), []int{a.config.port()}),
 		OpenPerAgent: a.config.OpenPerAgent, Process: a.process, Factors: identity.NewFactors(a.store, nil),
-		Passkeys: passkey.Checker{Party: party, Store: a.store},
+		Passkeys: passkey.Checker{Parties: parties, Store: a.store},
 	})
 	if err != nil {
 		return err
 	}
-	a.owners, err = owners.New(owners.Config{Store: a.store, Owner: a.owner, Key: a.key, Keys: a.publicKeys, Wake: a.sequencer.Wake, Party: party})
+	a.owners, err = owners.New(owners.Config{Store: a.store, Owner: a.owner, Key: a.key, Keys: a.publicKeys, Wake: a.sequencer.Wake, Parties: parties})
 	return err
 }
 

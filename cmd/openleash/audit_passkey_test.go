@@ -89,12 +89,13 @@ func TestAuditVerifyPasskey(t *testing.T) {
 func signedApproval(t *testing.T, request string, hash action.Hash) (string, approvals.Assertion) {
 	t.Helper()
 	const origin = "http://openleash.localhost:8787"
-	party, err := passkey.NewParty(origin)
+	parties, err := passkey.NewParties(origin)
 	if err != nil {
 		t.Fatal(err)
 	}
+	party := parties[0]
 	rp := virtualwebauthn.RelyingParty{Name: "OpenLeash", ID: party.ID(), Origin: origin}
-	auth, cred := virtualwebauthn.NewAuthenticator(), virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)
+	auth, cred := virtualwebauthn.NewAuthenticator(), newCredential()
 	owner := identity.Owner{ID: "o1", Name: "ann"}
 	options, err := party.Creation([32]byte{1}, owner, nil)
 	if err != nil {
@@ -108,7 +109,7 @@ func signedApproval(t *testing.T, request string, hash action.Hash) (string, app
 	if err != nil {
 		t.Fatal(err)
 	}
-	pinned, err := party.Pin(k)
+	pinned, err := passkey.Pin(k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,3 +126,15 @@ func signedApproval(t *testing.T, request string, hash action.Hash) (string, app
 	}
 	return pinned.String(), a
 }
+
+// newCredential is one whose coordinates have no leading zeros: the library drops them.
+func newCredential() virtualwebauthn.Credential {
+	for {
+		if c := virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2); len(c.Key.AttestationData()) == wholeKey {
+			return c
+		}
+	}
+}
+
+// wholeKey is how long a COSE_Key on P-256 is.
+const wholeKey = 77

@@ -57,7 +57,7 @@ func cmdDevice(ts *testscript.TestScript, neg bool, args []string) {
 	if w.device == nil {
 		base := "http://openleash.localhost:" + ts.Getenv("PORT")
 		w.device = &device{ts, base, virtualwebauthn.RelyingParty{Name: "OpenLeash", ID: "openleash.localhost", Origin: base},
-			virtualwebauthn.NewAuthenticator(), virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)}
+			virtualwebauthn.NewAuthenticator(), newCredential()}
 	}
 	d := w.device
 	d.cred.Counter++

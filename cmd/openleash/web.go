@@ -46,7 +46,7 @@ func (a *app) pages(mcp http.Handler) (http.Handler, error) {
 			mux.Handle(at, mcp)
 		}
 	}
-	return door.Guard(door.Config{Port: a.config.port()}, mux), nil
+	return door.Guard(door.Config{Port: a.config.port(), ExtraHosts: a.config.hosts()}, mux), nil
 }
 
 // publicKeys are the keys that proofs verify with; none while it is not known
