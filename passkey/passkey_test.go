@@ -173,6 +173,19 @@ func TestPinned(t *testing.T) {
 			b = a
 			b.ClientData = []byte(strings.Replace(string(a.ClientData), "openleash.localhost", "evil.example", 1))
 			wantNo("another page", pinned.Verify("r1", hash, b))
+			wantSays := func(says string, change func(*device)) {
+				t.Helper()
+				other := *d
+				change(&other)
+				err := pinned.Verify("r1", hash, other.asserts(p, approvals.ApprovalChallenge("r1", hash)))
+				if err == nil || !strings.Contains(err.Error(), says) {
+					t.Errorf("want %q, got %v", says, err)
+				}
+			}
+			wantSays("did not verify its user", func(d *device) { d.auth.Options.UserNotVerified = true })
+			wantSays("did not verify its user", func(d *device) { d.auth.Options.UserNotPresent = true })
+			wantSays("not signed on a page of openleash.localhost", func(d *device) { d.rp.Origin = "http://notopenleash.localhost:8787" })
+			wantSays("not used for openleash.localhost", func(d *device) { d.rp.ID = "localhost" })
 			b.ClientData = []byte(strings.Replace(string(a.ClientData), "webauthn.get", "webauthn.create", 1))
 			wantNo("a registration", pinned.Verify("r1", hash, b))
 		})

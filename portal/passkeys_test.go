@@ -144,6 +144,10 @@ func TestPasskey(t *testing.T) {
 	if got := v.post("/passkeys", form); got.Status < 400 {
 		t.Errorf("the same once more: %d", got.Status)
 	}
+	w.pass(time.Minute)
+	second := w.device().fills(page, url.Values{"name": {"tablet"}, "code": {code()}})
+	wantStatus(t, "another for the same challenge", v.post("/passkeys", second), http.StatusForbidden)
+	w.pass(time.Minute)
 	list := v.get("/passkeys")
 	wantText(t, "the list", list, "phone", "openleash.localhost ")
 
