@@ -64,7 +64,7 @@ func (p *portal) showProfile(w http.ResponseWriter, r *http.Request, s identity.
 // is recorded.
 func (p *portal) words(r *http.Request, err error) (status int, text string) {
 	if field := new(identity.FieldError); errors.As(err, &field) {
-		return http.StatusBadRequest, "That does not do for a " + field.Field + ": " + field.Problem + "."
+		return http.StatusBadRequest, "This " + field.Field + " does not do: " + field.Problem + "."
 	}
 	if errors.Is(err, owners.ErrCredentials) {
 		p.refused(r, owners.Refusal{Code: "INVALID_CREDENTIALS", Why: "a wrong present passphrase"})
