@@ -236,18 +236,18 @@ func TestPolicyHasChangedWhileItWaits(t *testing.T) {
 // of the owner's own.
 func TestStepUpByPasskey(t *testing.T) {
 	r := newRoom(t, rules)
-	party, err := passkey.NewParty("http://openleash.localhost:8787")
+	parties, err := passkey.NewParties("http://openleash.localhost:8787")
 	if err != nil {
 		t.Fatal(err)
 	}
-	phone := newDevice(t, party)
+	phone := newDevice(t, parties[0])
 	r.Service, err = authz.New(authz.Config{Store: r.store, Owner: r.Owner(), Policies: r.keeper, Key: r.key, Now: func() time.Time { return r.now },
-		Factors: codes{}, Passkeys: passkey.Checker{Party: party, Store: r.store}})
+		Factors: codes{}, Passkeys: passkey.Checker{Parties: parties, Store: r.store}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Service.Close() })
-	mine, theirs := phone.register(r.Owner()), newDevice(t, party)
+	mine, theirs := phone.register(r.Owner()), newDevice(t, parties[0])
 	mine.Name, mine.CreatedAt = "phone", r.now
 	if err := r.store.Change(t.Context(), owners.Change{Passkey: &mine}); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import "time"
 type Passkey struct {
 	ID         []byte // credential id
 	OwnerID    string
+	RPID       string // at which host it works
 	Name       string // that its owner has given it
 	PublicKey  []byte // COSE_Key
 	SignCount  uint32 // the last that it has shown; zero: it does not count

@@ -13,7 +13,7 @@ import (
 // nothing. Its parts are done in the order in which they stand here, and each has a
 // condition that is checked then.
 type Change struct {
-	// Proved: the owner's second factor was shown. Without it neither a link nor a
+	// Proved: the owner's second factor was shown, or a passkey. Without it neither a link nor a
 	// session is good of who has one: ErrFactorRequired.
 	Proved  bool
 	Spend   *Spend         // ErrNotFound, ErrSpent

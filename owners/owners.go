@@ -72,7 +72,8 @@ type Config struct {
 	Keys  func() []proof.PublicKey // verify them; none: nobody is signed in
 	Wake  func()                   // called when the log has more; may be nil
 	Now   func() time.Time         // nil: time.Now
-	Party *passkey.Party           // for whom passkeys are made; nil: there are none
+	// Parties are for whom passkeys are made, at each host of our pages; none: there are none.
+	Parties passkey.Parties
 }
 
 // Service does what owners ask for.
@@ -101,6 +102,7 @@ type From struct {
 	Door    string // "portal", "api", "cli"
 	Address string
 	Agent   string // the browser, in its own words
+	Host    string // the name under which it has come to us, with its port
 }
 
 // actor is who does something, as the log has it: "portal:ann".

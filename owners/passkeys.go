@@ -47,8 +47,16 @@ const (
 // ErrTicket: it was used, is too old, or was never given for this.
 var ErrTicket = errors.New("this took too long, or was done already: begin again")
 
-// ErrNoPasskeys: no page of ours can have any.
-var ErrNoPasskeys = errors.New("passkeys are not set up here")
+// ErrNoPasskeys: at this address there can be none.
+var ErrNoPasskeys = errors.New("passkeys do not work at this address")
+
+// party is for whom passkeys are made where somebody has come to us.
+func (s *Service) party(from From) (*passkey.Party, error) {
+	if p := s.Parties.At(from.Host); p != nil {
+		return p, nil
+	}
+	return nil, ErrNoPasskeys
+}
 
 // An Offer is what a page gives to a browser's script, and gets back with the answer.
 type Offer struct {
@@ -100,9 +108,10 @@ func (s *Service) Passkeys(ctx context.Context, ownerID string) ([]identity.Pass
 }
 
 // OfferPasskey is for a page on which the owner of a session registers a passkey.
-func (s *Service) OfferPasskey(ctx context.Context, session identity.Session) (o Offer, err error) {
-	if s.Party == nil {
-		return o, ErrNoPasskeys
+func (s *Service) OfferPasskey(ctx context.Context, from From, session identity.Session) (o Offer, err error) {
+	party, err := s.party(from)
+	if err != nil {
+		return o, err
 	}
 	have, err := s.Store.Passkeys(ctx, session.OwnerID)
 	if err != nil {
@@ -110,7 +119,7 @@ func (s *Service) OfferPasskey(ctx context.Context, session identity.Session) (o
 	}
 	ticket, challenge := s.newTicket(toRegister, session.OwnerID)
 	o.Ticket = ticket
-	o.Options, err = s.Party.Creation(challenge, ownerOf(session), have)
+	o.Options, err = party.Creation(challenge, ownerOf(session), have)
 	return o, err
 }
 
@@ -121,8 +130,9 @@ func ownerOf(session identity.Session) identity.Owner {
 // AddPasskey registers the passkey that a browser has made for an offer. It takes a code of
 // the second factor; identity.ErrNoFactor: there is none yet, which comes first.
 func (s *Service) AddPasskey(ctx context.Context, from From, session identity.Session, name, code, ticket string, response []byte) error {
-	if s.Party == nil {
-		return ErrNoPasskeys
+	party, err := s.party(from)
+	if err != nil {
+		return err
 	}
 	if err := checkPasskeyName(name); err != nil {
 		return err
@@ -131,7 +141,7 @@ func (s *Service) AddPasskey(ctx context.Context, from From, session identity.Se
 	if err != nil {
 		return err
 	}
-	k, err := s.Party.Created(spend.Challenge, ownerOf(session), response)
+	k, err := party.Created(spend.Challenge, ownerOf(session), response)
 	if err != nil {
 		return err
 	}
@@ -188,21 +198,19 @@ func (s *Service) RemovePasskey(ctx context.Context, from From, session identity
 }
 
 // OfferSignIn is for a page on which somebody signs in with a passkey.
-func (s *Service) OfferSignIn() (o Offer, err error) {
-	if s.Party == nil {
-		return o, ErrNoPasskeys
+func (s *Service) OfferSignIn(from From) (o Offer, err error) {
+	party, err := s.party(from)
+	if err != nil {
+		return o, err
 	}
 	ticket, challenge := s.newTicket(toSignIn, "")
 	o.Ticket = ticket
-	o.Options, err = s.Party.Request(challenge, nil)
+	o.Options, err = party.Request(challenge, nil)
 	return o, err
 }
 
 // SignInWithPasskey starts a session for whose passkey has signed an offer.
 func (s *Service) SignInWithPasskey(ctx context.Context, from From, ticket string, response []byte) (SignedIn, error) {
-	if s.Party == nil {
-		return SignedIn{}, ErrNoPasskeys
-	}
 	spend, err := s.readTicket(ticket, toSignIn, "")
 	if err != nil {
 		return SignedIn{}, err
@@ -212,11 +220,12 @@ func (s *Service) SignInWithPasskey(ctx context.Context, from From, ticket strin
 		return SignedIn{}, err
 	}
 	k, err := s.Store.Passkey(ctx, a.CredentialID)
-	if errors.Is(err, identity.ErrNotFound) {
+	party := s.Parties.Of(k.RPID)
+	if errors.Is(err, identity.ErrNotFound) || err == nil && party == nil {
 		err = identity.ErrPasskey
 	}
 	if err == nil {
-		err = s.Party.Verify(k, spend.Challenge, a)
+		err = party.Verify(k, spend.Challenge, a)
 	}
 	if err != nil {
 		return SignedIn{}, err
@@ -228,7 +237,7 @@ func (s *Service) SignInWithPasskey(ctx context.Context, from From, ticket strin
 	if err != nil {
 		return SignedIn{}, err
 	}
-	// A passkey is both factors: the device that has it, and who unlocks that.
+	// Its user was verified: it shows what one has, and what one knows or is.
 	use := PasskeyUse{OwnerID: k.OwnerID, ID: k.ID, Counter: a.Counter(), Now: s.Now()}
 	in, err := s.start(ctx, from, u, Change{Proved: true, Ticket: spend, Use: &use}, "by passkey")
 	return in, asTicketError(err)

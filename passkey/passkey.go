@@ -1,8 +1,8 @@
 // Package passkey is how owners' passkeys (Web Authentication, Level 2) are registered,
 // and how what they sign is verified.
 //
-// A passkey is made for one name, the relying party's id, which is the host of our pages,
-// and is good at our origins alone. What is promised:
+// A passkey is made for one name, the relying party's id, which is the host of the page on
+// which it was made, and is good at our origins there alone. What is promised:
 //
 //   - The user has to be verified by the authenticator (a PIN, a fingerprint, a face) at
 //     each use: who finds the device cannot use it.
@@ -39,35 +39,59 @@ import (
 // algorithms are those of which an auditor can verify signatures (Pinned).
 var algorithms = []webauthncose.COSEAlgorithmIdentifier{webauthncose.AlgES256, webauthncose.AlgEdDSA, webauthncose.AlgRS256}
 
-// A Party is for whom passkeys are made: the relying party.
+// A Party is for whom passkeys are made at one host: the relying party.
 type Party struct {
-	id  string
-	web *webauthn.WebAuthn
-}
-
-// NewParty is the party of pages at an origin ("http://openleash.localhost:8787"), and at
-// others of the same host or below it.
-func NewParty(origin string, others ...string) (*Party, error) {
-	u, err := url.Parse(origin)
-	if err != nil || u.Hostname() == "" {
-		return nil, fmt.Errorf("passkeys: origin %q: want http://HOST:PORT", origin)
-	}
-	id := u.Hostname()
-	for _, other := range others {
-		o, err := url.Parse(other)
-		if err != nil || o.Hostname() != id && !strings.HasSuffix(o.Hostname(), "."+id) {
-			return nil, fmt.Errorf("passkeys: origin %q: want one at %s or below it", other, id)
-		}
-	}
-	web, err := webauthn.New(&webauthn.Config{RPID: id, RPDisplayName: "OpenLeash", RPOrigins: append([]string{origin}, others...)})
-	if err != nil {
-		return nil, fmt.Errorf("passkeys: %w", err)
-	}
-	return &Party{id, web}, nil
+	id      string
+	origins []string
+	web     *webauthn.WebAuthn
 }
 
 // ID is the relying party's id.
 func (p *Party) ID() string { return p.id }
+
+// Parties are those of all hosts at which our pages are.
+type Parties []*Party
+
+// NewParties makes them of origins: "http://openleash.localhost:8787".
+func NewParties(origins ...string) (list Parties, err error) {
+	for _, origin := range origins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+u.Host != origin {
+			return nil, fmt.Errorf("passkeys: origin: want http://HOST:PORT or https://HOST, got %q", origin)
+		}
+		party := list.Of(u.Hostname())
+		if party == nil {
+			party = &Party{id: u.Hostname()}
+			list = append(list, party)
+		}
+		party.origins = append(party.origins, origin)
+	}
+	for _, p := range list {
+		if p.web, err = webauthn.New(&webauthn.Config{RPID: p.id, RPDisplayName: "OpenLeash", RPOrigins: p.origins}); err != nil {
+			return nil, fmt.Errorf("passkeys at %s: %w", p.id, err)
+		}
+	}
+	return list, nil
+}
+
+// Of is the party of that id; nil: there is none.
+func (list Parties) Of(id string) *Party {
+	for _, p := range list {
+		if p.id == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// At is the party of pages that were asked for under that host ("HOST:PORT"); nil: none.
+func (list Parties) At(host string) *Party {
+	u, err := url.Parse("http://" + host)
+	if err != nil {
+		return nil
+	}
+	return list.Of(strings.ToLower(u.Hostname()))
+}
 
 // timeout is how long a browser waits for the person.
 const timeout = 2 * time.Minute
@@ -126,7 +150,7 @@ func (p *Party) Created(challenge [32]byte, owner identity.Owner, response []byt
 	if err != nil {
 		return identity.Passkey{}, refused(err)
 	}
-	k := identity.Passkey{ID: made.ID, OwnerID: owner.ID, PublicKey: made.PublicKey, SignCount: made.Authenticator.SignCount, Flags: byte(made.Flags.ProtocolValue())}
+	k := identity.Passkey{ID: made.ID, OwnerID: owner.ID, RPID: p.id, PublicKey: made.PublicKey, SignCount: made.Authenticator.SignCount, Flags: byte(made.Flags.ProtocolValue())}
 	for _, t := range made.Transport {
 		if len(k.Transports) < 8 && len(t) <= 32 {
 			k.Transports = append(k.Transports, string(t))
@@ -156,7 +180,7 @@ func ReadAssertion(response []byte) (a approvals.Assertion, err error) {
 // Verify returns nil when k has signed the challenge at one of our pages, its user being
 // verified, and its counter has gone on.
 func (p *Party) Verify(k identity.Passkey, challenge [32]byte, a approvals.Assertion) error {
-	if !bytes.Equal(k.ID, a.CredentialID) {
+	if !bytes.Equal(k.ID, a.CredentialID) || k.RPID != p.id {
 		return identity.ErrPasskey
 	}
 	parsed, err := parse(a)
@@ -221,8 +245,8 @@ type Store interface {
 
 // A Checker verifies assertions of passkeys that a store has.
 type Checker struct {
-	Party *Party
-	Store Store
+	Parties Parties
+	Store   Store
 }
 
 // Verify returns nil when a passkey of that owner has signed the challenge.
@@ -234,5 +258,9 @@ func (c Checker) Verify(ctx context.Context, ownerID string, challenge [32]byte,
 	if err != nil {
 		return err
 	}
-	return c.Party.Verify(k, challenge, a)
+	party := c.Parties.Of(k.RPID)
+	if party == nil { // our pages are not there any more
+		return identity.ErrPasskey
+	}
+	return party.Verify(k, challenge, a)
 }

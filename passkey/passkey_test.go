@@ -62,7 +62,7 @@ func (d *device) signs(options []byte) []byte {
 
 func party(t *testing.T) *passkey.Party {
 	t.Helper()
-	return must(passkey.NewParty(origin))(t)
+	return must(passkey.NewParties(origin))(t)[0]
 }
 
 func (d *device) register(p *passkey.Party, owner identity.Owner) identity.Passkey {
@@ -139,7 +139,7 @@ func TestPinned(t *testing.T) {
 	for name, kind := range map[string]virtualwebauthn.KeyType{"EC": virtualwebauthn.KeyTypeEC2, "RSA": virtualwebauthn.KeyTypeRSA} {
 		t.Run(name, func(t *testing.T) {
 			p, d := party(t), newDevice(t, kind)
-			pinned := must(p.Pin(d.register(p, ann)))(t)
+			pinned := must(passkey.Pin(d.register(p, ann)))(t)
 			pinned = must(passkey.ParsePinned(pinned.String() + "\n"))(t)
 			hash, other := action.Hash{1}, action.Hash{2}
 			a := d.asserts(p, approvals.ApprovalChallenge("r1", hash))
@@ -155,7 +155,7 @@ func TestPinned(t *testing.T) {
 			wantNo("another request", pinned.Verify("r2", hash, a))
 			wantNo("another action", pinned.Verify("r1", other, a))
 			another := newDevice(t, kind)
-			notTheirs := must(p.Pin(another.register(p, ann)))(t)
+			notTheirs := must(passkey.Pin(another.register(p, ann)))(t)
 			wantNo("another passkey", notTheirs.Verify("r1", hash, a))
 			notTheirs.CredentialID = pinned.CredentialID
 			wantNo("another key under its id", notTheirs.Verify("r1", hash, a))
@@ -171,6 +171,19 @@ func TestPinned(t *testing.T) {
 			b = a
 			b.ClientData = []byte(strings.Replace(string(a.ClientData), "openleash.localhost", "evil.example", 1))
 			wantNo("another page", pinned.Verify("r1", hash, b))
+			wantSays := func(says string, change func(*device)) {
+				t.Helper()
+				other := *d
+				change(&other)
+				err := pinned.Verify("r1", hash, other.asserts(p, approvals.ApprovalChallenge("r1", hash)))
+				if err == nil || !strings.Contains(err.Error(), says) {
+					t.Errorf("want %q, got %v", says, err)
+				}
+			}
+			wantSays("did not verify its user", func(d *device) { d.auth.Options.UserNotVerified = true })
+			wantSays("did not verify its user", func(d *device) { d.auth.Options.UserNotPresent = true })
+			wantSays("not signed on a page of openleash.localhost", func(d *device) { d.rp.Origin = "http://notopenleash.localhost:8787" })
+			wantSays("not used for openleash.localhost", func(d *device) { d.rp.ID = "localhost" })
 			b.ClientData = []byte(strings.Replace(string(a.ClientData), "webauthn.get", "webauthn.create", 1))
 			wantNo("a registration", pinned.Verify("r1", hash, b))
 		})
@@ -179,7 +192,7 @@ func TestPinned(t *testing.T) {
 
 func TestParsePinned(t *testing.T) {
 	p := party(t)
-	good := must(p.Pin(newDevice(t, virtualwebauthn.KeyTypeEC2).register(p, ann)))(t).String()
+	good := must(passkey.Pin(newDevice(t, virtualwebauthn.KeyTypeEC2).register(p, ann)))(t).String()
 	words := strings.Fields(good)
 	for _, line := range []string{"", words[0], good + " x", words[0] + " a= " + words[2], words[0] + " " + words[1] + " AAAA", words[0] + " " + words[1] + " !", strings.Repeat("a", 10_000)} {
 		if p, err := passkey.ParsePinned(line); err == nil {
@@ -192,7 +205,7 @@ func TestParsePinned(t *testing.T) {
 func TestChecker(t *testing.T) {
 	p, d := party(t), newDevice(t, virtualwebauthn.KeyTypeEC2)
 	k := d.register(p, ann)
-	c := passkey.Checker{Party: p, Store: one{k}}
+	c := passkey.Checker{Parties: passkey.Parties{p}, Store: one{k}}
 	a := d.asserts(p, [32]byte{2})
 	if err := c.Verify(t.Context(), ann.ID, [32]byte{2}, a); err != nil {
 		t.Error(err)
@@ -203,6 +216,35 @@ func TestChecker(t *testing.T) {
 	a.CredentialID = []byte("unknown")
 	if err := c.Verify(t.Context(), ann.ID, [32]byte{2}, a); !errors.Is(err, identity.ErrPasskey) {
 		t.Errorf("an unknown passkey: %v", err)
+	}
+}
+
+func TestParties(t *testing.T) {
+	list := must(passkey.NewParties(origin, "https://leash.example.com", "http://openleash.localhost:9000"))(t)
+	for host, want := range map[string]string{
+		"openleash.localhost:8787": "openleash.localhost", "OpenLeash.localhost:9000": "openleash.localhost", "leash.example.com": "leash.example.com",
+		"127.0.0.1:8787": "", "localhost:8787": "", "example.com": "", "": "", "a b": "",
+	} {
+		p := list.At(host)
+		if got := p != nil; got != (want != "") || got && p.ID() != want {
+			t.Errorf("at %q: %v, want %q", host, p, want)
+		}
+	}
+	for _, bad := range []string{"", "leash.example.com", "ftp://leash.example.com", "https://leash.example.com/", "https://leash.example.com/x", "https://a@leash.example.com", "https://127.0.0.1", "https://"} {
+		if _, err := passkey.NewParties(bad); err == nil {
+			t.Errorf("%q is taken for an origin", bad)
+		}
+	}
+	// A passkey of one host does nothing at another.
+	d := newDevice(t, virtualwebauthn.KeyTypeEC2)
+	k := d.register(list[0], ann)
+	a := d.asserts(list[0], [32]byte{2})
+	if err := list[1].Verify(k, [32]byte{2}, a); !errors.Is(err, identity.ErrPasskey) {
+		t.Errorf("at another host: %v", err)
+	}
+	c := passkey.Checker{Parties: list[1:], Store: one{k}}
+	if err := c.Verify(t.Context(), ann.ID, [32]byte{2}, a); !errors.Is(err, identity.ErrPasskey) {
+		t.Errorf("when its host is none of ours any more: %v", err)
 	}
 }
 
@@ -222,7 +264,8 @@ func (o one) Passkeys(context.Context, string) ([]identity.Passkey, error) {
 // A request names the party, the challenge and the passkeys that may be used, and wants
 // the user verified.
 func ExampleParty_Request() {
-	p, _ := passkey.NewParty("http://openleash.localhost:8787")
+	parties, _ := passkey.NewParties("http://openleash.localhost:8787")
+	p := parties[0]
 	challenge := approvals.ApprovalChallenge("80a1d03f", action.Hash{})
 	options, _ := p.Request(challenge, []identity.Passkey{{ID: []byte{1, 2, 3}}})
 	var said struct{ Challenge, RPID, UserVerification string }

@@ -63,10 +63,10 @@ func ParsePinned(line string) (p Pinned, err error) {
 	return p, nil
 }
 
-// Pin is what an auditor keeps of a passkey that is registered at this party.
-func (p *Party) Pin(k identity.Passkey) (Pinned, error) {
+// Pin is what an auditor keeps of a passkey.
+func Pin(k identity.Passkey) (Pinned, error) {
 	der, err := PublicKeyOf(k)
-	return Pinned{p.id, k.ID, der}, err
+	return Pinned{k.RPID, k.ID, der}, err
 }
 
 // PublicKeyOf is a passkey's public key as a DER SubjectPublicKeyInfo. It fails for an

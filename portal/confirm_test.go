@@ -40,6 +40,7 @@ func TestApproveWithCode(t *testing.T) {
 	v := w.signedIn() // before there is a factor: the link needs no code
 	code := w.enrol()
 	req, other := w.holdFor(approvals.Needs{StepUp: true}, `{"sku":"A-1"}`), w.holdFor(approvals.Needs{StepUp: true}, `{"sku":"B-2"}`)
+	wantText(t, "the inbox", v.get("/"), "Takes your second factor.")
 	page := v.get("/approvals/" + req.ID)
 	wantText(t, "the page", page, `name="code"`, "that you are signed in is not enough", "A denial takes nothing")
 	for _, offer := range []string{"/grant\"", "/rule\""} {

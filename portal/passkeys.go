@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/identity"
@@ -22,33 +23,36 @@ type ceremony struct {
 	Ticket  string // empty: the challenge is for one approval
 }
 
-func (p *portal) ceremony(do string, o owners.Offer) *ceremony {
-	return &ceremony{Do: do, RP: p.Owners.Party.ID(), Options: string(o.Options), Ticket: o.Ticket}
+// ceremony is for the host at which a page was asked for.
+func (p *portal) ceremony(r *http.Request, do string, o owners.Offer) *ceremony {
+	return &ceremony{Do: do, RP: p.Owners.Parties.At(r.Host).ID(), Options: string(o.Options), Ticket: o.Ticket}
 }
 
-// signInCeremony is nil where there are no passkeys.
-func (p *portal) signInCeremony() (*ceremony, error) {
-	o, err := p.Owners.OfferSignIn()
+// signInCeremony is nil where there can be no passkeys.
+func (p *portal) signInCeremony(r *http.Request) (*ceremony, error) {
+	o, err := p.Owners.OfferSignIn(from(r))
 	if errors.Is(err, owners.ErrNoPasskeys) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return p.ceremony("get", o), nil
+	return p.ceremony(r, "get", o), nil
 }
 
-// approvalCeremony is nil when the owner has no passkey.
+// approvalCeremony is nil when the owner has no passkey for this host.
 func (p *portal) approvalCeremony(r *http.Request, req approvals.Request) (*ceremony, error) {
-	if p.Owners.Party == nil {
+	party := p.Owners.Parties.At(r.Host)
+	if party == nil {
 		return nil, nil
 	}
 	have, err := p.Owners.Passkeys(r.Context(), req.OwnerID)
+	have = slices.DeleteFunc(have, func(k identity.Passkey) bool { return k.RPID != party.ID() })
 	if err != nil || len(have) == 0 {
 		return nil, err
 	}
-	options, err := p.Owners.Party.Request(approvals.ApprovalChallenge(req.ID, req.ActionHash), have)
-	return p.ceremony("get", owners.Offer{Options: options}), err
+	options, err := party.Request(approvals.ApprovalChallenge(req.ID, req.ActionHash), have)
+	return p.ceremony(r, "get", owners.Offer{Options: options}), err
 }
 
 // passkeysPage lists the owner's passkeys and registers another.
@@ -82,24 +86,24 @@ func (p *portal) showPasskeys(w http.ResponseWriter, r *http.Request, s identity
 	if err != nil {
 		return err
 	}
-	if p.Owners.Party != nil {
-		for _, k := range list {
-			pinned, err := p.Owners.Party.Pin(k)
-			if err != nil {
-				return err
-			}
-			data.Passkeys = append(data.Passkeys, passkeyItem{k, base64.RawURLEncoding.EncodeToString(k.ID), pinned.String()})
+	for _, k := range list {
+		pinned, err := passkey.Pin(k)
+		if err != nil {
+			return err
 		}
+		data.Passkeys = append(data.Passkeys, passkeyItem{k, base64.RawURLEncoding.EncodeToString(k.ID), pinned.String()})
 	}
 	if data.Able, err = p.Owners.Factors.Enrolled(r.Context(), s.OwnerID); err != nil {
 		return err
 	}
-	if data.Able && p.Owners.Party != nil && len(list) < identity.MaxPasskeys {
-		o, err := p.Owners.OfferPasskey(r.Context(), s)
-		if err != nil {
+	if data.Able && len(list) < identity.MaxPasskeys {
+		o, err := p.Owners.OfferPasskey(r.Context(), from(r), s)
+		switch {
+		case err == nil:
+			data.Add = p.ceremony(r, "create", o)
+		case !errors.Is(err, owners.ErrNoPasskeys):
 			return err
 		}
-		data.Add = p.ceremony("create", o)
 	}
 	return p.render(w, status, "passkeys.html", data)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/passkey"
 )
 
 // withAuthenticator gives a browser an authenticator whose user is always there and verified.
@@ -59,7 +60,7 @@ func TestBrowserPasskey(t *testing.T) {
 	if err != nil || len(keys) != 1 || keys[0].Name != "blue key" || r.Factor.Passkey == nil || r.DepositReference != "receipt 17" {
 		t.Fatalf("%+v, %+v, %v", keys, r.Factor, err)
 	}
-	pinned, err := w.owners.Party.Pin(keys[0])
+	pinned, err := passkey.Pin(keys[0])
 	if err == nil {
 		err = pinned.Verify(r.ID, r.ActionHash, *r.Factor.Passkey)
 	}
@@ -78,7 +79,7 @@ func TestBrowserPasskey(t *testing.T) {
 func TestBrowserConfirmPages(t *testing.T) {
 	w := newWorld(t)
 	ctx := chromium(t)
-	v := w.signedIn()
+	v := w.signedInByName()
 	none := w.holdFor(approvals.Needs{StepUp: true}, `{"sku":"A-1"}`)
 	err := chromedp.Do(ctx, chromedp.Navigate(SignInURL(w.browse(), w.link(time.Minute), "")), chromedp.Click(chromedp.CSS("form button.yes")), chromedp.WaitVisible(chromedp.CSS(".requests")))
 	if err != nil {

@@ -28,7 +28,7 @@ type device struct {
 }
 
 func (w *world) device() *device {
-	rp := virtualwebauthn.RelyingParty{Name: "OpenLeash", ID: w.owners.Party.ID(), Origin: w.browse()}
+	rp := virtualwebauthn.RelyingParty{Name: "OpenLeash", ID: w.owners.Parties[0].ID(), Origin: w.browse()}
 	return &device{w.t, rp, virtualwebauthn.NewAuthenticator(), passkeytest.EC2()}
 }
 
@@ -36,6 +36,20 @@ var (
 	shownOptions = regexp.MustCompile(`data-options="([^"]+)"`)
 	shownTicket  = regexp.MustCompile(`name="ticket" value="([^"]+)"`)
 )
+
+// underName is v, under the name that links use: passkeys work at no other.
+func (v *visitor) underName() *visitor {
+	v.named = true
+	return v
+}
+
+// signedInByName is signedIn under that name.
+func (w *world) signedInByName() *visitor {
+	w.t.Helper()
+	v := w.visitor().underName()
+	wantStatus(w.t, "signing in", v.post("/sign-in", url.Values{"token": {w.link(time.Minute)}}), http.StatusSeeOther)
+	return v
+}
 
 // fills is what the script does to the form of a page.
 func (d *device) fills(page answer, form url.Values) url.Values {
@@ -64,6 +78,14 @@ func (d *device) fills(page answer, form url.Values) url.Values {
 	return form
 }
 
+// signedInWith is signedIn of who has a second factor.
+func (w *world) signedInWith(code string) *visitor {
+	w.t.Helper()
+	v := w.visitor()
+	wantStatus(w.t, "signing in", v.post("/sign-in", url.Values{"token": {w.link(time.Minute)}, "code": {code}}), http.StatusSeeOther)
+	return v
+}
+
 // withoutTicket is a page without what is another each time.
 func withoutTicket(page answer) string {
 	return shownTicket.ReplaceAllString(shownOptions.ReplaceAllString(page.Body, ""), "")
@@ -78,9 +100,13 @@ func (d *device) register(v *visitor, code string) answer {
 // its owner in, and is removed.
 func TestPasskey(t *testing.T) {
 	w := newWorld(t)
-	v, d := w.signedIn(), w.device()
+	v, d := w.signedInByName(), w.device()
 	wantText(t, "before there is a second factor", v.get("/passkeys"), "First your second factor")
 	code := w.enrol()
+	if elsewhere := w.signedInWith(code()); strings.Contains(elsewhere.get("/passkeys").Body, "data-passkey=") || strings.Contains(elsewhere.get("/sign-in").Body, "data-passkey=") {
+		t.Error("a passkey is offered at an address at which none works")
+	}
+	w.pass(time.Minute)
 	page := v.get("/passkeys")
 	for what, form := range map[string]url.Values{
 		"without a code":        {"name": {"phone"}},
@@ -107,17 +133,21 @@ func TestPasskey(t *testing.T) {
 	if got := v.post("/passkeys", form); got.Status < 400 {
 		t.Errorf("the same once more: %d", got.Status)
 	}
+	w.pass(time.Minute)
+	second := w.device().fills(page, url.Values{"name": {"tablet"}, "code": {code()}})
+	wantStatus(t, "another for the same challenge", v.post("/passkeys", second), http.StatusForbidden)
+	w.pass(time.Minute)
 	list := v.get("/passkeys")
 	wantText(t, "the list", list, "phone", "openleash.localhost ")
 
-	in := w.visitor()
+	in := w.visitor().underName()
 	signIn := d.fills(in.get("/sign-in"), url.Values{"next": {"/audit"}})
 	if got := in.post("/sign-in", signIn); got.Status != http.StatusSeeOther || got.Header.Get("Location") != "/audit" {
 		t.Errorf("signing in: %d %s", got.Status, got.Body)
 	}
 	wantStatus(t, "signed in", in.get("/audit"), http.StatusOK)
 	wantStatus(t, "the same answer again", w.visitor().post("/sign-in", signIn), http.StatusForbidden)
-	stranger := w.visitor()
+	stranger := w.visitor().underName()
 	wantStatus(t, "a stranger's passkey", stranger.post("/sign-in", w.device().fills(stranger.get("/sign-in"), url.Values{})), http.StatusUnauthorized)
 	late := d.fills(stranger.get("/sign-in"), url.Values{})
 	w.pass(6 * time.Minute)
@@ -155,7 +185,7 @@ func (w *world) auditText() string {
 // who has pinned it can verify that.
 func TestApproveWithPasskey(t *testing.T) {
 	w := newWorld(t)
-	v, d := w.signedIn(), w.device()
+	v, d := w.signedInByName(), w.device()
 	code := w.enrol()
 	wantStatus(t, "adding", d.register(v, code()), http.StatusSeeOther)
 	req, other := w.holdFor(approvals.Needs{StepUp: true}, `{"sku":"A-1"}`), w.holdFor(approvals.Needs{StepUp: true}, `{"sku":"B-2"}`)
@@ -176,7 +206,7 @@ func TestApproveWithPasskey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pinned, err := w.owners.Party.Pin(keys[0])
+	pinned, err := passkey.Pin(keys[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,10 +218,10 @@ func TestApproveWithPasskey(t *testing.T) {
 // Another owner's passkey does not approve.
 func TestApproveWithAnotherOwnersPasskey(t *testing.T) {
 	w := newWorld(t)
-	v, d := w.signedIn(), w.device()
+	v, d := w.signedInByName(), w.device()
 	w.enrol()
 	eve := identity.User{Owner: identity.Owner{ID: "99999999-2222-4333-8444-555555555555", Type: identity.TypeUser, Name: "eve"}, Status: identity.UserActive, CreatedAt: w.now()}
-	options, err := w.owners.Party.Creation([32]byte{1}, eve.Owner, nil)
+	options, err := w.owners.Parties[0].Creation([32]byte{1}, eve.Owner, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +229,7 @@ func TestApproveWithAnotherOwnersPasskey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := w.owners.Party.Created([32]byte{1}, eve.Owner, []byte(virtualwebauthn.CreateAttestationResponse(d.rp, d.auth, d.cred, *parsed)))
+	k, err := w.owners.Parties[0].Created([32]byte{1}, eve.Owner, []byte(virtualwebauthn.CreateAttestationResponse(d.rp, d.auth, d.cred, *parsed)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +244,7 @@ func TestApproveWithAnotherOwnersPasskey(t *testing.T) {
 	}
 	form := page.form(t)
 	challenge := approvals.ApprovalChallenge(req.ID, req.ActionHash)
-	ask, err := w.owners.Party.Request(challenge, nil)
+	ask, err := w.owners.Parties[0].Request(challenge, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

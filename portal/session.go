@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/openleash/openleash-go/authz"
@@ -38,13 +39,13 @@ type signInPage struct {
 
 func (p *portal) signInPage(w http.ResponseWriter, r *http.Request) error {
 	data := signInPage{page: page{Title: "Sign in", Now: p.Now()}, Next: nextPath(r.URL.Query().Get("next"))}
-	return p.showSignIn(w, http.StatusOK, data)
+	return p.showSignIn(w, r, http.StatusOK, data)
 }
 
 // showSignIn offers a passkey too, where no link is followed.
-func (p *portal) showSignIn(w http.ResponseWriter, status int, data signInPage) (err error) {
+func (p *portal) showSignIn(w http.ResponseWriter, r *http.Request, status int, data signInPage) (err error) {
 	if data.Token == "" {
-		if data.Passkey, err = p.signInCeremony(); err != nil {
+		if data.Passkey, err = p.signInCeremony(r); err != nil {
 			return err
 		}
 	}
@@ -60,7 +61,7 @@ func (p *portal) linkPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	data.NeedsCode = look.NeedsCode
-	return p.showSignIn(w, http.StatusOK, data)
+	return p.showSignIn(w, r, http.StatusOK, data)
 }
 
 // nextPath is where to go after sign-in: a page of ours, or the inbox.
@@ -98,13 +99,13 @@ func (p *portal) signIn(w http.ResponseWriter, r *http.Request) error {
 
 // enter gives the browser its session.
 func (p *portal) enter(w http.ResponseWriter, r *http.Request, in owners.SignedIn, next string) {
-	http.SetCookie(w, p.newCookie(in.Token, in.Session.Expires))
+	http.SetCookie(w, p.newCookie(r, in.Token, in.Session.Expires))
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
 // from is where a request comes from.
 func from(r *http.Request) owners.From {
-	return owners.From{Door: "portal", Address: door.From(r), Agent: r.UserAgent()}
+	return owners.From{Door: "portal", Address: door.From(r), Agent: r.UserAgent(), Host: r.Host}
 }
 
 // notIn refuses a sign-in, and records that it was tried. The form comes again, without
@@ -120,7 +121,7 @@ func (p *portal) notIn(w http.ResponseWriter, r *http.Request, data signInPage, 
 			Text: "A sign-in link works once and only for a short time. Make a new one in a terminal:", Hint: "openleash open"}
 	}
 	data.Fault = refusal.Told
-	return p.showSignIn(w, refusal.Status, data)
+	return p.showSignIn(w, r, refusal.Status, data)
 }
 
 // refused records that somebody was not let in.
@@ -130,10 +131,12 @@ func (p *portal) refused(r *http.Request, why owners.Refusal) {
 	}
 }
 
-func (p *portal) newCookie(value string, expires time.Time) *http.Cookie {
+// newCookie is Secure where the browser has come by TLS, which may end before us.
+func (p *portal) newCookie(r *http.Request, value string, expires time.Time) *http.Cookie {
+	secure := p.secure || strings.HasPrefix(r.Header.Get("Origin"), "https://")
 	return &http.Cookie{
 		Name: p.cookie, Value: value, Path: "/", Expires: expires,
-		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: p.secure,
+		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: secure,
 	}
 }
 
@@ -141,7 +144,7 @@ func (p *portal) signOut(w http.ResponseWriter, r *http.Request) error {
 	if err := p.endSession(r); err != nil {
 		return err
 	}
-	gone := p.newCookie("", time.Unix(1, 0))
+	gone := p.newCookie(r, "", time.Unix(1, 0))
 	gone.MaxAge = -1
 	http.SetCookie(w, gone)
 	http.Redirect(w, r, "/", http.StatusSeeOther)

@@ -105,7 +105,7 @@ func newWorld(t *testing.T) *world {
 type worldPasskeys struct{ w *world }
 
 func (p worldPasskeys) Verify(ctx context.Context, ownerID string, challenge [32]byte, a approvals.Assertion) error {
-	return passkey.Checker{Party: p.w.owners.Party, Store: p.w.store}.Verify(ctx, ownerID, challenge, a)
+	return passkey.Checker{Parties: p.w.owners.Parties, Store: p.w.store}.Verify(ctx, ownerID, challenge, a)
 }
 
 func (w *world) newOwners() *owners.Service {
@@ -143,7 +143,7 @@ func (w *world) serve(log *audit.Sequencer) {
 	port := srv.Listener.Addr().(*net.TCPAddr).Port
 	w.base = "http://" + srv.Listener.Addr().String()
 	var err error
-	if w.owners.Party, err = passkey.NewParty(fmt.Sprintf("http://%s:%d", door.Name, port)); err != nil {
+	if w.owners.Parties, err = passkey.NewParties(fmt.Sprintf("http://%s:%d", door.Name, port)); err != nil {
 		w.t.Fatal(err)
 	}
 	pages, err := New(Config{
@@ -235,6 +235,7 @@ func (w *world) link(valid time.Duration) string {
 type visitor struct {
 	w      *world
 	client *http.Client
+	named  bool // comes under the name that links use
 }
 
 // an answer is what a visitor gets.
@@ -249,7 +250,7 @@ func (w *world) visitor() *visitor {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return &visitor{w, &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	return &visitor{w: w, client: &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
 // signedIn is a visitor who has redeemed a link.
@@ -264,6 +265,12 @@ func (w *world) signedIn() *visitor {
 
 func (v *visitor) do(r *http.Request) answer {
 	v.w.t.Helper()
+	if v.named {
+		r.Host = strings.TrimPrefix(v.w.browse(), "http://")
+		if r.Header.Get("Origin") == v.w.base {
+			r.Header.Set("Origin", v.w.browse())
+		}
+	}
 	resp, err := v.client.Do(r)
 	if err != nil {
 		v.w.t.Fatal(err)

@@ -107,7 +107,7 @@ func (a *app) openService() error {
 	err := a.parts.Start(authz.Config{
 		Protect:      authz.NewProtection(append(a.config.witnessFiles(), a.home.Dir, a.config.Policies), []int{a.config.port()}),
 		OpenPerAgent: a.config.OpenPerAgent, Process: a.process,
-	}, a.keeping(), a.config.portal())
+	}, a.keeping(), append([]string{a.config.portal()}, a.config.Origins...)...)
 	a.sequencer, a.service, a.owners = a.parts.Sequencer, a.parts.Service, a.parts.Owners
 	return err
 }

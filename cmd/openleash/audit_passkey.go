@@ -52,7 +52,7 @@ func (a *app) listPasskeys(cmd *cobra.Command, asJSON bool) error {
 	}
 	views := []passkeyView{}
 	for _, k := range list {
-		pinned, err := a.owners.Party.Pin(k)
+		pinned, err := passkey.Pin(k)
 		if err != nil {
 			return err
 		}

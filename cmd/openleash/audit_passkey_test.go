@@ -90,10 +90,11 @@ func TestAuditVerifyPasskey(t *testing.T) {
 func signedApproval(t *testing.T, request string, hash action.Hash) (string, approvals.Assertion) {
 	t.Helper()
 	const origin = "http://openleash.localhost:8787"
-	party, err := passkey.NewParty(origin)
+	parties, err := passkey.NewParties(origin)
 	if err != nil {
 		t.Fatal(err)
 	}
+	party := parties[0]
 	rp := virtualwebauthn.RelyingParty{Name: "OpenLeash", ID: party.ID(), Origin: origin}
 	auth, cred := virtualwebauthn.NewAuthenticator(), passkeytest.EC2()
 	owner := identity.Owner{ID: "o1", Name: "ann"}
@@ -109,7 +110,7 @@ func signedApproval(t *testing.T, request string, hash action.Hash) (string, app
 	if err != nil {
 		t.Fatal(err)
 	}
-	pinned, err := party.Pin(k)
+	pinned, err := passkey.Pin(k)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/openleash/openleash-go/internal/home"
 	"github.com/openleash/openleash-go/internal/oauth"
 	"github.com/openleash/openleash-go/internal/strictyaml"
+	"github.com/openleash/openleash-go/passkey"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proxy"
 )
@@ -33,6 +34,10 @@ type Config struct {
 	// Listen is where portal, API and MCP over HTTP are served. Default
 	// 127.0.0.1:8787. An address that is not loopback is refused.
 	Listen string
+	// Origins (origins) are further addresses at which browsers reach these pages, behind
+	// a proxy of yours that has TLS, say: https://leash.example.com. Passkeys work there
+	// too. Default: none.
+	Origins []string
 	// Hold is how long a held call waits for the owner before its host is told how
 	// to come back. Default 50s: hosts give up after 60.
 	Hold time.Duration
@@ -134,13 +139,14 @@ var comment = regexp.MustCompile(`(?m)^\s*#.*$`)
 func withoutComments(s string) string { return comment.ReplaceAllString(s, "") }
 
 func (c *Config) read(d *strictyaml.Doc, h home.Home) {
-	f := d.Fields(d.Root, "the configuration", "listen", "hold", "policies", "groups", "agents", "list", "tools", "limits", "approvals", "receipts", "log", "mcpServers", "mapping")
+	f := d.Fields(d.Root, "the configuration", "listen", "origins", "hold", "policies", "groups", "agents", "list", "tools", "limits", "approvals", "receipts", "log", "mcpServers", "mapping")
 	if s, ok := d.String(f["listen"], "listen"); ok {
 		c.Listen = s
 		if err := loopback(s); err != nil {
 			d.Errorf(f["listen"], "listen: %v", err)
 		}
 	}
+	c.readOrigins(d, f["origins"])
 	if hold := readHold(d, f["hold"]); hold != 0 {
 		c.Hold = hold
 	}
@@ -192,6 +198,40 @@ func (c *Config) read(d *strictyaml.Doc, h home.Home) {
 	if n := f["mapping"]; n != nil {
 		c.Mapping = proxy.ParseMapping(d, n)
 	}
+}
+
+// maxOrigins bounds what every request is compared with.
+const maxOrigins = 20
+
+func (c *Config) readOrigins(d *strictyaml.Doc, n *yaml.Node) {
+	list := d.List(n, "origins")
+	if len(list) > maxOrigins {
+		d.Errorf(n, "origins: want at most %d, got %d", maxOrigins, len(list))
+		return
+	}
+	for _, item := range list {
+		origin, ok := d.String(item, "origins")
+		if !ok {
+			continue
+		}
+		_, err := passkey.NewParties(origin)
+		if err == nil && strings.ToLower(origin) != origin {
+			err = errors.New("want it in lower case, as browsers write it")
+		}
+		if err != nil {
+			d.Errorf(item, "origins: %v", err)
+		}
+		c.Origins = append(c.Origins, origin)
+	}
+}
+
+// hosts are those of the origins, as browsers name them.
+func (c *Config) hosts() (list []string) {
+	for _, origin := range c.Origins {
+		_, host, _ := strings.Cut(origin, "://")
+		list = append(list, host)
+	}
+	return list
 }
 
 // readHold reads how long a held call waits; 0 when nothing is said.

@@ -21,7 +21,7 @@ import (
 
 // pages is the side door: portal and API. mcp, when not nil, serves /mcp and /sse.
 func (a *app) pages(mcp http.Handler) (http.Handler, error) {
-	return a.parts.Pages(wiring.Serving{Port: a.config.port(), Base: a.config.portal(), Version: version(), MCP: mcp})
+	return a.parts.Pages(wiring.Serving{Port: a.config.port(), Hosts: a.config.hosts(), Base: a.config.portal(), Version: version(), MCP: mcp})
 }
 
 // mcpDoor serves every server of the configuration at /mcp/<name>, all of them at

@@ -165,8 +165,8 @@ func WriteProfile(dir, name string) error {
 }
 
 // Start begins to decide, and to sequence the log. What of c is one of the parts is theirs.
-// base is the portal's address, as links have it: passkeys are for that.
-func (p *Parts) Start(c authz.Config, keeping audit.Keeping, base string) (err error) {
+// origins are the portal's addresses, as browsers have them: passkeys are for those.
+func (p *Parts) Start(c authz.Config, keeping audit.Keeping, origins ...string) (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
 	p.Sequencer = audit.NewSequencer(p.Store, p.config.Home.AuditLog(), p.LogKey, keeping)
@@ -175,16 +175,16 @@ func (p *Parts) Start(c authz.Config, keeping audit.Keeping, base string) (err e
 			p.config.Log.Error().Err(err).Msg("the audit log is behind the store; it is completed at the next start")
 		}
 	})
-	party, err := passkey.NewParty(base)
+	parties, err := passkey.NewParties(origins...)
 	if err != nil {
 		return err
 	}
-	c.Factors, c.Passkeys = identity.NewFactors(p.Store, p.config.Now), passkey.Checker{Party: party, Store: p.Store}
+	c.Factors, c.Passkeys = identity.NewFactors(p.Store, p.config.Now), passkey.Checker{Parties: parties, Store: p.Store}
 	c.Store, c.Owner, c.Policies, c.Key, c.MaskKey, c.Log, c.Now = p.Store, p.Owner, p.Policies, p.Key, p.MaskKey, p.Sequencer, p.config.Now
 	if p.Service, err = authz.New(c); err != nil {
 		return err
 	}
-	p.Owners, err = owners.New(owners.Config{Store: p.Store, Owner: p.Owner, Key: p.Key, Keys: p.PublicKeys, Wake: p.Sequencer.Wake, Now: p.config.Now, Party: party})
+	p.Owners, err = owners.New(owners.Config{Store: p.Store, Owner: p.Owner, Key: p.Key, Keys: p.PublicKeys, Wake: p.Sequencer.Wake, Now: p.config.Now, Parties: parties})
 	return err
 }
 

@@ -17,7 +17,8 @@ import (
 // Serving says where the pages are served, and by what.
 type Serving struct {
 	Port    int
-	Base    string // the portal's address, as links have it
+	Hosts   []string // further values of the Host header; nil: none
+	Base    string   // the portal's address, as links have it
 	Version string
 	MCP     http.Handler // serves /mcp and /sse; nil: they are not served
 }
@@ -45,7 +46,7 @@ func (p *Parts) Pages(s Serving) (http.Handler, error) {
 			mux.Handle(at, s.MCP)
 		}
 	}
-	return door.Guard(door.Config{Port: s.Port, Refuse: api.Refuse}, api.Before(v1, mux)), nil
+	return door.Guard(door.Config{Port: s.Port, ExtraHosts: s.Hosts, Refuse: api.Refuse}, api.Before(v1, mux)), nil
 }
 
 // maxReplayed is how much of the log the portal replays, its latest part: about a second.

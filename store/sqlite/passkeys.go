@@ -9,13 +9,13 @@ import (
 	"github.com/openleash/openleash-go/owners"
 )
 
-const selectPasskeys = "SELECT id, owner_id, name, public_key, sign_count, flags, transports, created_at, used_at FROM passkeys"
+const selectPasskeys = "SELECT id, owner_id, rp_id, name, public_key, sign_count, flags, transports, created_at, used_at FROM passkeys"
 
 func readPasskey(scan scan) (k identity.Passkey, err error) {
 	var transports []byte
 	var created int64
 	var used sql.NullInt64
-	if err := scan(&k.ID, &k.OwnerID, &k.Name, &k.PublicKey, &k.SignCount, &k.Flags, &transports, &created, &used); err != nil {
+	if err := scan(&k.ID, &k.OwnerID, &k.RPID, &k.Name, &k.PublicKey, &k.SignCount, &k.Flags, &transports, &created, &used); err != nil {
 		return k, err
 	}
 	k.CreatedAt, k.UsedAt = instant(created), optional(used)
@@ -44,9 +44,9 @@ func (t *tx) addPasskey(k identity.Passkey) error {
 	if err != nil {
 		return err
 	}
-	n, err := t.exec(`INSERT INTO passkeys (id, owner_id, name, public_key, sign_count, flags, transports, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
-		k.ID, k.OwnerID, k.Name, k.PublicKey, k.SignCount, k.Flags, string(transports), k.CreatedAt.UnixMilli())
+	n, err := t.exec(`INSERT INTO passkeys (id, owner_id, rp_id, name, public_key, sign_count, flags, transports, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
+		k.ID, k.OwnerID, k.RPID, k.Name, k.PublicKey, k.SignCount, k.Flags, string(transports), k.CreatedAt.UnixMilli())
 	if err == nil && n != 1 {
 		err = identity.ErrPasskeyTaken
 	}

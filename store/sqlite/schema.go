@@ -523,6 +523,7 @@ ALTER TABLE approvals ADD COLUMN deposit_reference TEXT NOT NULL DEFAULT '';
 CREATE TABLE passkeys (
 	id         BLOB PRIMARY KEY, -- credential id
 	owner_id   TEXT NOT NULL REFERENCES owners (id),
+	rp_id      TEXT NOT NULL,
 	name       TEXT NOT NULL,
 	public_key BLOB NOT NULL, -- COSE_Key
 	sign_count INTEGER NOT NULL,

@@ -85,7 +85,7 @@ func withPasskey(t *testing.T, s Store) (ownerID string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := identity.Passkey{ID: keyID, OwnerID: owner.ID, Name: "phone", PublicKey: []byte{1}, SignCount: 5, Flags: 0x1d, Transports: []string{"internal", "hybrid"}, CreatedAt: start}
+	k := identity.Passkey{ID: keyID, OwnerID: owner.ID, RPID: "openleash.localhost", Name: "phone", PublicKey: []byte{1}, SignCount: 5, Flags: 0x1d, Transports: []string{"internal", "hybrid"}, CreatedAt: start}
 	wantErr(t, "registering", s.Change(t.Context(), owners.Change{Passkey: &k}), nil)
 	return owner.ID
 }
@@ -126,7 +126,7 @@ func testPasskeys(t *testing.T, open Open) {
 	owner := withPasskey(t, s)
 	want, err := s.Passkey(t.Context(), keyID)
 	wantErr(t, "looking", err, nil)
-	if want.Name != "phone" || want.SignCount != 5 || want.Flags != 0x1d || len(want.Transports) != 2 || !want.CreatedAt.Equal(start) || !want.UsedAt.IsZero() {
+	if want.Name != "phone" || want.RPID != "openleash.localhost" || want.SignCount != 5 || want.Flags != 0x1d || len(want.Transports) != 2 || !want.CreatedAt.Equal(start) || !want.UsedAt.IsZero() {
 		t.Errorf("%+v", want)
 	}
 	_, err = s.Passkey(t.Context(), []byte{0, 1})
