@@ -164,7 +164,7 @@ func TestAuthorize(t *testing.T) {
 	dry := bot.purchase(400)
 	dry["dry_run"], dry["trace"] = true, true
 	d := want(t, bot.do("POST", "/v1/authorize", jsonOf(dry)), 200)
-	if d["result"] != "ALLOW" || d["proof_token"] != nil || d["decision_id"] != nil || len(d["debug"].(map[string]any)["trace"].([]any)) != 2 {
+	if d["result"] != "ALLOW" || d["proof_token"] != nil || d["decision_id"] != nil || len(d["debug"].(map[string]any)["trace"].([]any)) != 3 {
 		t.Errorf("%v", d)
 	}
 }

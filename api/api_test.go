@@ -19,6 +19,7 @@ import (
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/authz"
+	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
@@ -38,10 +39,17 @@ rules:
     effect: allow
     action: purchase
     obligations: [{type: HUMAN_APPROVAL}]
+  - id: official
+    effect: allow
+    action: submit
+    obligations: [{type: STEP_UP_AUTH}]
 `
 
 // config is a Config with a real key and a real policy folder.
-func config(t testing.TB) Config {
+func config(t testing.TB) Config { return configAt(t, func() time.Time { return now }) }
+
+// configAt is config with a clock.
+func configAt(t testing.TB, clock func() time.Time) Config {
 	t.Helper()
 	key, err := proof.NewKey(now)
 	if err != nil {
@@ -65,8 +73,7 @@ func config(t testing.TB) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock := func() time.Time { return now }
-	service, err := authz.New(authz.Config{Store: store, Owner: owner, Policies: keeper, Key: key, Now: clock})
+	service, err := authz.New(authz.Config{Store: store, Owner: owner, Policies: keeper, Key: key, Now: clock, Factors: identity.NewFactors(store, clock)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,8 +381,8 @@ func TestPlayground(t *testing.T) {
 		if d.Decision != tt.decision || d.Result != tt.decision || d.MatchedRuleID == nil || *d.MatchedRuleID != tt.rule || d.PolicyID == nil || d.Reason == "" {
 			t.Errorf("amount %s: %s, want %s by %s", tt.amount, w.Body, tt.decision, tt.rule)
 		}
-		if len(got.Debug.Trace) != 2 {
-			t.Errorf("amount %s: trace of %d rules, want 2", tt.amount, len(got.Debug.Trace))
+		if len(got.Debug.Trace) != 3 {
+			t.Errorf("amount %s: trace of %d rules, want 3", tt.amount, len(got.Debug.Trace))
 		}
 		if _, err := action.ParseHash(got.ActionHash); err != nil || !strings.HasPrefix(got.ActionHash, "sha256:") {
 			t.Errorf("action_hash = %q: %v", got.ActionHash, err)

@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/policy"
 	"github.com/openleash/openleash-go/proof"
@@ -167,6 +169,7 @@ type ownedRequest struct {
 	ResolvedAt    *string         `json:"resolved_at"`
 	ResolvedBy    *string         `json:"resolved_by"`
 	DenialReason  *string         `json:"denial_reason"`
+	Needs         []string        `json:"needs"` // what a yes takes: step_up, deposit
 }
 
 func (s *server) owned(r approvals.Request) ownedRequest {
@@ -175,6 +178,7 @@ func (s *server) owned(r approvals.Request) ownedRequest {
 		Action: r.Action.Canonical(), Server: r.Server, Tool: r.Tool, PolicyID: textOrNull(r.PolicyID), MatchedRuleID: textOrNull(r.RuleID), Reason: r.Reason,
 		Justification: textOrNull(r.Justification), Context: json.RawMessage("null"), CreatedAt: timestamp(r.CreatedAt), ExpiresAt: timestamp(r.ExpiresAt),
 		ResolvedAt: timeOrNull(r.AnsweredAt), ResolvedBy: textOrNull(r.AnsweredBy), DenialReason: textOrNull(r.DenyReason),
+		Needs: strings.Fields(r.Needs.String()),
 	}
 	if r.Context.Kind() != action.Missing {
 		o.Context = r.Context.Canonical()
@@ -218,10 +222,10 @@ func (s *server) showRequest(r *http.Request) (any, error) {
 	return s.owned(one), nil
 }
 
-// approve says yes to exactly the action whose hash the owner names: the one that they
-// were shown.
+// approve says yes to exactly the action whose hash the owner names, the one that they
+// were shown, with what it takes: a code of the second factor, the reference of a deposit.
 func (s *server) approve(r *http.Request) (any, error) {
-	body, err := readObject(r, "action_hash")
+	body, err := readObject(r, "action_hash", "totp_code", "deposit_reference")
 	if err != nil {
 		return nil, err
 	}
@@ -232,8 +236,12 @@ func (s *server) approve(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	given, err := optionalStrings(body, "totp_code", "deposit_reference")
+	if err != nil {
+		return nil, err
+	}
 	return s.answer(r, func(ctx context.Context, one approvals.Request) (approvals.Request, error) {
-		return s.Service.AnswerShown(ctx, by(r), one.ID, shown, true, "")
+		return s.Service.Approve(ctx, by(r), one.ID, shown, authz.Confirmation{Code: given[0], DepositReference: given[1]})
 	})
 }
 
@@ -265,11 +273,16 @@ func (s *server) answer(r *http.Request, do func(context.Context, approvals.Requ
 // notAnswered tells why an answer does not count.
 func notAnswered(err error) error {
 	for _, known := range []struct {
-		err  error
-		code string
-	}{{approvals.ErrAnswered, "ALREADY_ANSWERED"}, {approvals.ErrExpired, "REQUEST_EXPIRED"}, {approvals.ErrReplaced, "REQUEST_CHANGED"}} {
+		err    error
+		status int
+		code   string
+	}{
+		{approvals.ErrAnswered, http.StatusConflict, "ALREADY_ANSWERED"}, {approvals.ErrExpired, http.StatusConflict, "REQUEST_EXPIRED"},
+		{approvals.ErrReplaced, http.StatusConflict, "REQUEST_CHANGED"}, {approvals.ErrFactorNeeded, http.StatusForbidden, "TOTP_REQUIRED"},
+		{identity.ErrNoFactor, http.StatusForbidden, "TOTP_SETUP_REQUIRED"}, {approvals.ErrReferenceNeeded, http.StatusBadRequest, "DEPOSIT_REFERENCE_REQUIRED"},
+	} {
 		if errors.Is(err, known.err) {
-			return &fault{status: http.StatusConflict, Code: known.code, Message: known.err.Error() + "."}
+			return &fault{status: known.status, Code: known.code, Message: known.err.Error() + "."}
 		}
 	}
 	return err

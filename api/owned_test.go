@@ -270,3 +270,38 @@ func ownedStory(t *testing.T) []exchange {
 	o.want(200, "", "PUT", "/v1/owner/agents/{id}", o.ann.agentID, o.ann.token, `{"status":"REVOKED"}`)
 	return o.said
 }
+
+// A step-up is not met by a session, a field of the agent's, or an approval without a code.
+func TestStepUpOverTheAPI(t *testing.T) {
+	o := newTwoOwners(t)
+	_, private, _ := ed25519.GenerateKey(nil)
+	bot := &signer{o.t, o.h, "filer", o.ann.id, private}
+	i := o.want(200, "", "POST", "/v1/owner/agent-invites", "", o.ann.token, "")
+	want(t, ask(o.h, "POST", "/v1/agents/register-with-invite", jsonOf(map[string]any{
+		"invite_id": i["invite_id"], "invite_token": i["invite_token"], "agent_id": "filer", "agent_pubkey_b64": bot.spki(),
+	})), 200)
+	tax := bot.purchase(1)
+	tax["action_type"], tax["payload"] = "submit", map[string]any{"assurance_level": "HIGH", "totp_code": "123456"}
+	d := want(t, bot.do("POST", "/v1/authorize", jsonOf(tax)), 200)
+	if d["result"] != "REQUIRE_STEP_UP" {
+		t.Fatalf("%v", d)
+	}
+	r := want(t, bot.do("POST", "/v1/agent/approval-requests", jsonOf(map[string]any{"decision_id": d["decision_id"], "action": tax})), 200)
+	id, yes := r["approval_request_id"].(string), map[string]any{"action_hash": r["action_hash"]}
+	const at = "/v1/owner/approval-requests/{id}/approve"
+	o.want(403, "TOTP_SETUP_REQUIRED", "POST", at, id, o.ann.token, jsonOf(yes))
+	secret := o.get("secret", "POST", "/v1/owner/totp/setup", "", o.ann.token, "")
+	o.want(200, "", "POST", "/v1/owner/totp/confirm", "", o.ann.token, jsonOf(map[string]any{"code": o.code(secret)}))
+	o.want(403, "TOTP_REQUIRED", "POST", at, id, o.ann.token, jsonOf(yes))
+	yes["totp_code"] = "000000"
+	o.want(401, "INVALID_TOTP_CODE", "POST", at, id, o.ann.token, jsonOf(yes))
+	yes["totp_code"] = o.code(secret)
+	if got := o.want(200, "", "POST", at, id, o.ann.token, jsonOf(yes)); got["status"] != "APPROVED" {
+		t.Errorf("%v", got)
+	}
+	token := want(t, bot.do("GET", "/v1/agent/approval-requests/"+id, ""), 200)["approval_token"]
+	tax["approval_token"] = token
+	if d := want(t, bot.do("POST", "/v1/authorize", jsonOf(tax)), 200); d["result"] != "ALLOW" {
+		t.Errorf("%v", d)
+	}
+}

@@ -35,9 +35,8 @@ type exchange struct {
 
 func newOffice(t *testing.T) *office {
 	t.Helper()
-	o := &office{t: t, now: now, Config: config(t)}
-	o.Owners.Now = func() time.Time { return o.now }
-	o.Owners.Factors = identity.NewFactors(o.Owners.Store, o.Owners.Now)
+	o := &office{t: t, now: now}
+	o.Config = configAt(t, func() time.Time { return o.now })
 	o.Config.Refused = func(a authz.Access) error { o.refused = append(o.refused, a); return nil }
 	o.h = newAPI(t, o.Config)
 	return o
