@@ -39,7 +39,7 @@ func TestPythonSDK(t *testing.T) {
 			if strings.TrimSpace(out) != version {
 				t.Errorf("the SDK calls itself %q, want %s", out, version)
 			}
-			wantDecisions(t, h.log(t), "invited", "ALLOW", "ALLOW", "DENY", "REQUIRE_APPROVAL", "REQUIRE_APPROVAL", "ALLOW", "DENY", "REQUIRE_APPROVAL", "REQUIRE_APPROVAL")
+			wantDecisions(t, h.log(t), "invited", "ALLOW", "ALLOW", "DENY", "REQUIRE_APPROVAL", "REQUIRE_APPROVAL", "ALLOW", "DENY", "REQUIRE_APPROVAL", "REQUIRE_APPROVAL", "ALLOW")
 			wantNoneOf(t, h, "s3cret-of-the-hook", "bearer-of-the-hook", invite[strings.LastIndex(invite, "=")+1:])
 		})
 	}

@@ -9,6 +9,7 @@ import base64
 import importlib.metadata
 import inspect
 import os
+import re
 import subprocess
 import uuid
 from datetime import datetime, timezone
@@ -21,8 +22,8 @@ URL = os.environ["URL"]
 
 
 def cli(*args):
-    """The owner's word."""
-    subprocess.run([os.environ["OPENLEASH"], *args], check=True, stdout=subprocess.PIPE)
+    """The owner's word; what the command prints."""
+    return subprocess.run([os.environ["OPENLEASH"], *args], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def action(agent, owner, action_type, **payload):
@@ -65,7 +66,7 @@ async def by_invite():
     for field in ("agent_principal_id", "agent_id", "owner_type", "owner_id", "status", "created_at"):
         assert me[field] == new[field], f"get_agent_self: {field} is {me[field]}, want {new[field]}"
     assert me["attributes"] == {} and me["webhook_url"] is None, me
-    return who, me["owner_id"]
+    return who, me["owner_id"], me["agent_principal_id"]
 
 
 async def allowed(who, owner):
@@ -144,6 +145,45 @@ async def turned_down(who, owner):
     assert answer["status"] == "DENIED" and answer["denial_reason"] == "not this month" and "approval_token" not in answer, answer
 
 
+RENT = "version: 1\ndefault: passthrough\nrules:\n  - {id: rent, effect: allow, action: rent}\n"
+
+
+def answer_draft(word, id, *more):
+    """By the very command that `show` tells, with the hashes of what it has shown."""
+    command = re.search(rf"openleash (policy drafts {word} {id} --hash \S+( --set \S+)?)", cli("policy", "drafts", "show", id))
+    cli(*command.group(1).split(), *more)
+
+
+async def drafts(who, owner, principal):
+    """create_policy_draft, get_policy_draft, list_policy_drafts."""
+    own = await openleash.create_policy_draft(**who, policy_yaml=RENT, justification="The rent is due.")
+    every = await openleash.create_policy_draft(**who, policy_yaml=RENT, applies_to_agent_principal_id=None)
+    for draft in (own, every):
+        assert draft["status"] == "PENDING" and draft["created_at"], draft
+    shown = await openleash.get_policy_draft(**who, policy_draft_id=own["policy_draft_id"])
+    assert shown["policy_yaml"] == RENT and shown["justification"] == "The rent is due.", shown
+    assert shown["applies_to_agent_principal_id"] == principal and shown["resulting_policy_id"] is None, shown
+    shown = await openleash.get_policy_draft(**who, policy_draft_id=every["policy_draft_id"])
+    assert shown["applies_to_agent_principal_id"] is None, shown
+    listed = await openleash.list_policy_drafts(**who)
+    assert len(listed["policy_drafts"]) == 2, listed
+
+    answer_draft("deny", every["policy_draft_id"], "--reason", "for you alone")
+    answer_draft("approve", own["policy_draft_id"])
+    denied = await openleash.list_policy_drafts(**who, status="DENIED")  # the query is in what it signs
+    assert [d["denial_reason"] for d in denied["policy_drafts"]] == ["for you alone"], denied
+    shown = await openleash.get_policy_draft(**who, policy_draft_id=own["policy_draft_id"])
+    assert shown["status"] == "APPROVED" and shown["resulting_policy_id"] and shown["resolved_at"], shown
+    for _ in range(300):  # until the server has read it
+        rent = action(who["agent_id"], owner, "rent")
+        answer = await openleash.authorize(**who, action={**rent, "dry_run": True})
+        if answer["result"] == "ALLOW":
+            break
+        await asyncio.sleep(0.1)
+    answer = await openleash.authorize(**who, action=rent)
+    assert answer["result"] == "ALLOW" and answer["policy_id"] == shown["resulting_policy_id"], (answer, shown)
+
+
 async def by_challenge(owner):
     """registration_challenge, register_agent: PENDING until the owner confirms."""
     pair = openleash.generate_ed25519_keypair()
@@ -183,11 +223,12 @@ async def by_hand(who):
 
 async def main():
     print(importlib.metadata.version("openleash-sdk"))
-    who, owner = await by_invite()
+    who, owner, principal = await by_invite()
     await allowed(who, owner)
     await denied(who, owner)
     await approved(who, owner)
     await turned_down(who, owner)
+    await drafts(who, owner, principal)
     await by_challenge(owner)
     await by_hand(who)
 
