@@ -15,7 +15,7 @@ import (
 // of these, with all below it where there is a star: they answer nothing, and tell no
 // secret.
 func TestAgentsHaveNoOwnersCommand(t *testing.T) {
-	harmless := []string{"openleash", "stdio", "connect", "version", "sample-server", "demo", "keys*", "policy*", "playground*", "audit", "audit verify", "audit checkpoint", "audit key", "agents", "approvals", "owners", "sessions", "admin"}
+	harmless := []string{"openleash", "stdio", "connect", "version", "sample-server", "demo", "keys*", "policy*", "playground*", "audit", "audit verify", "audit verify-passkey", "audit checkpoint", "audit key", "agents", "approvals", "owners", "sessions", "admin", "passkeys"}
 	protect := authz.NewProtection(nil, nil)
 	refused := func(words string) bool {
 		script := action.StringValue("true && " + words)
