@@ -179,17 +179,15 @@ func TestSignIn(t *testing.T) {
 func TestUnknownUserTakesAsLong(t *testing.T) {
 	o := newOffice(t)
 	s := o.withPassphrase()
-	least := func(login string) time.Duration {
-		least := time.Hour
-		for range 4 {
+	known, unknown := time.Hour, time.Hour
+	for range 6 { // in turn: whatever else the machine does hits both
+		for login, least := range map[string]*time.Duration{"alice": &known, "somebody": &unknown} {
 			began := time.Now()
 			_, err := o.signIn(s, login, "a wrong passphrase", "")
 			o.want(login, err, owners.ErrCredentials)
-			least = min(least, time.Since(began))
+			*least = min(*least, time.Since(began))
 		}
-		return least
 	}
-	known, unknown := least("alice"), least("somebody")
 	t.Logf("known %v, unknown %v", known, unknown)
 	if unknown < known/3 || known < unknown/3 { // the machine may be busy
 		t.Errorf("a wrong passphrase takes %v, an unknown user %v", known, unknown)
