@@ -74,6 +74,10 @@ var whys = map[string]string{
 
 	"INVALID_CREDENTIALS": "a wrong present passphrase", // of who is signed in
 	"INVALID_TOTP_CODE":   "a wrong code of the second factor",
+
+	"AGENT_MISMATCH":         "an action, or an approval, in another agent's name",
+	"SUBJECT_MISMATCH":       "an action, or an approval, for another owner",
+	"INVALID_APPROVAL_TOKEN": "an approval token that is none of ours, or over",
 }
 
 // faultOf says how an error is told; nil: it is not. Who was not let in is recorded.

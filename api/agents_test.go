@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/openleash/openleash-go/action"
 	"github.com/openleash/openleash-go/approvals"
+	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/proof"
 )
@@ -367,6 +369,26 @@ func TestSignature(t *testing.T) {
 	refused(t, bot.do("POST", "/v1/authorize", `{"action_id":"x"}`), 400, "INVALID_ACTION_REQUEST")
 	refused(t, bot.do("POST", "/v1/authorize", ""), 400, "MISSING_BODY")
 	refused(t, bot.do("POST", "/v1/authorize", `{"action_id":1,"action_id":2}`), 400, "INVALID_JSON")
+}
+
+// Who asks in another's name is recorded.
+func TestMismatchesAreRecorded(t *testing.T) {
+	c := config(t)
+	var codes []string
+	c.Refused = func(a authz.Access) error { codes = append(codes, a.Code); return nil }
+	h := newAPI(t, c)
+	bot := newSigner(t, c, h, "bot")
+	for code, change := range map[string]func(map[string]any){
+		"AGENT_MISMATCH":         func(a map[string]any) { a["principal"] = map[string]any{"agent_id": "boss"} },
+		"SUBJECT_MISMATCH":       func(a map[string]any) { a["subject"] = map[string]any{"principal_id": uuid.NewString()} },
+		"INVALID_APPROVAL_TOKEN": func(a map[string]any) { a["approval_token"] = "v4.public.x" },
+	} {
+		a := bot.purchase(1)
+		change(a)
+		if w := bot.do("POST", "/v1/authorize", jsonOf(a)); w.Code < 400 || !slices.Contains(codes, code) {
+			t.Errorf("%s: %d %s, recorded %v", code, w.Code, w.Body, codes)
+		}
+	}
 }
 
 func TestOutcomes(t *testing.T) {
