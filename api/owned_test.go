@@ -12,6 +12,7 @@ import (
 
 	"github.com/openleash/openleash-go/audit"
 	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/proof"
 	"github.com/openleash/openleash-go/store/sqlite"
 )
 
@@ -304,4 +305,37 @@ func TestStepUpOverTheAPI(t *testing.T) {
 	if d := want(t, bot.do("POST", "/v1/authorize", jsonOf(tax)), 200); d["result"] != "ALLOW" {
 		t.Errorf("%v", d)
 	}
+}
+
+// An approval is for one owner's agent: another owner's, whoever has the token, has nothing of it.
+func TestApprovalOfAnotherOwner(t *testing.T) {
+	o := newTwoOwners(t)
+	o.want(200, "", "POST", "/v1/owner/approval-requests/{id}/approve", o.ann.request, o.ann.token, jsonOf(map[string]any{"action_hash": o.ann.hash}))
+	r, err := o.Service.Approvals().Approval(t.Context(), o.ann.request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := o.Key.SignApproval(proof.ApprovalToken{
+		RequestID: r.ID, OwnerType: "user", OwnerID: o.ann.id, AgentID: r.AgentID, ActionType: r.Action.ActionType, ActionHash: o.ann.hash, IssuedAt: o.now, Expires: o.now.Add(time.Minute),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := o.want(200, "", "POST", "/v1/owner/agent-invites", "", o.bob.token, "")
+	_, key, _ := ed25519.GenerateKey(nil)
+	thief := &signer{o.t, o.h, "thief", o.bob.id, key}
+	want(t, ask(o.h, "POST", "/v1/agents/register-with-invite", jsonOf(map[string]any{
+		"invite_id": i["invite_id"], "invite_token": i["invite_token"], "agent_id": "thief", "agent_pubkey_b64": thief.spki(),
+	})), 200)
+	own := thief.purchase(9000)
+	own["approval_token"] = token
+	refused(t, thief.do("POST", "/v1/authorize", jsonOf(own)), 400, "AGENT_MISMATCH")
+	var stolen map[string]any
+	if err := json.Unmarshal(r.Action.Canonical(), &stolen); err != nil {
+		t.Fatal(err)
+	}
+	stolen["approval_token"] = token
+	refused(t, thief.do("POST", "/v1/authorize", jsonOf(stolen)), 400, "AGENT_MISMATCH")
+	stolen["principal"] = map[string]any{"agent_id": "thief"}
+	refused(t, thief.do("POST", "/v1/authorize", jsonOf(stolen)), 400, "SUBJECT_MISMATCH")
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/authz"
 	"github.com/openleash/openleash-go/identity"
+	"github.com/openleash/openleash-go/owners"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -47,6 +49,38 @@ func TestRevokedInTheMiddle(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("no entry of %s", event)
+		}
+	}
+}
+
+// An approval after its owner's access was reset says so in the log; a denial need not.
+func TestApprovalAfterAReset(t *testing.T) {
+	r := newRoom(t, askForAll)
+	held := func(n string) authz.Answer { return r.call(t, "buy", `{"n":`+n+`}`) }
+	before, after, denied, given := held("1"), held("2000"), held("400000"), held("90000000")
+	if _, err := r.Answer(t.Context(), "portal:ann", before.Approval.ID, true, ""); err != nil {
+		t.Fatal(err)
+	}
+	reset := identity.Reset{OwnerID: r.Owner().ID, By: "cli:root", At: r.now}
+	if err := r.store.Change(t.Context(), owners.Change{Reset: &reset}); err != nil {
+		t.Fatal(err)
+	}
+	for id, yes := range map[string]bool{after.Approval.ID: true, denied.Approval.ID: false} {
+		if _, err := r.Answer(t.Context(), "portal:ann", id, yes, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Give(t.Context(), "portal:ann", given.Approval.ID, given.ActionHash, approvals.Terms{Uses: 2}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		before.Approval.ID: "", denied.Approval.ID: "",
+		after.Approval.ID: "after cli:root has reset the owner's access, 2026-11-22T12:00:00.000Z",
+		given.Approval.ID: "after cli:root has reset the owner's access, 2026-11-22T12:00:00.000Z",
+	}
+	for _, e := range r.entries(t) {
+		if (e.Event == "approval.approved" || e.Event == "approval.denied") && e.Detail != want[e.ApprovalID] {
+			t.Errorf("%s of %s: %q, want %q", e.Event, e.ApprovalID, e.Detail, want[e.ApprovalID])
 		}
 	}
 }

@@ -330,9 +330,13 @@ func (s *Service) Answer(ctx context.Context, by, requestID string, approve bool
 // answer records an owner's word on a request as it was read.
 func (s *Service) answer(ctx context.Context, by string, r approvals.Request, approve bool, reason string) (approvals.Request, error) {
 	now := s.cfg.Now().UTC()
+	e, err := s.answerEntry(ctx, r, by, approve, reason, now)
+	if err != nil {
+		return r, err
+	}
 	b := Batch{
 		Answer:  &approvals.Answer{RequestID: r.ID, ActionHash: r.ActionHash, Approve: approve, By: by, Reason: reason, At: now, GrantFor: s.cfg.GrantTTL},
-		Entries: []audit.Entry{answerEntry(r, by, approve, reason, now)},
+		Entries: []audit.Entry{e},
 	}
 	return s.commitAnswer(ctx, r, b)
 }

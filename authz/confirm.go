@@ -59,7 +59,11 @@ func (s *Service) Approve(ctx context.Context, by, requestID string, shown actio
 	if a.Factor, err = s.factor(ctx, r, a, c); err != nil {
 		return r, err
 	}
-	return s.commitAnswer(ctx, r, Batch{Answer: &a, Entries: []audit.Entry{confirmed(answerEntry(r, by, true, "", now), a)}})
+	e, err := s.answerEntry(ctx, r, by, true, "", now)
+	if err != nil {
+		return r, err
+	}
+	return s.commitAnswer(ctx, r, Batch{Answer: &a, Entries: []audit.Entry{confirmed(e, a)}})
 }
 
 // factor verifies the second factor that came with an answer, if that counts otherwise: a

@@ -1,11 +1,14 @@
 package authz
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/openleash/openleash-go/approvals"
 	"github.com/openleash/openleash-go/audit"
+	"github.com/openleash/openleash-go/identity"
 	"github.com/openleash/openleash-go/policy"
 )
 
@@ -57,6 +60,24 @@ func answerEntry(r approvals.Request, by string, approve bool, reason string, no
 		Server: r.Server, Tool: r.Tool, ActionHash: r.ActionHash.String(), IntentHash: r.IntentHash.String(),
 		ApprovalID: r.ID, Approver: by,
 	}
+}
+
+// answerEntry is the log's line of an answer. A yes after the owner's access was reset says
+// so: it may be somebody else's.
+func (s *Service) answerEntry(ctx context.Context, r approvals.Request, by string, approve bool, reason string, now time.Time) (audit.Entry, error) {
+	e := answerEntry(r, by, approve, reason, now)
+	if !approve {
+		return e, nil
+	}
+	reset, err := s.cfg.Store.LastReset(ctx, r.OwnerID)
+	switch {
+	case errors.Is(err, identity.ErrNotFound):
+		return e, nil
+	case err != nil:
+		return e, err
+	}
+	e.Detail = "after " + reset.By + " has reset the owner's access, " + timestamp(reset.At)
+	return e, nil
 }
 
 // confirmed adds to an approval's entry what was given with it.

@@ -65,7 +65,10 @@ func (s *Service) Give(ctx context.Context, by, requestID string, shown action.H
 	if err != nil {
 		return approvals.Grant{}, err
 	}
-	given := answerEntry(r, by, true, "", now)
+	given, err := s.answerEntry(ctx, r, by, true, "", now)
+	if err != nil {
+		return approvals.Grant{}, err
+	}
 	given.GrantID = g.ID
 	err = s.commit(ctx, Batch{
 		Answer: &approvals.Answer{RequestID: r.ID, ActionHash: r.ActionHash, Approve: true, By: by, At: now, GrantFor: min(s.cfg.GrantTTL, g.Until.Sub(now))},

@@ -113,5 +113,7 @@ type AgentReader interface {
 	Challenge(ctx context.Context, id string) (Challenge, error)
 	// InviteOwner returns the owner for whom an invite is, used or not.
 	InviteOwner(ctx context.Context, id string) (Owner, error)
+	// LastReset returns the last reset of an owner's access. ErrNotFound: there was none.
+	LastReset(ctx context.Context, ownerID string) (Reset, error)
 	OwnerByID(ctx context.Context, id string) (Owner, error)
 }

@@ -114,3 +114,11 @@ func CheckStatus(status string) error {
 	}
 	return nil
 }
+
+// Reset is what an admin does to the access of a user who has lost it: whoever gets the
+// set-up link then can answer in the user's name.
+type Reset struct {
+	OwnerID string
+	By      string // person and door
+	At      time.Time
+}

@@ -151,7 +151,8 @@ func (s *Service) notice(ownerID, actor, what string) *Notice {
 }
 
 // Reset gives an account back to who has lost the way in: passphrase, second factors,
-// sessions and links are gone, and a set-up link leads in. Its owner is told.
+// sessions and links are gone, and a set-up link leads in. Its owner is told, and the log
+// says of approvals that come after it that they do.
 func (s *Service) Reset(ctx context.Context, actor, id string) (Invite, error) {
 	u, err := s.Store.User(ctx, id)
 	if err != nil {
@@ -160,6 +161,7 @@ func (s *Service) Reset(ctx context.Context, actor, id string) (Invite, error) {
 	invite, link := s.newInvite(u.ID)
 	return invite, s.change(ctx, Change{
 		Secret: &Secret{OwnerID: u.ID}, Drop: u.ID, End: &Ending{OwnerID: u.ID}, Void: u.ID, Link: &link,
+		Reset:   &identity.Reset{OwnerID: u.ID, By: actor, At: s.Now()},
 		Notice:  s.notice(u.ID, actor, "reset your access: passphrase, second factors and sessions are gone"),
 		Forgive: []string{accountLimit(u.ID, "").Key, identity.CodeLimit(u.ID).Key},
 		Entries: s.entry("owner.reset", actor, u.ID, "passphrase, second factors, sessions and links of "+u.Name+" are gone; a set-up link was made"),

@@ -27,6 +27,7 @@ type Change struct {
 	Passkey *identity.Passkey // is registered; ErrPasskeyTaken, ErrTooManyPasskey
 	Use     *PasskeyUse       // ErrPasskey
 	Forget  *PasskeyDrop      // ErrNotFound
+	Reset   *identity.Reset   // ErrNotFound
 	Notice  *Notice           // ErrNotFound
 	Forgive []string          // what was tried in vain
 	End     *Ending           // of one session: ErrNotFound

@@ -571,6 +571,9 @@ func TestReset(t *testing.T) {
 	if err != nil || u.HasPassphrase || u.HasFactor || !strings.Contains(u.Notice, "portal:mallory reset your access") {
 		t.Errorf("after the reset: %+v, %v", u, err)
 	}
+	if reset, err := o.store().LastReset(t.Context(), o.owner.ID); err != nil || reset.By != "portal:mallory" || !reset.At.Equal(o.now) {
+		t.Errorf("the reset: %+v, %v", reset, err)
+	}
 	if o.good(s, self.Token) {
 		t.Error("a session of before is good")
 	}

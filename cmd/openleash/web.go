@@ -204,14 +204,15 @@ func (a *app) keepSideDoor(ctx context.Context) {
 		a.log.Error().Err(err).Msg("no portal")
 		return
 	}
-	warned := false
+	foreign := 0 // in a row: one of ours that is killed while it is asked looks like that once
 	for ctx.Err() == nil {
 		if l, err := net.Listen("tcp", a.config.Listen); err == nil {
 			serve(ctx, l, h)
 			return
 		}
-		if errors.Is(a.holder(ctx), errForeign) && !warned {
-			warned = true
+		if !errors.Is(a.holder(ctx), errForeign) {
+			foreign = 0
+		} else if foreign++; foreign == 2 {
 			a.log.Warn().Str("address", a.config.Listen).Msg("another program holds the portal's address: there is no portal; answer by `openleash approvals`, or set listen: in the configuration")
 		}
 		select {

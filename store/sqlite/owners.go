@@ -41,6 +41,7 @@ func (t *tx) changeOwners(c owners.Change) error {
 		step(c.Passkey, t.addPasskey),
 		step(c.Use, t.usePasskey),
 		step(c.Forget, t.forgetPasskey),
+		step(c.Reset, t.setReset),
 		step(c.Notice, t.setNotice),
 		func() error { return t.forgive(c.Forgive) },
 		step(c.End, t.endSessions),
@@ -169,6 +170,21 @@ func (t *tx) setPassphrase(p owners.Secret) error {
 		return t.execOne("UPDATE owners SET passphrase = ? WHERE type = 'user' AND id = ? AND coalesce(passphrase, '') = ?", textOrNull(p.Hash), p.OwnerID, *p.Former)
 	}
 	return t.execOne("UPDATE owners SET passphrase = ? WHERE type = 'user' AND id = ?", textOrNull(p.Hash), p.OwnerID)
+}
+
+// setReset notes who has given a user's access back.
+func (t *tx) setReset(r identity.Reset) error {
+	return t.execOne("UPDATE owners SET reset_at = ?, reset_by = ? WHERE id = ?", r.At.UnixMilli(), r.By, r.OwnerID)
+}
+
+// LastReset returns the last reset of an owner's access.
+func (s *Store) LastReset(ctx context.Context, ownerID string) (identity.Reset, error) {
+	return one(ctx, s, identity.ErrNotFound, func(scan scan) (r identity.Reset, err error) {
+		var at int64
+		err = scan(&r.OwnerID, &at, &r.By)
+		r.At = instant(at)
+		return r, err
+	}, "SELECT id, reset_at, reset_by FROM owners WHERE id = ? AND reset_at IS NOT NULL", ownerID)
 }
 
 // maxNotice bounds what an owner is shown; the oldest goes first.

@@ -564,6 +564,10 @@ CREATE TABLE policy_drafts (
 CREATE INDEX policy_drafts_owner ON policy_drafts (owner_id, n);
 CREATE INDEX policy_drafts_agent ON policy_drafts (agent_id, n);
 CREATE INDEX policy_drafts_waiting ON policy_drafts (owner_id, agent_id) WHERE status = 'PENDING';
+`, `
+-- When an admin has last given a user's access back, and who: approvals after it say so.
+ALTER TABLE owners ADD COLUMN reset_at INTEGER;
+ALTER TABLE owners ADD COLUMN reset_by TEXT NOT NULL DEFAULT '';
 `}
 
 // migrate brings the file to the newest schema, in one transaction. The caller

@@ -39,6 +39,7 @@ var undoing = map[int]string{
 		ALTER TABLE owners DROP COLUMN passphrase; ALTER TABLE owners DROP COLUMN status; ALTER TABLE owners DROP COLUMN roles; ALTER TABLE owners DROP COLUMN email`,
 	15: `DROP TABLE passkey_tickets; DROP TABLE passkeys; ALTER TABLE approvals DROP COLUMN deposit_reference; ALTER TABLE approvals DROP COLUMN passkey; ALTER TABLE approvals DROP COLUMN factor; ALTER TABLE approvals DROP COLUMN needs`,
 	16: `DROP TABLE policy_drafts`,
+	17: `ALTER TABLE owners DROP COLUMN reset_by; ALTER TABLE owners DROP COLUMN reset_at`,
 }
 
 // undo makes the schema what it was at a version.
